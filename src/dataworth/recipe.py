@@ -1,0 +1,106 @@
+"""The training recipe: the half of the learner that isn't weights. Selection is relative to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dataworth.errors import RequestError
+
+MaskLike = Literal["assistant", "trl", "axolotl", "llamafactory", "verl"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the learner is trained: LoRA shape, optimizer, schedule, masks.
+
+    The defaults are those of `docs/methods.md`. Every field is part of the learner's fingerprint.
+    """
+
+    lora_r: int = 8
+    """Rank of the LoRA adapters."""
+    lora_alpha: float = 16.0
+    """LoRA scale: updates are multiplied by alpha / r."""
+    lora_dropout: float = 0.0
+    """Dropout on the LoRA input."""
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Names of the linear modules that carry an adapter."""
+    lora_layers: int = 0
+    """Train adapters on this many uppermost layers only, over cached hidden states; 0 means all layers."""
+    lr: float = 2e-4
+    """Peak learning rate of AdamW."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """Decay after the warm-up steps."""
+    warmup_ratio: float = 0.03
+    """Share of the steps that ramp the learning rate up."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+    beta1: float = 0.9
+    """AdamW's first-moment decay."""
+    beta2: float = 0.999
+    """AdamW's second-moment decay."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping by global norm; 0 switches it off."""
+    epochs: int = 2
+    """Passes over the rows."""
+    batch_size: int = 16
+    """Rows per optimizer step."""
+    max_length: int = 512
+    """Rows longer than this many tokens are truncated, and counted."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the frozen weights; auto is bf16 where the machine is fast at it."""
+    mask_like: MaskLike = "assistant"
+    """Which tokens carry loss: every assistant turn, or as the named trainer does by default."""
+    seed: int = 0
+    """Seed of the adapter's initial weights and of the row order."""
+
+    def __post_init__(self) -> None:
+        """Refuse values no training can mean anything with."""
+        positive = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise RequestError(f"recipe {name}={getattr(self, name)!r}: expected a positive number; correct the recipe")
+        choices = {
+            "schedule": ("linear", "cosine"),
+            "dtype": ("auto", "bf16", "fp32"),
+            "mask_like": ("assistant", "trl", "axolotl", "llamafactory", "verl"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise RequestError(
+                    f"recipe {name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}; correct the recipe"
+                )
+        if not self.lora_targets:
+            raise RequestError("recipe lora_targets is empty: expected module names such as q_proj; correct the recipe")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, every field."""
+        out = dataclasses.asdict(self)
+        out["lora_targets"] = list(self.lora_targets)
+        return out
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """A recipe from plain values; unknown keys are an error that names the nearest field.
+
+        Raises:
+            RequestError: An unknown key or an impossible value.
+        """
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(names)}"
+                raise RequestError(f"recipe key {key!r} is unknown{hint}")
+        clean = dict(values)
+        if "lora_targets" in clean:
+            targets = clean["lora_targets"]
+            clean["lora_targets"] = tuple(targets.split(",")) if isinstance(targets, str) else tuple(targets)
+        try:
+            return cls(**clean)
+        except TypeError as error:
+            raise RequestError(f"recipe values have the wrong type ({error}); see `dataworth plan --show-recipe`") from error
