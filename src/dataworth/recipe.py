@@ -63,7 +63,9 @@ class Recipe:
         positive = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps")
         for name in positive:
             if not getattr(self, name) > 0:
-                raise RequestError(f"recipe {name}={getattr(self, name)!r}: expected a positive number; correct the recipe")
+                raise RequestError(
+                    f"recipe {name}={getattr(self, name)!r}: expected a positive number; correct the recipe"
+                )
         choices = {
             "schedule": ("linear", "cosine"),
             "dtype": ("auto", "bf16", "fp32"),
@@ -103,4 +105,6 @@ class Recipe:
         try:
             return cls(**clean)
         except TypeError as error:
-            raise RequestError(f"recipe values have the wrong type ({error}); see `dataworth plan --show-recipe`") from error
+            raise RequestError(
+                f"recipe values have the wrong type ({error}); see `dataworth plan --show-recipe`"
+            ) from error

@@ -114,8 +114,8 @@ def format_id(digest: bytes, copy: int) -> str:
 class Pool:
     """An index over rows in files, in pool order (files as given, rows as they stand).
 
-    Axis `N` = readable rows. `digest_N16` uint8, `copy_N` uint32 (0 for the first of identical rows), `file_N` int32 into
-    `files`, `offset_N`/`length_N` int64 (byte range in the decompressed file; row number and 0 in tables), `source_N`
+    Axis `N` = readable rows. `digest_N16` uint8, `copy_N` uint32 (0 for the first of identical rows), `file_N` int32
+    into `files`, `offset_N`/`length_N` int64 (byte range in the decompressed file; row number and 0 in tables), `source_N`
     int32 into `sources`. `rejected` counts rows that could not be read; they are in `rejects_path`.
     """
 
@@ -141,7 +141,8 @@ class Pool:
         hexes = self.digest_N16.tobytes().hex()
         copies = self.copy_N.tolist()
         return tuple(
-            hexes[32 * i : 32 * i + 32] if k == 0 else f"{hexes[32 * i : 32 * i + 32]}#{k}" for i, k in enumerate(copies)
+            hexes[32 * i : 32 * i + 32] if k == 0 else f"{hexes[32 * i : 32 * i + 32]}#{k}"
+            for i, k in enumerate(copies)
         )
 
     @cached_property
@@ -191,7 +192,7 @@ class Pool:
 class Sealed:
     """Judge rows: a file that only proof and the contamination gate may open.
 
-    The file is not read when a goal is opened. `open_for` records who asked; any caller but "gate" or "proof" is refused.
+    The file isn't read when a goal is opened; any caller of `open_for` but "gate" or "proof" is refused.
     """
 
     path: Path
@@ -229,7 +230,9 @@ class Goal:
     def __post_init__(self) -> None:
         names = [s.name for s in self.subtasks]
         if not names:
-            raise RequestError("the goal has no subtask: expected at least one with steer rows; add rows to the goal file")
+            raise RequestError(
+                "the goal has no subtask: expected at least one with steer rows; add rows to the goal file"
+            )
         if len(set(names)) != len(names):
             raise RequestError(f"goal subtasks {names} repeat a name: expected unique names; rename one")
 
@@ -265,7 +268,7 @@ class Budget:
             return cls._parsed(text, isinstance(keep, float))
         except ValueError:
             raise RequestError(
-                f"keep {keep!r} is not understood: expected rows (200), a share (5% or 0.05) or tokens (200ktok); correct --keep"
+                f"keep {keep!r} is not understood: expected rows (200), a share (5% or 0.05) or tokens (200ktok)"
             ) from None
 
     @classmethod
@@ -284,11 +287,13 @@ class Budget:
             unit, amount = "rows", float(int(text))
         high = 1.0 if unit == "fraction" else float("inf")
         if not 0 < amount <= high or (unit != "fraction" and amount == float("inf")):
-            raise RequestError(f"keep {text!r} is out of range: expected more than nothing and at most everything; correct --keep")
+            raise RequestError(
+                f"keep {text!r} is out of range: expected more than nothing and at most everything; correct --keep"
+            )
         return cls(unit, amount)
 
     def rows(self, readable: int) -> int:
-        """Rows asked for out of `readable` rows before exclusions (floor, at least 1); tokens budgets have no row count.
+        """Rows asked for out of `readable` rows before exclusions (floor, at least 1).
 
         Raises:
             RequestError: The budget counts tokens.

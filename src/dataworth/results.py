@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import html
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,10 +26,9 @@ class Scored:
     unscored: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if int(np.isnan(self.values_N).sum()) != len(self.unscored):
-            raise ValueError(
-                f"{int(np.isnan(self.values_N).sum())} NaN values but {len(self.unscored)} unscored reasons: they must agree"
-            )
+        missing = int(np.isnan(self.values_N).sum())
+        if missing != len(self.unscored):
+            raise ValueError(f"{missing} NaN values but {len(self.unscored)} unscored reasons: they must agree")
         if np.isinf(self.values_N).any():
             raise ValueError("a score is infinite: give the row a reason in `unscored` and NaN as its value")
 
@@ -53,9 +54,9 @@ class Score(Protocol):
 class Selection:
     """What was picked, and why each row of the pool was kept or dropped.
 
-    `ids` are the kept ids in pool order with `weights` beside them. `reason_code_N` (uint8, pool order) indexes `reasons`;
-    a code is a short kebab-case word, its text in plain English is in `reason_texts`. `boundary` holds the scores on both
-    sides of the cut when there is one.
+    `ids` are the kept ids in pool order with `weights` beside them. `reason_code_N` (uint8, pool order) indexes
+    `reasons`; a code is a short kebab-case word, its text in plain English is in `reason_texts`. `boundary` holds the
+    scores on both sides of the cut when there is one.
     """
 
     ids: tuple[str, ...]
@@ -136,8 +137,8 @@ class Similarity:
     """Cosines of pool features with a goal, already reduced over goal rows.
 
     Axes: `C` checkpoints, `N` pool rows, `G` subtasks. `mean_CNG` is the mean over a subtask's goal rows of the per-row
-    cosine (the LESS repository); `centroid_CNG` the cosine with the subtask's mean gradient (the paper's Eq. 2). `weight_C`
-    are the checkpoints' learning-rate weights and sum to 1. Unscored rows hold NaN and are listed with their reason.
+    cosine (the LESS repository); `centroid_CNG` the cosine with the subtask's mean gradient (the paper's Eq. 2).
+    `weight_C` are the checkpoints' learning-rate weights and sum to 1. Unscored rows hold NaN and are listed with their reason.
     """
 
     mean_CNG: NDArray[np.float32]
@@ -166,3 +167,235 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A row shown to a person: what it says (cut), its score, and why it was kept or dropped in plain words."""
+
+    id: str
+    text: str
+    score: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class SelectResult:
+    """A finished selection: what was kept, why, where it is, and how to do it again."""
+
+    run: Path
+    method: str
+    pick: str
+    selection: Selection
+    scored: Scored
+    kept_sample: tuple[SampleRow, ...]
+    dropped_sample: tuple[SampleRow, ...]
+    record: Mapping[str, Any]
+    written: tuple[Path, ...] = ()
+    writer: Callable[[str | Path], tuple[Path, ...]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The kept ids in pool order."""
+        return self.selection.ids
+
+    def write(self, out: str | Path) -> tuple[Path, ...]:
+        """Write the kept rows in the pool's own format, with reasons, weights and a card beside them.
+
+        Raises:
+            RequestError: `out` is one of the input files, or the pool's files changed since they were read.
+        """
+        if self.writer is None:
+            raise ValueError("this result was loaded without its pool; use api.select to write")
+        return self.writer(out)
+
+    def explain(self) -> str:
+        """The selection in plain English, with three rows kept and three dropped."""
+        lines = [f"{self.method} -> {self.pick}: {self.selection.explain()}"]
+        for title, rows in (("kept, for example", self.kept_sample), ("dropped, for example", self.dropped_sample)):
+            if rows:
+                lines.append(f"{title}:")
+                lines += [f"  - {r.text}\n      {r.why}" for r in rows]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the ids (they are in the run folder) as plain JSON values."""
+        return {
+            "run": str(self.run),
+            "method": self.method,
+            "pick": self.pick,
+            **self.selection.to_dict(),
+            "unscored": len(self.scored.unscored),
+            "kept_sample": [vars(r) for r in self.kept_sample],
+            "dropped_sample": [vars(r) for r in self.dropped_sample],
+            "written": [str(p) for p in self.written],
+            "record": dict(self.record),
+        }
+
+    def _repr_html_(self) -> str:
+        return _html(self.explain())
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """Scores of every row under one or more methods, each with its rank correlation with length and random."""
+
+    run: Path
+    ids: Sequence[str]
+    scores: Mapping[str, Scored]
+    correlations: Mapping[str, Mapping[str, float]]
+    record: Mapping[str, Any]
+
+    def explain(self) -> str:
+        """One line per method."""
+        rows = [
+            [
+                name,
+                f"{len(self.ids) - len(s.unscored):,}",
+                f"{len(s.unscored):,}",
+                *self._quartiles(s),
+                *self._rho(name),
+            ]
+            for name, s in self.scores.items()
+        ]
+        header = ["method", "scored", "unscored", "25%", "50%", "75%", "rho(length)", "rho(random)"]
+        return table(rows, header) + f"\nscores: {self.run}"
+
+    def _quartiles(self, scored: Scored) -> list[str]:
+        found = scored.values_N[~np.isnan(scored.values_N)]
+        return [f"{q:.4g}" for q in np.quantile(found, [0.25, 0.5, 0.75])] if len(found) else ["-"] * 3
+
+    def _rho(self, name: str) -> list[str]:
+        return [f"{self.correlations.get(name, {}).get(k, float('nan')):.2f}" for k in ("length", "random")]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts, quartiles and correlations as plain JSON values."""
+        return {
+            "run": str(self.run),
+            "methods": {
+                n: {
+                    "scored": len(self.ids) - len(s.unscored),
+                    "unscored": len(s.unscored),
+                    "rho": dict(self.correlations[n]),
+                }
+                for n, s in self.scores.items()
+            },
+            "record": dict(self.record),
+        }
+
+    def _repr_html_(self) -> str:
+        return _html(self.explain())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One priced step: rows still to do (and already cached), tokens, passes over them, disk bytes, CPU-seconds."""
+
+    name: str
+    rows: int
+    cached: int
+    tokens: int
+    passes: float
+    disk_bytes: int
+    cpu_seconds: float | None
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What a request will cost before any long work, beside the price of simply training on everything."""
+
+    stages: tuple[Stage, ...]
+    train_pick: Stage | None
+    train_full: Stage | None
+    calibration: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """The price of the request, or None where nothing was calibrated."""
+        known = [s.cpu_seconds for s in self.stages]
+        return None if any(k is None for k in known) else float(sum(k for k in known if k is not None))
+
+    def explain(self) -> str:
+        """The price list as a table with the comparison under it."""
+        stages = [*self.stages, *(s for s in (self.train_pick, self.train_full) if s)]
+        rows = [
+            [
+                s.name,
+                f"{s.rows:,}",
+                f"{s.cached:,}",
+                f"{s.tokens:,}",
+                f"{s.passes:g}",
+                _bytes(s.disk_bytes),
+                _seconds(s.cpu_seconds),
+            ]
+            for s in stages
+        ]
+        text = table(rows, ["step", "rows", "cached", "tokens", "passes", "disk", "CPU time"])
+        return "\n".join([text, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The price list as plain JSON values."""
+        return {
+            "stages": [vars(s) for s in self.stages],
+            "cpu_seconds": self.cpu_seconds,
+            "train_pick": vars(self.train_pick) if self.train_pick else None,
+            "train_full": vars(self.train_full) if self.train_full else None,
+            "calibration": dict(self.calibration),
+            "recipe": dict(self.recipe),
+            "notes": list(self.notes),
+        }
+
+    def _repr_html_(self) -> str:
+        return _html(self.explain())
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """Whether a run came out the same again."""
+
+    run: Path
+    from_scratch: bool
+    kept: int
+    identical: bool
+    only_before: tuple[str, ...]
+    only_now: tuple[str, ...]
+    score_difference: float
+
+    def explain(self) -> str:
+        """One sentence."""
+        how = "from scratch" if self.from_scratch else "from the cache"
+        if self.identical:
+            return f"{self.run} replayed {how}: the same {self.kept:,} ids, largest score difference {self.score_difference:.3g}"
+        return (
+            f"{self.run} replayed {how}: NOT the same; {len(self.only_before)} ids only before, {len(self.only_now)} only now, "
+            f"largest score difference {self.score_difference:.3g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain JSON values."""
+        return {
+            **vars(self),
+            "run": str(self.run),
+            "only_before": list(self.only_before),
+            "only_now": list(self.only_now),
+        }
+
+
+def _bytes(n: int) -> str:
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = min(max(0, n.bit_length() - 1) // 10, len(units) - 1)
+    return f"{n / 1024**power:.{1 if power else 0}f} {units[power]}"
+
+
+def _seconds(s: float | None) -> str:
+    if s is None:
+        return "-"
+    if s < 90:
+        return f"{s:.1f} s"
+    return f"{s / 60:.1f} min" if s < 5400 else f"{s / 3600:.1f} h"
+
+
+def _html(text: str) -> str:
+    return f"<pre>{html.escape(text)}</pre>"

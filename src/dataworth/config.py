@@ -1,0 +1,203 @@
+"""One frozen dataclass per verb: flag = Python argument = YAML key; a field's docstring is its help text."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from dataworth.errors import RequestError
+from dataworth.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What every verb over a pool takes."""
+
+    pool: tuple[str, ...]
+    """Files, globs, folders: .jsonl .json .csv .parquet .arrow, a saved `datasets` folder, .gz/.zst."""
+    goal: str | None = None
+    """What the model should become good at: a .jsonl of examples, or goal.yaml with subtasks."""
+    model: str | None = None
+    """The learner: a local folder with safetensors, a .gguf file, or a hub id."""
+    method: str | None = None
+    """Score to use (see docs/methods.md). Default: less with a model and a goal, bm25 with a goal only."""
+    option: tuple[str, ...] = ()
+    """Option of the method as NAME=VALUE, repeatable: warmup=0.1, optimizer=sgd, reduce=zmax."""
+    map: tuple[str, ...] = ()
+    """Which columns play which role, e.g. prompt=question completion=rationale+answer."""
+    goal_map: tuple[str, ...] = ()
+    """The same for the goal's files."""
+    recipe: str | None = None
+    """YAML file with the training recipe; `dataworth plan --show-recipe` prints the one in force."""
+    mask_like: str | None = None
+    """Which tokens carry loss: assistant, trl, axolotl, llamafactory or verl."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    workers: int | None = None
+    """Worker processes: one per core (or per GPU) unless told; 0 works in this process."""
+    keep_near_goal: bool = False
+    """Keep rows that nearly equal goal rows; recorded with the run."""
+    duplicate_keys: str = "reject"
+    """A JSON row with a repeated key: reject it, or take the last."""
+    max_rejected: float = 0.01
+    """Exit 3 when a larger share of the rows can't be read."""
+    rewarm: bool = False
+    """Train a new warm-up on the pool as it is now."""
+    run: str | None = None
+    """The run folder; by default runs/<verb>-<pool>-<hash>."""
+    seed: int = 0
+    """Seed of every random choice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRequest(Request):
+    """Score every row of a pool; several methods may be given, joined by commas."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectRequest(Request):
+    """Pick the rows worth training on and write them in the pool's own format."""
+
+    keep: str = "5%"
+    """How much to keep: rows (200), a share (5% or 0.05) or tokens (200ktok)."""
+    pick: str = "top_k"
+    """How to pick from the scores: top_k, random or quota."""
+    out: str | None = None
+    """Where to write the picked rows; a folder when the pool has several files."""
+    portable: bool = False
+    """Copy the arrays that the run used from the cache into the run folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRequest(SelectRequest):
+    """Price the request before long work, beside the price of training on everything."""
+
+    calibrate: bool = True
+    """Time the machine on a sample of the pool (about a minute) instead of using stored rates."""
+
+
+VERBS: dict[str, type[Request]] = {"plan": PlanRequest, "score": ScoreRequest, "select": SelectRequest}
+
+R = TypeVar("R", bound=Request)
+
+
+@cache
+def field_help(cls: type) -> dict[str, str]:
+    """Field name -> the docstring under it, for a dataclass and its bases."""
+    out: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for node, after in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
+                out[ast.unparse(node.target)] = str(after.value.value)
+    return out
+
+
+def build(cls: type[R], values: Mapping[str, Any]) -> R:
+    """A request from plain values (flags, keyword arguments or YAML).
+
+    Raises:
+        RequestError: An unknown key (with the nearest name), a missing pool, or a value of the wrong type.
+    """
+    hints = get_type_hints(cls)
+    clean: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(hints))}"
+            raise RequestError(f"key {key!r} is unknown to {cls.__name__}; {hint}")
+        clean[key] = _coerce(key, value, hints[key])
+    if not clean.get("pool"):
+        raise RequestError("no pool was given: expected at least one file, glob or folder")
+    return cls(**clean)
+
+
+def _coerce(key: str, value: Any, hint: Any) -> Any:
+    if hint == tuple[str, ...]:
+        if isinstance(value, Mapping):
+            return tuple(f"{k}={v}" for k, v in value.items())
+        parts = (value,) if isinstance(value, (str, Path)) else tuple(value)
+        return tuple(str(p) for p in parts)
+    if value is None:
+        return None
+    base = next((t for t in (bool, int, float, str) if hint == t or hint == (t | None)), None)
+    if base is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if base is str and isinstance(value, (Path, int, float)) and not isinstance(value, bool):
+        return str(value)
+    if base is not None and type(value) is not base:
+        raise RequestError(f"{key}={value!r}: expected {base.__name__}; correct the value")
+    return value
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from a file.
+
+    Raises:
+        RequestError: The file is missing, isn't YAML, repeats a key, or isn't a mapping.
+    """
+    if not path.is_file():
+        raise RequestError(f"config file {path} isn't there: expected a YAML file; correct the path")
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        raise RequestError(f"config file {path} isn't valid YAML ({str(error).splitlines()[0]}); correct it") from error
+    if not isinstance(found, dict):
+        raise RequestError(f"config file {path} holds {type(found).__name__}: expected a mapping of keys to values")
+    return found
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a repeated key is an error instead of a silent overwrite."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(k, deep=deep) for k, _ in node.value]
+        repeated = [k for k in keys if keys.count(k) > 1]
+        if repeated:
+            raise yaml.YAMLError(f"key {repeated[0]!r} is given twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_recipe(path: str | None, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe in force: defaults, then the file, then flags that were given."""
+    values = load_yaml(Path(path)) if path else {}
+    values.update({k: v for k, v in overrides.items() if v is not None})
+    return Recipe.from_dict(values)
+
+
+def pairs(items: tuple[str, ...], flag: str) -> dict[str, str]:
+    """`("a=b", "c=d")` as a dict.
+
+    Raises:
+        RequestError: An item without `=` or a repeated name.
+    """
+    out: dict[str, str] = {}
+    for item in items:
+        name, sign, value = item.partition("=")
+        if not sign or not name or not value:
+            raise RequestError(f"{flag} {item!r}: expected NAME=VALUE")
+        if name in out:
+            raise RequestError(f"{flag} {name!r} is given twice: give it once")
+        out[name] = value
+    return out
+
+
+def to_dict(request: Request) -> dict[str, Any]:
+    """A request as plain JSON values, every field."""
+    out = dataclasses.asdict(request)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
