@@ -1,0 +1,176 @@
+"""The command line: one thin command per verb, its flags generated from the verb's dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from dataworth import config
+from dataworth.errors import DataworthError, RequestError
+from dataworth.views import as_json, terminal
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Which training examples are worth training on, for this model and this goal.",
+)
+
+# Newer Typers carry their own copy of click, so its exceptions are reached through the names Typer exports.
+WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys as the flags; flags win.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, without running a model or writing.")]
+SHORT = {"out": "-o"}
+
+
+def _command(verb: str, run: Callable[[config.Request, terminal.Bars], Any]) -> Callable[..., None]:
+    """A command whose parameters are the fields of the verb's request."""
+    cls = config.VERBS[verb]
+
+    def command(**flags: Any) -> None:
+        as_object, file, dry = flags.pop("json"), flags.pop("config"), flags.pop("dry_run")
+        show_recipe = flags.pop("show_recipe", False)
+        given = config.load_yaml(file) if file else {}
+        given.update({k: v for k, v in flags.items() if v is not None and v != []})
+        if show_recipe:
+            return _show_recipe(given)
+        request = config.build(cls, given)
+        with terminal.Bars() as bars:
+            result = _dry(request, bars) if dry else run(request, bars)
+        _face(result, as_object)
+
+    command.__name__ = verb
+    command.__doc__ = inspect.getdoc(cls)
+    parameters = _parameters(cls)
+    if verb == "plan":
+        recipe_flag = Annotated[
+            bool, typer.Option("--show-recipe", help="Print the training recipe in force and stop.")
+        ]
+        parameters.append(
+            inspect.Parameter("show_recipe", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=recipe_flag)
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _parameters(cls: type[config.Request]) -> list[inspect.Parameter]:
+    hints, help_of = get_type_hints(cls), config.field_help(cls)
+    out = []
+    for field in dataclasses.fields(cls):
+        many = hints[field.name] == tuple[str, ...]
+        base = next(t for t in (bool, int, float, str) if many or hints[field.name] in (t, t | None) or t is str)
+        kind: Any = list[str] | None if many else (base | None)
+        if field.name == "pool":
+            info: Any = typer.Argument(help=help_of["pool"], show_default=False)
+        else:
+            flag = field.name.replace("_", "-")
+            names = [f"--{flag}/--no-{flag}" if base is bool and not many else f"--{flag}"]
+            text = help_of[field.name] + (
+                "" if many or field.default in (None, False, True) else f" [default: {field.default}]"
+            )
+            info = typer.Option(
+                *names, *([SHORT[field.name]] if field.name in SHORT else []), help=text, show_default=False
+            )
+        out.append(
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]
+            )
+        )
+    for name, note, default in (("json", Json, False), ("config", Config, None), ("dry_run", DryRun, False)):
+        out.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=note))
+    return out
+
+
+def _show_recipe(given: dict[str, Any]) -> None:
+    import yaml
+
+    recipe = config.load_recipe(given.get("recipe"), {"mask_like": given.get("mask_like")})
+    sys.stdout.write(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+
+
+def _dry(request: config.Request, bars: terminal.Bars) -> Any:
+    from dataworth import api
+
+    values = {
+        f.name: getattr(request, f.name) for f in dataclasses.fields(config.PlanRequest) if hasattr(request, f.name)
+    }
+    return api.run_plan(config.PlanRequest(**{**values, "calibrate": False}), bars)
+
+
+def _face(result: Any, as_object: bool) -> None:
+    if as_object:
+        sys.stdout.write(as_json.dump(result) + "\n")
+    else:
+        terminal.show(result)
+    over = getattr(result, "too_many_rejects", None)
+    if over:
+        raise over
+
+
+def _verb(name: str) -> Callable[[config.Request, terminal.Bars], Any]:
+    def run(request: config.Request, bars: terminal.Bars) -> Any:
+        from dataworth import api
+
+        return getattr(api, f"run_{name}")(request, bars)
+
+    return run
+
+
+for _name in config.VERBS:
+    app.command(_name)(_command(_name, _verb(_name)))
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="The run folder to do again.")],
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Run the probes again in an empty cache.")
+    ] = False,
+    as_object: Json = False,
+) -> None:
+    """Do a finished run again and compare: the same ids, the same scores."""
+    from dataworth import api
+
+    with terminal.Bars() as bars:
+        result = api.replay(run, from_scratch=from_scratch, progress=bars)
+    _face(result, as_object)
+    if not result.identical:
+        raise RequestError(f"{run} did not replay: its ids differ; see the two lists in the record")
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def main() -> None:
+    """Entry point: one line and an exit code instead of a traceback for anything wrong with the request."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = app(standalone_mode=False)
+    except DataworthError as error:
+        terminal.note(f"dataworth: {error}")
+        sys.exit(error.exit_code)
+    except WrongUsage as error:
+        terminal.note(f"dataworth: {error.format_message()}; see --help")  # type: ignore[attr-defined]
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        terminal.note(f"dataworth: interrupted; the same command resumes: dataworth {shlex.join(sys.argv[1:])}")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

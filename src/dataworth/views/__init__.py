@@ -1,0 +1,1 @@
+"""Faces of results: the terminal and JSON. Views read results and never run anything."""

@@ -1,0 +1,91 @@
+"""Results and progress on a terminal: text of data is stripped of control characters before it's shown."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class Explains(Protocol):
+    """Any result: it can say itself in plain text."""
+
+    def explain(self) -> str:
+        """The result in plain English."""
+        ...
+
+
+def printable(text: str) -> str:
+    """`text` without control and bidirectional-override characters, so that data can't drive the terminal."""
+    bidi = {0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+    return "".join(c for c in text if (c in "\n\t" or c.isprintable()) and ord(c) not in bidi)
+
+
+def show(result: Explains) -> None:
+    """Print a result on stdout."""
+    sys.stdout.write(printable(result.explain()) + "\n")
+
+
+def note(text: str) -> None:
+    """Print one line on stderr."""
+    sys.stderr.write(printable(text) + "\n")
+
+
+class _Rate(ProgressColumn):
+    """Rows per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.1f}/s" if task.speed else "  -/s", style="progress.data.speed")
+
+
+class Bars:
+    """Progress bars on stderr, one per stage, with rates and time left; plain lines when stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._finished: set[str] = set()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report that `done` of `total` rows of a stage are finished."""
+        if not self.console.is_terminal:
+            if done >= total and stage not in self._finished:
+                note(f"{stage}: {total:,} done")
+                self._finished.add(stage)
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
