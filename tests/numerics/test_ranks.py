@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from dataworth.errors import NonsenseRefused, RequestError
+from dataworth.numerics.ranks import difference_interval, mean_interval, spearman
+
+
+def test_spearman_equals_scipy_and_its_interval_covers():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(60):
+        x = rng.normal(size=30)
+        y = x + rng.normal(size=30)
+        got = spearman(x, y, draws=300, seed=trial)
+        assert got.value == pytest.approx(stats.spearmanr(x, y).statistic)
+        assert got.low <= got.value <= got.high
+        # population value of a bivariate normal with r = 1/sqrt(2)
+        hits += got.low <= 6 / np.pi * np.arcsin(np.sqrt(0.5) / 2) <= got.high
+    assert hits >= 50
+
+
+def test_spearman_is_reproducible_and_handles_ties():
+    x, y = [1, 1, 2, 3, 4], [1, 2, 2, 2, 9]
+    assert spearman(x, y) == spearman(x, y)
+    assert spearman(x, y).value == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
+def test_spearman_refuses_nonsense():
+    with pytest.raises(NonsenseRefused):
+        spearman([1, 1, 1], [1, 2, 3])
+    with pytest.raises(NonsenseRefused):
+        spearman([1, float("nan"), 1], [1, 2, 3])
+    with pytest.raises(RequestError):
+        spearman([1, 2], [1, 2])
+
+
+def test_intervals_equal_scipy():
+    x, y = np.array([1.0, 2.5, 3.0, 4.0]), np.array([0.5, 0.7, 5.0])
+    got = mean_interval(x, level=0.9)
+    low, high = stats.t.interval(0.9, 3, x.mean(), stats.sem(x))
+    assert (got.low, got.high) == (pytest.approx(low), pytest.approx(high))
+    welch = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.95)
+    gap = difference_interval(x, y)
+    assert (gap.low, gap.high) == (pytest.approx(welch.low), pytest.approx(welch.high))
+    assert str(mean_interval([1, 1])) == "1.000 [1.000 .. 1.000]"
+    assert difference_interval([1, 1], [0, 0]).to_dict()["low"] == 1
+    with pytest.raises(RequestError, match="at least 2"):
+        mean_interval([1])
+    with pytest.raises(RequestError, match="at least 2"):
+        difference_interval([1], [1, 2])
