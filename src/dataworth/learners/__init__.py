@@ -1,1 +1,1 @@
-"""What gets trained: loading, rendering with loss masks, the trial trainer. The only room besides `probes` that runs models."""
+"""What gets trained: loading, rendering with loss masks, the trial trainer."""

@@ -1,6 +1,6 @@
 """From `--model` to a folder of safetensors: local folder, `.gguf` file or hub id; nothing else is ever opened.
 
-Pickled weights are refused by name, no remote code runs, and a hub that can't be reached is an error within ten seconds.
+Pickled weights are refused by name, no remote code runs, and an unreachable hub is an error within ten seconds.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def safetensors_only(folder: Path, what: str) -> None:
     pickled = [p.name for pattern in _PICKLED for p in sorted(folder.glob(pattern))]
     if pickled:
         raise RequestError(
-            f"{what} has only pickled weights ({pickled[0]}): expected .safetensors, since pickles run code when opened; "
-            "load it once yourself and save_pretrained(..., safe_serialization=True)"
+            f"{what} has only pickled weights ({pickled[0]}): expected .safetensors, since pickles run "
+            "code when opened; load it once yourself and save_pretrained(..., safe_serialization=True)"
         )
     gguf = sorted(folder.glob("*.gguf"))
     hint = f"; give the file itself: {gguf[0]}" if gguf else "; point at the folder that holds them"
@@ -260,8 +260,8 @@ def _downloaded(model: str) -> Path:
         return _from_earlier_download(hub, model, failure)
     if not any(n.endswith(".safetensors") for n in names):
         raise RequestError(
-            f"model {model!r} has no .safetensors on the hub (it has {', '.join(names[:5])}): expected safetensors, since "
-            "pickles run code when opened; choose another model or convert it yourself"
+            f"model {model!r} has no .safetensors on the hub (it has {', '.join(names[:5])}): expected safetensors, "
+            "since pickles run code when opened; choose another model or convert it yourself"
         )
     try:
         return Path(hub.snapshot_download(model, allow_patterns=_HUB_FILES))
@@ -276,8 +276,8 @@ def _from_earlier_download(hub: Any, model: str, failure: BaseException) -> Path
         return Path(hub.snapshot_download(model, allow_patterns=_HUB_FILES, local_files_only=True))
     except Exception as error:
         raise RequestError(
-            f"model {model!r} is no local path and the hub did not give it ({_line(failure)}): download it where there is a "
-            "network and give its folder as --model"
+            f"model {model!r} is no local path and the hub did not give it ({_line(failure)}): download it where there "
+            "is a network and give its folder as --model"
         ) from error
 
 
