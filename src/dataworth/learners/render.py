@@ -1,7 +1,7 @@
 """From an example to token ids and the tokens that carry loss.
 
-The mask comes from rendering the conversation up to each assistant turn and finding that prefix again in the whole, so no
-template needs `{% generation %}` tags. Where that is unsound (the template rewrites earlier turns, drops text, refuses
+The mask comes from rendering the conversation up to each assistant turn and finding that prefix in the whole, so no template
+needs `{% generation %}` tags. Where that is unsound (the template rewrites earlier turns, drops text, refuses
 the row) the row gets a reason and no targets; a mask is never silently empty.
 
 `mask_like` says whose loss is meant. For a conversation / for a prompt with one completion:
@@ -244,7 +244,7 @@ class Renderer:
     def _answer_start(self, full: str, turns: tuple[Message, ...], k: int) -> int | None:
         """Where answer `k` starts: the end of its prompt, if that prompt is a prefix of the whole.
 
-        An opening answer has no prompt to render (templates may refuse an empty conversation): a stand-in shows its place.
+        An opening answer has no prompt to render (templates may refuse an empty list): a stand-in shows its place.
         """
         if k:
             prompt = self.template.render(turns[:k], generation_prompt=True)
