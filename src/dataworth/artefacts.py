@@ -1,0 +1,163 @@
+"""How each artefact a score needs is made; only what is missing in the cache is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataworth.errors import RequestError
+from dataworth.records import Example, Goal, Pool
+from dataworth.results import Similarity
+from dataworth.session import Session
+from dataworth.store.table import Table
+
+if TYPE_CHECKING:
+    from dataworth.learners.render import Encoded
+
+TOKEN_SHARD = 4096
+MODEL_SHARD = 256
+
+
+class PoolText:
+    """Texts of a pool, read as they are iterated: one pass over a million rows holds one row."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __iter__(self) -> Iterator[str]:
+        return (e.full_text for e in self.pool.examples())
+
+
+def needs_model(needs: frozenset[str]) -> bool:
+    """Whether any of these artefacts is made by running the learner."""
+    return bool(needs & {"losses", "vectors", "goal_vectors", "similarity"})
+
+
+def needs_goal(needs: frozenset[str]) -> bool:
+    """Whether any of these artefacts is made from the goal."""
+    return bool(needs & {"text:goal", "goal_vectors", "similarity"})
+
+
+def resolve(session: Session, needs: frozenset[str]) -> dict[str, Any]:
+    """The inputs of a score: ids and every artefact it needs.
+
+    Raises:
+        RequestError: An artefact nobody can make.
+    """
+    unknown = sorted(needs - set(MAKERS))
+    if unknown:
+        raise RequestError(f"artefact {unknown[0]!r} is unknown: expected one of {', '.join(sorted(MAKERS))}")
+    inputs: dict[str, Any] = {"ids": session.pool.ids}
+    for name in sorted(needs):
+        inputs[name] = MAKERS[name](session)
+    return inputs
+
+
+def goal_of(session: Session) -> Goal:
+    """The goal of the request.
+
+    Raises:
+        RequestError: None was given.
+    """
+    if session.goal is None:
+        raise RequestError("this needs a goal: expected --goal FILE with examples of what the model should become good at")
+    return session.goal
+
+
+def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
+    """Token ids and masks of every row of a pool (or of a goal's steer rows)."""
+    card = session.learner
+    artefact = session.artefact("tokens", card.renderer.spec)
+    settings = {
+        "folder": str(card.source.folder),
+        "mask_like": session.recipe.mask_like,
+        "max_length": session.recipe.max_length,
+    }
+
+    def payload(ids: Sequence[str]) -> list[Example]:
+        return [pool.example(pool.position[i]) for i in ids]
+
+    return session.fill(stage, artefact, pool.ids, "dataworth.probes.tokens:open_tokens", settings, payload, TOKEN_SHARD)
+
+
+def encoded_payload(session: Session) -> Callable[[Sequence[str]], list[Encoded]]:
+    """What model probes get for a shard: its rows as the learner sees them, from the token artefact."""
+    from dataworth.probes.tokens import encoded_rows
+
+    artefact = session.artefact("tokens", session.learner.renderer.spec)
+    return lambda ids: encoded_rows(artefact.table(list(ids)), ids)
+
+
+def probe(session: Session, kind: str, pool: Pool, stage: str) -> Table:
+    """Losses or embeddings of the untouched learner for every row of a pool."""
+    token_table(session, pool)
+    card = session.learner
+    artefact = session.artefact(kind, {"learner": card.frozen_spec, "probe": kind})
+    settings = {"model": str(card.source.folder), "recipe": session.recipe.to_dict(), "adapter": None}
+    runner = f"dataworth.probes.{kind}:open_{kind}"
+    return session.fill(stage, artefact, pool.ids, runner, settings, encoded_payload(session), MODEL_SHARD)
+
+
+def tokens(session: Session) -> NDArray[np.float64]:
+    """Tokens of each pool row, NaN where a row can't be rendered."""
+    return token_table(session, session.pool).column("tokens", fill=0).astype(np.float64)
+
+
+def losses(session: Session) -> Table:
+    """Per-row token losses of the pool under the untouched learner."""
+    return probe(session, "losses", session.pool, "losses")
+
+
+def vectors(session: Session) -> Table:
+    """Position-weighted mean hidden states of the pool."""
+    return probe(session, "embeddings", session.pool, "embeddings")
+
+
+def goal_vectors(session: Session) -> dict[str, NDArray[np.float32]]:
+    """The same for the goal's steer rows, by subtask."""
+    out = {}
+    for sub in goal_of(session).subtasks:
+        table = probe(session, "embeddings", sub.steer, "embeddings (goal)")
+        refuse_empty(session, table, f"goal subtask {sub.name!r}")
+        out[sub.name] = table.column("vector")
+    return out
+
+
+def similarity(session: Session) -> Similarity:
+    """Cosines of the pool's gradient features with the goal's, over the warm-up's checkpoints."""
+    from dataworth.influence import goal_similarity
+
+    return goal_similarity(session)
+
+
+def goal_texts(session: Session) -> dict[str, list[str]]:
+    """Texts of the goal's steer rows, by subtask."""
+    return {s.name: [e.full_text for e in s.steer.examples()] for s in goal_of(session).subtasks}
+
+
+def refuse_empty(session: Session, table: Table, what: str) -> None:
+    """Record how many rows carry loss, and refuse when none does."""
+    first = next(iter(table.unscored.values()), "")
+    session.guard(
+        "empty-masks",
+        bool(table.scored_N.any()),
+        f"{what}: {int(table.scored_N.sum())} of {len(table)} rows carry loss" + (f" ({first})" if first else ""),
+        "give rows with an answer, or correct --map",
+    )
+
+
+MAKERS: Mapping[str, Callable[[Session], Any]] = {
+    "text:pool": lambda session: PoolText(session.pool),
+    "text:goal": goal_texts,
+    "tokens": tokens,
+    "losses": losses,
+    "vectors": vectors,
+    "goal_vectors": goal_vectors,
+    "similarity": similarity,
+}

@@ -1,0 +1,174 @@
+"""Gradient features over a warm-up's checkpoints, and their cosines with a goal: the probes behind `less`.
+
+Source: Xia et al. 2024 (arXiv 2402.04333), sections 3-4. The warm-up set is frozen at first use and reused while it
+lies within the pool, so that appended rows cost only themselves; features are keyed by row id and checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dataworth.artefacts import MODEL_SHARD, encoded_payload, goal_of, refuse_empty, token_table
+from dataworth.probes.spec import FeatureSpec
+from dataworth.records import Pool, hash_unit
+from dataworth.results import Similarity
+from dataworth.session import Session, first_device
+from dataworth.store.atomic import write_atomic
+from dataworth.store.cache import is_done, mark_done
+from dataworth.store.fingerprint import fingerprint
+from dataworth.store.lock import EntryLock
+from dataworth.store.table import Table
+
+if TYPE_CHECKING:
+    from dataworth.learners.trainer import Trained
+
+GROWN = 1.5
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One point of the warm-up: adapter and moments in `folder`, and its share of the learning rate."""
+
+    folder: Path | None
+    sha256: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """The frozen warm-up set and its checkpoints. `base` is how many rows the pool had when it was drawn."""
+
+    ids: tuple[str, ...]
+    base: int
+    checkpoints: tuple[Checkpoint, ...]
+
+
+def goal_similarity(session: Session) -> Similarity:
+    """Cosines of every pool row with every subtask, at each checkpoint of the warm-up."""
+    from dataworth.probes.similarity import build_similarity
+
+    goal, pool = goal_of(session), session.pool
+    options = session.gradient.with_recipe(session.recipe)
+    refuse_empty(session, token_table(session, pool), "the pool")
+    for sub in goal.subtasks:
+        refuse_empty(session, token_table(session, sub.steer, "tokens (goal)"), f"goal subtask {sub.name!r}")
+    warm = warm_up(session)
+    plain = replace(options.feature, optimizer="sgd", bias_correction=False)
+    pool_tables, goal_tables = [], []
+    for n, point in enumerate(warm.checkpoints, 1):
+        label = f"checkpoint {n} of {len(warm.checkpoints)}"
+        pool_tables.append(features(session, pool, point, options.feature, f"gradients, {label}"))
+        goal_tables.append(
+            {s.name: features(session, s.steer, point, plain, f"goal gradients, {label}") for s in goal.subtasks}
+        )
+    with session.costing("similarity", len(pool)):
+        return build_similarity(
+            pool_tables,
+            goal_tables,
+            [p.weight for p in warm.checkpoints],
+            pool_spec=options.feature,
+            device=first_device(session.request.device),
+        )
+
+
+def features(session: Session, rows: Pool, point: Checkpoint, feature: FeatureSpec, stage: str) -> Table:
+    """Gradient features of rows at a checkpoint; only missing rows are computed."""
+    card = session.learner
+    spec = {"learner": card.frozen_spec, "checkpoint": point.sha256, "feature": feature.to_dict(), "lora": card.lora_spec}
+    settings = {
+        "model": str(card.source.folder),
+        "recipe": session.recipe.to_dict(),
+        "checkpoint": str(point.folder) if point.folder else None,
+        "feature": feature.to_dict(),
+    }
+    runner = "dataworth.probes.gradients:open_gradients"
+    payload = encoded_payload(session)
+    return session.fill(stage, session.artefact("gradients", spec), rows.ids, runner, settings, payload, MODEL_SHARD)
+
+
+def warm_up(session: Session) -> WarmUp:
+    """The warm-up of this learner that lies within the pool, trained now if there is none.
+
+    Warm-up rows are a hash-ordered sample of the rows that carry loss and that the gate left in.
+    """
+    share = session.gradient.warmup
+    if share == 0:
+        return WarmUp((), 0, (Checkpoint(None, "untouched", 1.0),))
+    frozen = None if session.request.rewarm else _frozen(session, share)
+    ids, base = frozen or _sample(session, share)
+    if base * GROWN < len(session.pool):
+        session.notes.append(
+            f"the warm-up was drawn when the pool had {base:,} rows; it has {len(session.pool):,} now: --rewarm draws it again"
+        )
+    trained = _trained(session, ids, base, share)
+    total = sum(trained.mean_lr)
+    points = [
+        Checkpoint(folder, sha, lr / total)
+        for folder, sha, lr in zip(trained.folders, trained.sha256, trained.mean_lr, strict=True)
+    ]
+    return WarmUp(ids, base, tuple(points))
+
+
+def _spec(session: Session, ids: Sequence[str], share: float) -> dict[str, Any]:
+    joined = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    return {"learner": session.learner.spec, "share": share, "seed": session.request.seed, "ids": joined}
+
+
+def _frozen(session: Session, share: float) -> tuple[tuple[str, ...], int] | None:
+    """Ids and base of the largest finished warm-up of this learner whose rows are all in the pool."""
+    if session.warmup_ids is not None:
+        return session.warmup_ids, len(session.pool)
+    found = []
+    for path in sorted((session.cache.root / "warmup").glob("*/base.json")):
+        stored = json.loads(path.read_text())
+        ids = tuple(stored["ids"])
+        same = fingerprint(_spec(session, ids, share)) == path.parent.name
+        if same and _within(session, ids) and is_done(path.parent):
+            found.append((stored["base"], path.parent.name, ids))
+    return (max(found)[2], max(found)[0]) if found else None
+
+
+def _within(session: Session, ids: Sequence[str]) -> bool:
+    return all(i in session.pool.position and i not in session.excluded for i in ids)
+
+
+def _sample(session: Session, share: float) -> tuple[tuple[str, ...], int]:
+    pool = session.pool
+    unscored = token_table(session, pool).unscored
+    usable = [i for i in pool.ids if i not in unscored and i not in session.excluded]
+    count = int(share) if share >= 1 else max(1, int(share * len(pool) + 1e-9))
+    order = np.argsort(hash_unit(usable, session.request.seed, "warm-up"), kind="stable")
+    return tuple(sorted(usable[n] for n in order[:count])), len(pool)
+
+
+def _trained(session: Session, ids: tuple[str, ...], base: int, share: float) -> Trained:
+    """Train the adapter on the warm-up rows, or read what an earlier run trained."""
+    from dataworth.learners.causal_lm import CausalLM
+    from dataworth.learners.trainer import load_trained, train
+    from dataworth.probes.tokens import encoded_rows
+
+    folder = session.cache.folder("warmup", _spec(session, ids, share))
+    if not is_done(folder):
+        with EntryLock(folder), session.costing("warm-up", len(ids)):
+            write_atomic(folder / "base.json", json.dumps({"ids": list(ids), "base": base}).encode())
+            artefact = session.artefact("tokens", session.learner.renderer.spec)
+            rows = encoded_rows(artefact.table(list(ids)), ids)
+            learner = CausalLM.load(
+                str(session.learner.source.folder), recipe=session.recipe, device=first_device(session.request.device)
+            )
+            train(
+                learner,
+                rows,
+                recipe=session.recipe,
+                out=folder,
+                progress=lambda done, total: session.progress("warm-up", done, total),
+            )
+            mark_done(folder)
+    return load_trained(folder)

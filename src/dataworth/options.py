@@ -1,0 +1,83 @@
+"""Options of a method, given as NAME=VALUE: which exist, and what they mean to the score and to its probes."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+
+from dataworth.errors import RequestError
+from dataworth.probes.spec import FeatureSpec
+from dataworth.recipe import Recipe
+from dataworth.results import Score
+
+_OF_FEATURES = ("kind", "width", "format", "optimizer", "eps_mode", "bias_correction", "loss", "k")
+
+
+@dataclass(frozen=True, slots=True)
+class GradientOptions:
+    """How gradient features are made: the half of LESS that isn't the score.
+
+    `warmup` is the share of the pool (or the number of rows, from 1 up) that the warm-up trains on; `feature` describes the
+    pool's features. The goal's are always plain gradients.
+    """
+
+    warmup: float = 0.05
+    feature: FeatureSpec = field(default_factory=lambda: FeatureSpec(optimizer="adam", bias_correction=True))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.warmup, (int, float)) or self.warmup < 0:
+            raise RequestError(f"option warmup={self.warmup!r}: expected a share (0.05) or a number of rows (200)")
+        if self.warmup == 0 and self.feature.kind == "lora":
+            raise RequestError(
+                "option warmup=0 with kind=lora: a fresh adapter has no gradient for half of its weights; use kind=onesided"
+            )
+
+    def with_recipe(self, recipe: Recipe) -> GradientOptions:
+        """The same with the decay rates and epsilon of the recipe's AdamW."""
+        feature = replace(self.feature, beta1=recipe.beta1, beta2=recipe.beta2, eps=recipe.eps)
+        return replace(self, feature=feature)
+
+
+def split(given: Mapping[str, str], score: Score) -> tuple[GradientOptions, dict[str, Any]]:
+    """Separate the given options into the probes' and the score's, typed.
+
+    Raises:
+        RequestError: A name neither of them knows (with the nearest), or an impossible value.
+    """
+    parameters = inspect.signature(type(score).__call__).parameters.values()
+    of_score = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    of_probe = {"warmup", *_OF_FEATURES} if "similarity" in score.needs else set()
+    probe: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, text in given.items():
+        value = yaml.safe_load(text)
+        if name in of_probe:
+            probe[name] = value
+        elif name in of_score:
+            rest[name] = value
+        else:
+            raise RequestError(_unknown(name, sorted(of_probe | of_score), score.name))
+    return _gradient(probe), rest
+
+
+def _gradient(given: Mapping[str, Any]) -> GradientOptions:
+    default = GradientOptions()
+    values = {k: v for k, v in given.items() if k != "warmup"}
+    if values.get("kind") == "onesided":
+        values.setdefault("optimizer", "sgd")
+    try:
+        feature = replace(default.feature, **values)
+    except TypeError as error:
+        raise RequestError(f"options {values} have the wrong type ({error}); see docs/methods.md") from error
+    return GradientOptions(given.get("warmup", default.warmup), feature)
+
+
+def _unknown(name: str, known: list[str], method: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(known) or 'none'}"
+    return f"option {name!r} is unknown to method {method}; {hint}"

@@ -1,0 +1,205 @@
+"""What a request resolves to: pool, goal, learner, cache, engine, and a ledger of guards and costs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dataworth import config
+from dataworth.errors import NonsenseRefused, RequestError, TooManyRejects
+from dataworth.options import GradientOptions
+from dataworth.records import Goal, Pool
+from dataworth.recipe import Recipe
+from dataworth.store.artefact import Artefact
+from dataworth.store.cache import Cache
+from dataworth.store.table import Table
+
+if TYPE_CHECKING:
+    from dataworth.engines.local import LocalEngine
+    from dataworth.learners.causal_lm import LearnerCard
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A progress callback that says nothing."""
+
+
+@dataclass
+class Session:
+    """Everything a verb works with. `guards` and `costs` end up in the run's record."""
+
+    request: config.Request
+    pool: Pool
+    goal: Goal | None
+    recipe: Recipe
+    cache: Cache
+    progress: Progress
+    gradient: GradientOptions = field(default_factory=GradientOptions)
+    excluded: dict[str, tuple[str, str]] = field(default_factory=dict)
+    warmup_ids: tuple[str, ...] | None = None
+    guards: list[dict[str, Any]] = field(default_factory=list)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    used: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def learner(self) -> LearnerCard:
+        """Model folder, renderer and fingerprints; no weights are loaded.
+
+        Raises:
+            RequestError: No model was named, or it can't be found.
+        """
+        if self.request.model is None:
+            raise RequestError("this needs a learner: expected --model FOLDER, FILE.gguf or a hub id")
+        from dataworth.learners.causal_lm import describe_learner
+
+        return describe_learner(self.request.model, self.recipe, device=self.request.device)
+
+    @cached_property
+    def engine(self) -> LocalEngine:
+        """Where shards run: one worker per GPU or core, or this process for `--workers 0`."""
+        from dataworth.engines.local import LocalEngine
+
+        devices = worker_devices(self.request.device, self.request.workers)
+        return LocalEngine(workers=len(devices), devices=devices or [first_device(self.request.device)])
+
+    def artefact(self, kind: str, spec: Mapping[str, Any]) -> Artefact:
+        """An artefact of the cache, noted as used by this run."""
+        found = self.cache.artefact(kind, dict(spec))
+        self.used[found.fingerprint] = kind
+        return found
+
+    def fill(
+        self,
+        stage: str,
+        artefact: Artefact,
+        ids: Sequence[str],
+        runner: str,
+        settings: Mapping[str, Any],
+        payload: Callable[[Sequence[str]], Any],
+        shard_rows: int = 256,
+    ) -> Table:
+        """Compute the missing rows of an artefact and return the asked ones."""
+        missing = artefact.missing(ids)
+        if missing:
+            with self.costing(stage, len(missing)):
+                self.engine.run(
+                    artefact,
+                    list(ids),
+                    runner=runner,
+                    config=dict(settings),
+                    payload=payload,
+                    shard_rows=shard_rows,
+                    progress=lambda done, total: self.progress(stage, done, total),
+                )
+        return artefact.table(list(ids))
+
+    @contextmanager
+    def costing(self, stage: str, rows: int) -> Iterator[None]:
+        """Add the wall and CPU seconds of a stage, children included, to the ledger."""
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        yield
+        cost = self.costs.setdefault(stage, {"rows": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0})
+        cost["rows"] += rows
+        cost["wall_seconds"] += time.perf_counter() - wall
+        cost["cpu_seconds"] += cpu_seconds() - cpu
+
+    def guard(self, name: str, passed: bool, evidence: str, advice: str) -> None:
+        """Record a guard of law 6 and refuse if it fails.
+
+        Raises:
+            NonsenseRefused: The guard failed.
+        """
+        self.guards.append({"guard": name, "passed": passed, "evidence": evidence})
+        if not passed:
+            raise NonsenseRefused(f"{evidence}; {advice}")
+
+
+def open_session(request: config.Request, run: Path, progress: Progress = silent) -> Session:
+    """Read the pool and the goal and set up the rest.
+
+    Raises:
+        RequestError: Something of the request can't be read or doesn't exist.
+    """
+    from dataworth.formats import open_goal, open_pool
+
+    if request.duplicate_keys not in ("reject", "last"):
+        raise RequestError(f"duplicate_keys={request.duplicate_keys!r}: expected reject or last")
+    pool = open_pool(
+        list(request.pool),
+        mapping=config.pairs(request.map, "--map") or None,
+        duplicate_keys=request.duplicate_keys,  # type: ignore[arg-type]
+        rejects=run / "rejected.jsonl",
+    )
+    if len(pool) == 0:
+        raise RequestError(f"the pool has no readable row ({pool.rejected} rejected, see {run / 'rejected.jsonl'})")
+    goal = None
+    if request.goal is not None:
+        goal = open_goal(request.goal, mapping=config.pairs(request.goal_map, "--goal-map") or None)
+    recipe = config.load_recipe(request.recipe, {"mask_like": request.mask_like})
+    return Session(request, pool, goal, recipe, Cache(), progress)
+
+
+def too_many_rejects(session: Session, run: Path) -> TooManyRejects | None:
+    """The error to end with when more rows were rejected than allowed."""
+    pool, allowed = session.pool, session.request.max_rejected
+    share = pool.rejected / (pool.rejected + len(pool))
+    if share <= allowed:
+        return None
+    return TooManyRejects(
+        f"{pool.rejected:,} of {pool.rejected + len(pool):,} rows were rejected ({share:.1%}, allowed {allowed:.1%}): "
+        f"the result is written; read {run / 'rejected.jsonl'} or raise --max-rejected"
+    )
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its ended children."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
+
+
+def first_device(device: str) -> str:
+    """The device a single process uses for `--device`."""
+    if device == "auto":
+        return "cuda:0" if _gpus() else "cpu"
+    if device == "cuda":
+        return "cuda:0"
+    return device
+
+
+def worker_devices(device: str, workers: int | None) -> list[str]:
+    """One entry per worker process; empty means: work in this process.
+
+    Raises:
+        RequestError: An unknown device, or a negative number of workers.
+    """
+    if device != "cpu" and device != "auto" and not device.startswith("cuda"):
+        raise RequestError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
+    if workers is not None and workers < 0:
+        raise RequestError(f"workers {workers}: expected 0 (this process) or more")
+    gpus = _gpus() if device in ("auto", "cuda") else 0
+    if device.startswith("cuda:"):
+        places = [device]
+    elif gpus:
+        places = [f"cuda:{i}" for i in range(gpus)]
+    elif device == "cuda":
+        raise RequestError("device 'cuda': this machine shows no GPU; use --device cpu")
+    else:
+        places = ["cpu"] * len(os.sched_getaffinity(0))
+    if workers is None:
+        return places
+    return [places[i % len(places)] for i in range(workers)]
+
+
+def _gpus() -> int:
+    """How many GPUs torch sees; 0 without torch."""
+    from dataworth.learners.load import gpu_count
+
+    return gpu_count()
