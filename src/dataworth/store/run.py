@@ -1,0 +1,192 @@
+"""The run folder: what was asked, what was picked, why, under which fingerprints; enough to replay it.
+
+config.yaml          the request; a folder that holds another one is refused
+record.json          {"content": deterministic facts, "timings": when and how long}
+<name>.parquet       tables: selection, scores/<score>, ...
+finished.json        written last
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from dataworth.errors import FormatError, RequestError
+from dataworth.store.artefact import differing_keys
+from dataworth.store.atomic import TEMPORARY, remove_temporary, write_atomic
+from dataworth.store.fingerprint import canonical_json, fingerprint
+from dataworth.store.lock import LOCK_NAME, EntryLock
+
+DEFAULT_RUNS = "runs"
+EXEMPT_FILES = (LOCK_NAME, f"{TEMPORARY}*", "*.log")
+"""File names (patterns) that may differ between an undisturbed and a resumed run."""
+EXEMPT_KEYS = ("timings",)
+"""Top-level keys of JSON files that may differ between an undisturbed and a resumed run."""
+
+Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: The folder; created if absent.
+        config: The request as plain JSON values, without what may change between resumptions (device, workers).
+
+    Raises:
+        config: The request as plain JSON values, without what may change when it resumes (device, workers).
+            or can't be written.
+    """
+
+    def __init__(self, path: Path | str, config: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.config: dict[str, Any] = json.loads(canonical_json(dict(config)))
+        self.lock = EntryLock(self.path)
+        found = self.path / "config.yaml"
+        if found.exists():
+            keys = differing_keys(_read_config(found), self.config)
+            if keys:
+                raise RequestError(
+                    f"run folder {self.path} belongs to another request (differs in {', '.join(keys)}): "
+                    "expected the same request; choose another --run or delete it"
+                )
+            return
+        foreign = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+        foreign = [name for name in foreign if not _exempt(name)]
+        if foreign:
+            raise RequestError(
+                f"run folder {self.path} holds {foreign[0]!r} but no config.yaml: expected a run or an empty folder; "
+                "choose another --run"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomic(found, yaml.safe_dump(self.config, sort_keys=True, allow_unicode=True).encode())
+
+    @classmethod
+    def existing(cls, path: Path | str) -> RunFolder:
+        """Open a run by its own config.
+
+        Raises:
+            RequestError: The folder holds no run.
+        """
+        found = Path(path) / "config.yaml"
+        if not found.exists():
+            raise RequestError(f"{path} holds no config.yaml: expected a run folder; check the path")
+        return cls(path, _read_config(found))
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` was called and the files are still those of that moment (exemptions aside)."""
+        marker = self.path / "finished.json"
+        return marker.exists() and bool(json.loads(marker.read_bytes()) == self._digests())
+
+    def finish(self) -> None:
+        """Mark the run as complete."""
+        remove_temporary(self.path)
+        write_atomic(self.path / "finished.json", canonical_json(self._digests()))
+
+    def write_record(self, content: Mapping[str, Any], timings: Mapping[str, Any]) -> None:
+        """Write record.json.
+
+        Args:
+            content: Versions, fingerprints, seeds, counts: the same for an undisturbed and a resumed run.
+            timings: Moments, durations, rates, machine: whatever may differ.
+
+        Raises:
+            RequestError: A value is no plain JSON value, or the disk refuses.
+        """
+        record = json.loads(canonical_json({"content": dict(content), "timings": dict(timings)}))
+        write_atomic(self.path / "record.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+
+    def read_record(self) -> dict[str, Any]:
+        """The record as {"content", "timings"}; both empty if none was written."""
+        path = self.path / "record.json"
+        empty: dict[str, Any] = {"content": {}, "timings": {}}
+        return json.loads(path.read_bytes()) if path.exists() else empty
+
+    def write_table(self, name: str, columns: Columns) -> Path:
+        """Write `<name>.parquet` (for example "selection", or "scores/less") in one step and return its path.
+
+        Raises:
+            RequestError: The columns differ in length, or the disk refuses.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        lengths = {column: len(values) for column, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise RequestError(f"table {name!r} has columns of lengths {lengths}: expected one length; fix the caller")
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({k: pa.array(v) for k, v in columns.items()}), sink, compression="zstd")
+        path = self.path / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, sink.getvalue().to_pybytes())
+        return path
+
+    def read_table(self, name: str) -> dict[str, Any]:
+        """The columns of `<name>.parquet`: numbers and booleans as arrays, the rest as lists.
+
+        Raises:
+            RequestError: The run has no such table.
+            FormatError: The file is damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.path / f"{name}.parquet"
+        if not path.exists():
+            raise RequestError(f"{path} does not exist: expected a run that wrote {name!r}; run its verb first")
+        try:
+            table = pq.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise FormatError(f"{path} is damaged ({error}): expected Parquet; delete it and run again") from error
+        return {c: _plain(table.column(c)) for c in table.column_names}
+
+    def _digests(self) -> dict[str, str]:
+        return {name: digest for name, digest in digests(self.path).items() if name != "finished.json"}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of each file below `folder` by relative name: what must be equal between undisturbed and resumed.
+
+    Files in `EXEMPT_FILES` are left out, and so are the `EXEMPT_KEYS` of JSON files.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _exempt(p.name))
+    return {p.relative_to(folder).as_posix(): _digest(p) for p in files}
+
+
+def _exempt(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in EXEMPT_FILES)
+
+
+def _digest(path: Path) -> str:
+    if path.suffix == ".json":
+        value = json.loads(path.read_bytes())
+        if isinstance(value, dict) and any(key in value for key in EXEMPT_KEYS):
+            return fingerprint({k: v for k, v in value.items() if k not in EXEMPT_KEYS})
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise FormatError(
+            f"{path} is damaged ({error.__class__.__name__}): expected YAML; delete the folder"
+        ) from error
+    return dict(config or {})
+
+
+def _plain(column: Any) -> Any:
+    import pyarrow as pa
+
+    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
+    return np.asarray(column.to_numpy()) if numeric and not column.null_count else column.to_pylist()
