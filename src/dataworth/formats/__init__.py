@@ -1,0 +1,20 @@
+"""Reading and writing pools and goals: files in, ids, rows back, the picked rows out in the user's own
+format."""
+
+from dataworth.formats.detection import Detection, detect, preview
+from dataworth.formats.goal import open_goal
+from dataworth.formats.pool import open_pool, take_rows
+from dataworth.formats.sidecar import sidecar_of, write_sidecar
+from dataworth.formats.subset import write_subset
+
+__all__ = [
+    "Detection",
+    "detect",
+    "open_goal",
+    "open_pool",
+    "preview",
+    "sidecar_of",
+    "take_rows",
+    "write_sidecar",
+    "write_subset",
+]

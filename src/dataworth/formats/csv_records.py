@@ -1,0 +1,86 @@
+"""CSV records with their own bytes: RFC 4180 quotes, comma, header first, every value a string."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Generator, Iterator
+
+from dataworth.formats.exact import BadRowError
+from dataworth.formats.spans import CUT, Span, line_spans
+
+csv.field_size_limit(1 << 30)
+
+
+def record_spans(blocks: Iterator[bytes], offset: int, max_bytes: int) -> Iterator[Span]:
+    """Records, the header among them; a quoted field may hold line ends.
+
+    A quote that is never closed costs the line that opens it, not the rest of the file.
+    """
+    pending: list[Span] = []
+    odd, size = 0, 0
+    for span in line_spans(blocks, offset, max_bytes, blank_lines=True):
+        _, _, raw, reason = span
+        if reason:
+            while pending:
+                pending = yield from _give_up(pending)
+            yield span
+            odd, size = 0, 0
+            continue
+        pending.append(span)
+        odd ^= raw.count(b'"') & 1
+        size += len(raw)
+        if not odd:
+            yield from _record(pending)
+            pending, size = [], 0
+        elif size > max_bytes:
+            pending = yield from _give_up(pending)
+            odd, size = int(bool(pending)), sum(len(s[2]) for s in pending)
+    while pending:
+        pending = yield from _give_up(pending)
+
+
+def _record(lines: list[Span]) -> Iterator[Span]:
+    number, offset, _, _ = lines[0]
+    raw = b"".join(s[2] for s in lines)
+    if not raw.isspace():
+        yield number, offset, raw, ""
+
+
+def _give_up(lines: list[Span]) -> Generator[Span, None, list[Span]]:
+    """Reject the first of `lines`, whose quote stays open, and read the others anew; returns what is still
+    open."""
+    number, offset, raw, _ = lines[0]
+    yield number, offset, raw[:CUT], "a quote is opened and never closed"
+    pending: list[Span] = []
+    odd = 0
+    for span in lines[1:]:
+        pending.append(span)
+        odd ^= span[2].count(b'"') & 1
+        if not odd:
+            yield from _record(pending)
+            pending = []
+    return pending
+
+
+def parse_record(raw: bytes, header: tuple[str, ...] | None) -> dict[str, str]:
+    """One record as column -> string; with no header, position -> string.
+
+    Raises:
+        BadRowError: Not UTF-8, not CSV, or another number of fields than the header.
+    """
+    try:
+        text = raw.decode("utf-8")
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except UnicodeDecodeError as error:
+        raise BadRowError(
+            f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the row"
+        ) from None
+    except csv.Error as error:
+        raise BadRowError(f"not CSV: {error}") from None
+    if len(rows) != 1:
+        raise BadRowError(f"{len(rows)} records where one was expected (a bare carriage return?)")
+    names = header if header is not None else tuple(str(i) for i in range(len(rows[0])))
+    if len(rows[0]) != len(names):
+        raise BadRowError(f"{len(rows[0])} fields where the header has {len(names)}")
+    return dict(zip(names, rows[0], strict=True))

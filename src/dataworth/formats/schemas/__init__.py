@@ -1,0 +1,65 @@
+"""The schema families, in the order in which they are tried on a file's first rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from dataworth.errors import FormatError
+from dataworth.formats.schemas import (
+    alpaca,
+    choice,
+    messages,
+    preference,
+    prompt_completion,
+    question_answer,
+    rl,
+    sharegpt,
+    text,
+)
+from dataworth.formats.schemas.base import Columns, Schema
+
+Task = Literal["sft", "rl"]
+
+ORDER: tuple[Schema, ...] = (
+    preference.SCHEMA,
+    rl.SCHEMA,
+    choice.SCHEMA,
+    question_answer.SCHEMA,
+    messages.SCHEMA,
+    sharegpt.SCHEMA,
+    prompt_completion.SCHEMA,
+    alpaca.SCHEMA,
+    text.SCHEMA,
+)
+ROLES = tuple(dict.fromkeys([*(role for schema in ORDER for role in schema.roles), "source"]))
+
+
+def order_for(task: Task | None) -> tuple[Schema, ...]:
+    """The order of detection; `sft` and `rl` settle rows that could serve as either."""
+    if task == "rl":
+        return (preference.SCHEMA, rl.ASKED_FOR, *ORDER[2:])
+    return tuple(s for s in ORDER if s is not rl.SCHEMA) if task == "sft" else ORDER
+
+
+def schema_named(name: str, task: Task | None = None) -> Schema:
+    """The schema a pool file was read with."""
+    return next(s for s in order_for(task) if s.name == name)
+
+
+def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schema:
+    """The first schema in the order that more than half of the rows belong to.
+
+    Raises:
+        FormatError: None does; the message names the columns found and the nearest schema's objection.
+    """
+    for schema in order:
+        if 2 * sum(schema.problem(row) is None for row in rows) > len(rows):
+            return schema
+    found = list(dict.fromkeys(name for row in rows for name in row))
+    nearest = max(order, key=lambda s: sum(name in found for name in s.required) / len(s.required))
+    objection = next(p for p in map(nearest.problem, rows) if p)
+    raise FormatError(
+        f"{path}: no known schema in columns {', '.join(found[:20]) or '(none)'} (nearest: {nearest.name}, but {objection}); "
+        f"expected one of {', '.join(s.name for s in order)}; say which column is what, e.g. --map prompt=COLUMN completion=COLUMN"
+    )

@@ -1,0 +1,83 @@
+"""What stands beside a written subset: why each row was kept or dropped, weights, and the dataset card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataworth.formats.subset import sync_folder
+from dataworth.records import Pool
+from dataworth.results import Scored, Selection
+
+
+def sidecar_of(out: str | Path) -> Path:
+    """The folder beside a subset: `picked.jsonl` -> `picked.jsonl.dataworth`."""
+    return Path(f"{out}.dataworth")
+
+
+def write_sidecar(
+    out: str | Path, pool: Pool, selection: Selection, scores: Mapping[str, Scored], card: str
+) -> list[Path]:
+    """Write `OUT.dataworth/{reasons.parquet, weights.parquet, card.md}`; each file appears whole or not at
+    all.
+
+    `reasons.parquet` has one row per pool row, in pool order: id, source, kept, reason, reason_text, and
+    per score its value (null where the row is unscored) and why it is unscored. `weights.parquet` has id
+    and weight of the kept rows.
+
+    Returns:
+        The three files.
+    """
+    folder = sidecar_of(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = pa.table(
+        {"id": pa.array(selection.ids, pa.string()), "weight": pa.array(selection.weights, pa.float64())}
+    )
+    written = {
+        "reasons.parquet": lambda path: pq.write_table(_reasons(pool, selection, scores), path),
+        "weights.parquet": lambda path: pq.write_table(weights, path),
+        "card.md": lambda path: path.write_text(card, encoding="utf-8"),
+    }
+    for name, write in written.items():
+        _in_place(folder / name, write)
+    sync_folder(folder)
+    return [folder / name for name in written]
+
+
+def _reasons(pool: Pool, selection: Selection, scores: Mapping[str, Scored]) -> pa.Table:
+    ids = pool.ids
+    codes = pa.array(selection.reason_code_N.astype(np.int32))
+    texts = [selection.reason_texts.get(reason, reason) for reason in selection.reasons]
+    columns: dict[str, Any] = {
+        "id": pa.array(ids, pa.string()),
+        "source": _words(pa.array(pool.source_N), list(pool.sources)),
+        "kept": pa.array(selection.kept_N),
+        "reason": _words(codes, list(selection.reasons)),
+        "reason_text": _words(codes, texts),
+    }
+    for name, scored in scores.items():
+        columns[f"score_{name}"] = pa.array(scored.values_N, pa.float64(), mask=np.isnan(scored.values_N))
+        if scored.unscored:
+            columns[f"unscored_{name}"] = pa.array([scored.unscored.get(i) for i in ids], pa.string())
+    return pa.table(columns)
+
+
+def _words(codes: pa.Array, words: list[str]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(codes, pa.array(words, pa.string()))
+
+
+def _in_place(path: Path, write: Any) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

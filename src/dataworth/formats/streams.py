@@ -1,0 +1,117 @@
+"""Bytes of an input file, decompressed in blocks, with the sha256 of the file taken in the same pass."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from dataworth.errors import FormatError
+
+BLOCK = 1 << 20
+# Compressed bytes handed to a decompressor at once: small, so that a bomb expands in bounded steps.
+_FEED = 8 << 10
+_MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5": "zst"}
+
+
+def compression_of(path: Path) -> str:
+    """`gz`, `zst` or "" by the file's first bytes.
+
+    Raises:
+        FormatError: The suffix promises a compression the bytes don't have.
+    """
+    with path.open("rb") as file:
+        found = _MAGIC.get(file.read(2), "")
+    promised = path.suffix.lstrip(".").lower()
+    if promised in ("gz", "zst") and found != promised and path.stat().st_size:
+        raise FormatError(
+            f"{path} is named .{promised} but isn't compressed so: expected a .{promised} stream; rename it"
+        )
+    return found
+
+
+class Source:
+    """One input file as a stream of decompressed blocks.
+
+    After `blocks()` is exhausted `sha256` holds the hash of the file as stored, and `good` the decompressed
+    bytes seen.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.compression = compression_of(path)
+        self.good = 0
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Hex sha256 of what was read so far; of the whole file once the blocks are exhausted."""
+        return self._hash.hexdigest()
+
+    def blocks(self) -> Iterator[bytes]:
+        """Decompressed blocks of about 1 MiB.
+
+        Raises:
+            FormatError: The compressed stream breaks off or is damaged.
+        """
+        with self.path.open("rb") as file:
+            stored = self._stored(file)
+            for block in self._decompressed(stored) if self.compression else stored:
+                self.good += len(block)
+                yield block
+
+    def _stored(self, file: Any) -> Iterator[bytes]:
+        while block := file.read(BLOCK):
+            self._hash.update(block)
+            yield block
+
+    def _decompressed(self, stored: Iterator[bytes]) -> Iterator[bytes]:
+        """Members of a gzip or frames of a zstd file, one after another."""
+        decoder = self._decoder()
+        started = False
+        out: list[bytes] = []
+        size = 0
+        for block in stored:
+            for start in range(0, len(block), _FEED):
+                feed = block[start : start + _FEED]
+                while feed:
+                    if decoder.eof:
+                        decoder, started = self._decoder(), False
+                    try:
+                        piece = decoder.decompress(feed)
+                    except (zlib.error, zstandard.ZstdError) as error:
+                        if out:
+                            yield b"".join(out)
+                        raise self._broken(f"is damaged ({error})") from None
+                    started = True
+                    out.append(piece)
+                    size += len(piece)
+                    feed = decoder.unused_data if decoder.eof else b""
+                if size >= BLOCK:
+                    yield b"".join(out)
+                    out, size = [], 0
+        if out:
+            yield b"".join(out)
+        if started and not decoder.eof:
+            raise self._broken("breaks off before its end")
+
+    def _decoder(self) -> Any:
+        if self.compression == "gz":
+            return zlib.decompressobj(wbits=31)
+        return zstandard.ZstdDecompressor().decompressobj()
+
+    def _broken(self, what: str) -> FormatError:
+        return FormatError(
+            f"{self.path} {what}: expected a whole .{self.compression} stream, last good byte {self.good:,} of its "
+            f"decompressed content; copy the file again"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
