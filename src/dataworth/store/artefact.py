@@ -12,7 +12,7 @@ import numpy as np
 
 from dataworth.errors import FingerprintMismatch, RequestError
 from dataworth.records import id_order
-from dataworth.store.atomic import TEMPORARY, remove_temporary, write_atomic
+from dataworth.store.atomic import TEMPORARY, make_folder, remove_temporary, write_atomic
 from dataworth.store.fingerprint import canonical_json, fingerprint
 from dataworth.store.lock import EntryLock
 from dataworth.store.part import (
@@ -132,7 +132,7 @@ class Artefact:
                 return
             ids, kept = scored_only(shard.ids, columns, unscored)
             self._check_layout(layout_of(kept))
-            self._parts_folder.mkdir(exist_ok=True)
+            make_folder(self._parts_folder)
             self._add(write_part(self._parts_folder, shard.name, self.fingerprint, ids, kept, unscored))
 
     def table(self, ids: Sequence[str], *, verify: bool = False) -> Table:
@@ -212,7 +212,7 @@ class Artefact:
         return plans
 
     def _persist(self, plan: _Plan) -> None:
-        self._plans.mkdir(exist_ok=True)
+        make_folder(self._plans)
         content = {"ids": list(plan.ids), "shard_rows": plan.shard_rows, "retry": plan.retry}
         write_atomic(self._plans / f"{plan.name}.json", canonical_json(content))
 
@@ -249,7 +249,7 @@ def check_spec(folder: Path, spec: Mapping[str, Any]) -> None:
                 f"{folder} was made under another spec (differs in {keys}): delete it, or use another cache"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomic(path, wanted)
 
 

@@ -37,20 +37,45 @@ def write_atomic(path: Path, data: bytes, *, sync_folder: bool = True) -> str:
         if sync_folder:
             sync(path.parent)
     except OSError as error:
-        raise RequestError(
-            f"can't write {path} ({len(data)} bytes): {error.strerror or error}; "
-            "make room or choose another folder, then the same command resumes"
-        ) from error
+        raise refused(path, error, len(data)) from error
     return hashlib.sha256(data).hexdigest()
 
 
 def sync(folder: Path) -> None:
-    """Make the names in `folder` durable (fsync of the folder itself)."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Make the names in `folder` durable (fsync of the folder itself).
+
+    Raises:
+        RequestError: The disk refuses.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise refused(folder, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its parents where they are missing.
+
+    Raises:
+        RequestError: The disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused(folder, error) from error
+
+
+def refused(path: Path, error: OSError, size: int = 0) -> RequestError:
+    """The error for a path that can't be written, with the bytes it would have taken."""
+    needs = f" ({size} bytes)" if size else ""
+    return RequestError(
+        f"can't write {path}{needs}: {error.strerror or error}; "
+        "make room or choose another folder, then the same command resumes"
+    )
 
 
 def checksum(path: Path) -> str:

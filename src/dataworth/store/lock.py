@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dataworth.errors import RequestError
+from dataworth.store.atomic import make_folder, refused
 
 LOCK_NAME = "lock"
 
@@ -43,7 +44,7 @@ class EntryLock:
             RequestError: Another live process (or another object of this one) holds it; the message names it.
         """
         if self._depth == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             self._handle = self._take()
         self._depth += 1
         return self
@@ -59,7 +60,10 @@ class EntryLock:
 
     def _take(self) -> int:
         while True:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise refused(self.path, error) from error
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_current(handle):
@@ -71,7 +75,7 @@ class EntryLock:
             except OSError as error:
                 os.close(handle)
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise
+                    raise refused(self.path, error) from error
                 raise RequestError(
                     f"{self.path.parent} is being written by {self._owner()}: "
                     "expected one writer at a time; wait for it or stop it"

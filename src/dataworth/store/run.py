@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dataworth.errors import FormatError, RequestError
 from dataworth.store.artefact import differing_keys
-from dataworth.store.atomic import TEMPORARY, remove_temporary, write_atomic
+from dataworth.store.atomic import TEMPORARY, make_folder, remove_temporary, write_atomic
 from dataworth.store.fingerprint import canonical_json, fingerprint
 from dataworth.store.lock import LOCK_NAME, EntryLock
 
@@ -66,7 +66,7 @@ class RunFolder:
                 f"run folder {self.path} holds {foreign[0]!r} but no config.yaml: expected a run or an empty folder; "
                 "choose another --run"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         write_atomic(found, yaml.safe_dump(self.config, sort_keys=True, allow_unicode=True).encode())
 
     @classmethod
@@ -126,7 +126,7 @@ class RunFolder:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({k: pa.array(v) for k, v in columns.items()}), sink, compression="zstd")
         path = self.path / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomic(path, sink.getvalue().to_pybytes())
         return path
 
