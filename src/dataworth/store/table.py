@@ -141,8 +141,8 @@ class Table:
 
 def _slice(local: Positions) -> Any:
     """Ascending rows as a slice when they are consecutive (no copy from the map), else as they are."""
-    first, last = int(local[0]), int(local[-1])
-    return slice(first, last + 1) if last - first + 1 == len(local) else local
+    consecutive = bool((np.diff(local) == 1).all())
+    return slice(int(local[0]), int(local[-1]) + 1) if consecutive else local
 
 
 def _ragged_rows(part: Part, name: str, local: Positions) -> list[NDArray[Any]]:
