@@ -1,5 +1,4 @@
-"""Reading and writing pools and goals: files in, ids, rows back, the picked rows out in the user's own
-format."""
+"""Pools and goals in, rows back, the picked rows out in the user's own format."""
 
 from dataworth.formats.detection import Detection, detect, preview
 from dataworth.formats.goal import open_goal

@@ -48,8 +48,7 @@ def _record(lines: list[Span]) -> Iterator[Span]:
 
 
 def _give_up(lines: list[Span]) -> Generator[Span, None, list[Span]]:
-    """Reject the first of `lines`, whose quote stays open, and read the others anew; returns what is still
-    open."""
+    """Reject the first of `lines`, whose quote stays open; read the others anew; return what is still open."""
     number, offset, raw, _ = lines[0]
     yield number, offset, raw[:CUT], "a quote is opened and never closed"
     pending: list[Span] = []

@@ -13,7 +13,7 @@ _WORDS = {
     "sharegpt": "ShareGPT conversations (from, value); every assistant turn is trained on",
     "alpaca": "instruction, input, output; the output is trained on",
     "prompt_completion": "prompt and completion; the completion is trained on",
-    "question_answer": "question and answer, read as fine-tuning rows; the answer is trained on (task rl reads them as RL prompts)",
+    "question_answer": "question and answer; the answer is trained on (task rl reads them as RL prompts)",
     "choice": "multiple choice; the right choice is trained on after the query",
     "text": "plain text; every token is trained on",
     "preference": "preference pairs (chosen, rejected), carried unchanged",

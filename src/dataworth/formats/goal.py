@@ -100,13 +100,20 @@ def _subtask(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Su
     kind = entry.get("judge_kind", "choice" if "choices" in entry else "loss")
     if kind not in JUDGE_KINDS:
         raise RequestError(f"{where}: judge_kind is {kind!r}; {nearest(str(kind), JUDGE_KINDS)}")
-    reading = {**reading, "mapping": _mapping(entry, where)}
     tune, judge = entry.get("tune"), entry.get("judge")
+    mapping = _mapping(entry, where)
+
+    def options(part: str) -> dict[str, Any]:
+        """What `open_pool` is told; every file has rejects of its own."""
+        rejects = reading.get("rejects")
+        own = rejects.with_name(f"{rejects.stem}-{number}-{part}{rejects.suffix}") if rejects else None
+        return {**reading, "mapping": mapping, "rejects": own}
+
     return Subtask(
         name=entry["name"],
-        steer=_slice(goal, entry["steer"], where)(**reading),
-        tune=_slice(goal, tune, where)(**reading) if tune is not None else None,
-        judge=_seal(goal, judge, where, reading) if judge is not None else None,
+        steer=_slice(goal, entry["steer"], where)(**options("steer")),
+        tune=_slice(goal, tune, where)(**options("tune")) if tune is not None else None,
+        judge=_seal(goal, judge, where, options("judge")) if judge is not None else None,
         judge_kind=kind,
     )
 

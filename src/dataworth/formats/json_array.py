@@ -1,5 +1,4 @@
-"""Elements of a top-level JSON array, found by counting brackets outside strings; an element keeps its own
-bytes."""
+"""Elements of a top-level JSON array, found by counting brackets outside strings."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ _OPEN, _CLOSE = (b"[", b"{"), (b"]", b"}")
 
 
 class ArrayScanner:
-    """One pass over an array. A broken element costs only itself as long as its brackets and quotes pair
-    up."""
+    """One pass over an array; a broken element costs only itself while its brackets and quotes pair up."""
 
     def __init__(self, path: Path, offset: int, max_bytes: int) -> None:
         self.path = path

@@ -57,8 +57,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def mapped(mapping: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The row seen through the mapping: role -> value; a role whose column is absent from this row stays
-    absent.
+    """The row seen through the mapping: role -> value; a role whose column this row lacks stays absent.
 
     Raises:
         BadRowError: A joined part is neither text nor a number.

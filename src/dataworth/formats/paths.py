@@ -61,24 +61,22 @@ def _expand(given: str | Path) -> list[Path]:
             raise FormatError(f"{path}: unknown file type {path.suffix!r}; {_EXPECTED}; rename or convert it")
         return [path]
     if glob.has_magic(str(path)):
-        hits = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+        anchor = Path(path.anchor or ".")
+        hits = sorted(anchor.glob(str(path.relative_to(path.anchor))))
         files = [f for h in hits if h.is_dir() or format_of(h) for f in _expand(h)]
         if files:
             return files
         raise RequestError(f"{given}: no readable file matches; {_EXPECTED}")
     raise RequestError(
-        f"{given} is not here: expected a file, a glob or a folder; hub data: download it first and name its local folder"
+        f"{given} is not here: expected a file, a glob or a folder; hub data: download it and name its folder"
     )
 
 
 def _folder(folder: Path) -> list[Path]:
     if (folder / "dataset_dict.json").is_file():
         splits = _read_json(folder / "dataset_dict.json").get("splits", [])
-        raise RequestError(
-            f"{folder} holds the splits {', '.join(map(str, splits))}: expected one; name it, e.g. {folder / str(splits[0])}"
-            if splits
-            else f"{folder} holds no split: expected a saved dataset; name another folder"
-        )
+        named = ", ".join(map(str, splits)) or "none"
+        raise RequestError(f"{folder} holds several splits ({named}): expected one; name its folder")
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         return _saved_dataset(folder)
     inside = (p.relative_to(folder) for p in folder.rglob("*"))

@@ -43,12 +43,13 @@ def open_pool(
 
     Args:
         paths: Files, globs, folders or saved `datasets` folders: .jsonl .json .csv .parquet .arrow, text
-            formats also .gz or .zst. mapping: Role -> column expression (see `mapping`), instead of
-            detection by column names. duplicate_keys: `reject` rows that name a key twice in one object, or
-            keep the `last` value. max_row_bytes: Longer rows are rejected without being held in memory.
-            rejects: Where `rejected.jsonl` is written if any row is rejected; without it they are only
-            counted. task: `sft` or `rl`, for rows that could serve as either (`question`+`answer` is read
-            as sft by default). origin: Where the texts come from.
+            formats also .gz or .zst.
+        mapping: Role -> column expression (see `mapping`), instead of detection by column names.
+        duplicate_keys: `reject` rows that name a key twice in one object, or keep the `last` value.
+        max_row_bytes: Longer rows are rejected without being held in memory.
+        rejects: Where `rejected.jsonl` is written if any row is rejected; without it they are only counted.
+        task: `sft` or `rl`, for rows that could serve as either (`question`+`answer` is sft by default).
+        origin: Where the texts come from.
 
     Returns:
         The pool, in the order of files and rows.
@@ -211,8 +212,7 @@ def copy_numbers(digest_N16: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
 
 def take_rows(pool: Pool, start: int, stop: int) -> Pool:
-    """Readable rows `start` to `stop` (half-open, from 0) as a pool of their own; copies are numbered
-    within it."""
+    """Readable rows `start` to `stop` (half-open, from 0) as a pool of their own, copies numbered anew."""
     digest_N16, file_N = pool.digest_N16[start:stop], pool.file_N[start:stop]
     rows = np.bincount(file_N, minlength=len(pool.files))
     return dataclasses.replace(

@@ -24,8 +24,7 @@ _OPEN_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How one file's rows are read: its schema, CSV header, and the bytes before its first row (BOM, header
-    line)."""
+    """How one file's rows are read: its schema, CSV header, and what stands before its first row (BOM, header)."""
 
     schema: Schema
     header: tuple[str, ...]

@@ -24,8 +24,7 @@ def sidecar_of(out: str | Path) -> Path:
 def write_sidecar(
     out: str | Path, pool: Pool, selection: Selection, scores: Mapping[str, Scored], card: str
 ) -> list[Path]:
-    """Write `OUT.dataworth/{reasons.parquet, weights.parquet, card.md}`; each file appears whole or not at
-    all.
+    """Write `OUT.dataworth/{reasons.parquet, weights.parquet, card.md}`, each whole or not at all.
 
     `reasons.parquet` has one row per pool row, in pool order: id, source, kept, reason, reason_text, and
     per score its value (null where the row is unscored) and why it is unscored. `weights.parquet` has id

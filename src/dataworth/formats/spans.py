@@ -1,5 +1,4 @@
-"""Where each row stands: byte spans in a stream of blocks, here of lines (`json_array`, `csv_records` have
-their own).
+"""Where each row stands: byte spans of lines in a stream of blocks.
 
 A span is `(number, offset, raw, reason)`: 1-based line (array: element), byte offset in the decompressed
 stream, the row's bytes with its own line end, and why it can't be read ("" if it may). The bytes of a row

@@ -15,7 +15,7 @@ from dataworth.errors import FormatError
 BLOCK = 1 << 20
 # Compressed bytes handed to a decompressor at once: small, so that a bomb expands in bounded steps.
 _FEED = 8 << 10
-_MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5": "zst"}
+_MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}
 
 
 def compression_of(path: Path) -> str:
@@ -25,7 +25,8 @@ def compression_of(path: Path) -> str:
         FormatError: The suffix promises a compression the bytes don't have.
     """
     with path.open("rb") as file:
-        found = _MAGIC.get(file.read(2), "")
+        head = file.read(4)
+    found = next((name for name, magic in _MAGIC.items() if head.startswith(magic)), "")
     promised = path.suffix.lstrip(".").lower()
     if promised in ("gz", "zst") and found != promised and path.stat().st_size:
         raise FormatError(
@@ -80,6 +81,8 @@ class Source:
                 feed = block[start : start + _FEED]
                 while feed:
                     if decoder.eof:
+                        if self.compression == "gz" and not feed.strip(b"\0"):
+                            break  # tapes and tars pad with zeros
                         decoder, started = self._decoder(), False
                     try:
                         piece = decoder.decompress(feed)

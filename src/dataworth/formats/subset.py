@@ -1,5 +1,4 @@
-"""Writing picked rows in the user's own format: same schema, same columns, same bytes where the format has
-row bytes."""
+"""Writing picked rows in the user's own format: same schema and columns, and bytes where rows have any."""
 
 from __future__ import annotations
 
@@ -79,7 +78,7 @@ def _checked(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]]) ->
     chosen = np.unique(np.asarray(positions, dtype=np.int64))
     if len(chosen) != len(positions):
         raise RequestError(
-            f"{len(positions)} positions name {len(chosen)} rows: expected each row once; weights say how often it counts"
+            f"{len(positions)} positions name {len(chosen)} rows: expected each row once; use weights"
         )
     if not len(chosen):
         raise RequestError("no row was picked: expected at least one; nothing was written")
@@ -102,13 +101,14 @@ def _targets(pool: Pool, used: list[int], out: Path) -> dict[Path, list[int]]:
     """Output file -> the input files whose rows it holds."""
     fmt = format_of(out)
     formats = {pool.files[f].format for f in used}
-    if fmt is not None and (len(pool.files) == 1 or formats == {"jsonl"}):
+    schemas = {pool.files[f].schema for f in used}
+    if fmt is not None and (len(pool.files) == 1 or (formats == {"jsonl"} and len(schemas) == 1)):
         _check_suffix(out, pool.files[used[0]].format)
         return {out: used}
     if fmt is not None:
         raise RequestError(
-            f"{out} names one file but the pool has {len(pool.files)} ({', '.join(sorted(formats))}): expected a folder; "
-            f"drop the suffix {out.suffix!r}"
+            f"{out} names one file but the pool has {len(pool.files)} ({', '.join(sorted(formats | schemas))}): expected a "
+            f"folder; drop the suffix {out.suffix!r}"
         )
     if out.is_file() or (out.suffix and len(pool.files) == 1):
         raise RequestError(
@@ -132,8 +132,7 @@ def _endings(fmt: str) -> str:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """File names for a folder: the inputs' own, with folder names before them, then numbers, where they
-    collide."""
+    """File names for a folder: the inputs' own, where they collide with folder names or numbers before them."""
     names = [p.name for p in paths]
     longer = [f"{p.resolve().parent.name}-{p.name}" if names.count(p.name) > 1 else p.name for p in paths]
     return [f"{i + 1}-{n}" if longer.count(n) > 1 else n for i, n in enumerate(longer)]
@@ -201,8 +200,7 @@ def _picked_pieces(groups: Iterator[pa.Table], rows: NDArray[np.int64]) -> Itera
 
 @contextmanager
 def _packed(path: Path, suffix: str) -> Iterator[Callable[[bytes], Any]]:
-    """A writer into `path`, compressed as the suffix says; the bytes don't depend on the clock; on disk
-    when it closes."""
+    """A writer into `path`, compressed as the suffix says whatever the clock; on disk when it closes."""
     with path.open("wb") as file:
         if suffix == ".gz":
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:

@@ -63,8 +63,7 @@ class TableFile:
         return "none" if codec == "uncompressed" else codec
 
     def rows(self) -> Iterator[dict[str, Any] | BadRowError]:
-        """Every row in order; a value that Python can't hold (bad UTF-8, a date out of range) costs its row
-        only.
+        """Every row in order; a value Python can't hold (bad UTF-8, a date out of range) costs its row only.
 
         Raises:
             FormatError: A damaged page.

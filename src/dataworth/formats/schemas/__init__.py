@@ -60,6 +60,7 @@ def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schem
     nearest = max(order, key=lambda s: sum(name in found for name in s.required) / len(s.required))
     objection = next(p for p in map(nearest.problem, rows) if p)
     raise FormatError(
-        f"{path}: no known schema in columns {', '.join(found[:20]) or '(none)'} (nearest: {nearest.name}, but {objection}); "
-        f"expected one of {', '.join(s.name for s in order)}; say which column is what, e.g. --map prompt=COLUMN completion=COLUMN"
+        f"{path}: no known schema in columns {', '.join(found[:20]) or '(none)'} (nearest: {nearest.name}, but "
+        f"{objection}); expected one of {', '.join(s.name for s in order)}; say which column is what, e.g. "
+        "--map prompt=COLUMN completion=COLUMN"
     )

@@ -1,5 +1,4 @@
-"""Alpaca rows: `instruction`, optional `input`, `output`, with LLaMA-Factory's optional `system` and
-`history`.
+"""Alpaca rows: `instruction`, `output`, optionally `input`, and LLaMA-Factory's `system` and `history`.
 
 The prompt is the instruction and, if there is one, the input on the next line, as LLaMA-Factory joins them.
 """

@@ -1,5 +1,4 @@
-"""Multiple choice: `query` (or `question`), `choices`, and the index of the right one in `gold` (or
-`answer`)."""
+"""Multiple choice: `query` (or `question`), `choices`, and the right one's index in `gold` (or `answer`)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Preference pairs: `chosen` and `rejected` (strings or lists of turns), with the `prompt` explicit or
-inside both.
+"""Preference pairs: `chosen` and `rejected` (strings or lists of turns), the `prompt` explicit or in both.
 
 The turns are those of the chosen side; the rejected side stays in the row.
 """

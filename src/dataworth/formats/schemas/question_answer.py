@@ -1,5 +1,4 @@
-"""`question` and `answer` strings. GSM8K serves both as fine-tuning and as RL data; it is read as
-fine-tuning unless told."""
+"""`question` and `answer` strings: fine-tuning rows unless the task is rl (GSM8K serves as both)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""RL prompts: `prompt` (or `question`) with something to check an answer against, and no completion to
-imitate."""
+"""RL prompts: `prompt` (or `question`) with something to check an answer against and no completion."""
 
 from __future__ import annotations
 

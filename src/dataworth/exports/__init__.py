@@ -1,0 +1,1 @@
+"""What a written subset is accompanied by: the dataset card."""
