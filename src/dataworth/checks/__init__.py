@@ -1,0 +1,1 @@
+"""One file per diagnosis: a finding with evidence, a pass, or not applicable with the reason."""

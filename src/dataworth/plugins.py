@@ -1,0 +1,110 @@
+"""The catalogues of scores, picks and checks, joined with installed entry points.
+
+A catalogue maps a name to `module:attribute`; the module is imported when the name is asked for. A package of your own
+joins by an entry point in the group `dataworth.scores`, `dataworth.picks` or `dataworth.checks`; its object needs
+the attributes of the protocol in `results` and inherits nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from dataworth.errors import RequestError
+
+SCORES = {
+    "random": "dataworth.scores.random:Random",
+    "length": "dataworth.scores.length:Length",
+    "bm25": "dataworth.scores.bm25:BM25",
+    "loss": "dataworth.scores.loss:Loss",
+    "rds": "dataworth.scores.rds:RDS",
+    "less": "dataworth.scores.less:Less",
+}
+PICKS = {
+    "top_k": "dataworth.picks.top_k:TopK",
+    "random": "dataworth.picks.random:RandomPick",
+    "quota": "dataworth.picks.quota:Quota",
+}
+CHECKS = {
+    "DW001": "dataworth.checks.contamination:Contamination",
+}
+
+Group = Literal["scores", "picks", "checks"]
+_OWN: dict[Group, dict[str, str]] = {"scores": SCORES, "picks": PICKS, "checks": CHECKS}
+_ATTRIBUTES = {
+    "scores": ("name", "kinds", "needs", "higher"),
+    "picks": ("name", "needs"),
+    "checks": ("code", "title", "severity", "cost", "needs"),
+}
+
+
+@cache
+def catalogue(group: Group) -> Mapping[str, str]:
+    """Name -> `module:attribute` of a group, our own first, then installed entry points.
+
+    Raises:
+        RequestError: Two packages claim one name.
+    """
+    found = dict(_OWN[group])
+    for point in entry_points(group=f"dataworth.{group}"):
+        if found.setdefault(point.name, point.value) != point.value:
+            raise RequestError(
+                f"two {group} are called {point.name!r} ({found[point.name]}, {point.value}): uninstall or rename one"
+            )
+    return found
+
+
+def load(group: Group, name: str) -> Any:
+    """The score, pick or check of that name.
+
+    Raises:
+        RequestError: No such name (with the nearest), or an object that doesn't fit the protocol.
+    """
+    names = catalogue(group)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
+        raise RequestError(f"{name!r} is none of the {group}; {hint}")
+    module, _, attribute = names[name].partition(":")
+    made = getattr(import_module(module), attribute)
+    made = made() if inspect.isclass(made) else made
+    missing = [a for a in _ATTRIBUTES[group] if not hasattr(made, a)]
+    if missing or not callable(made):
+        raise RequestError(
+            f"{names[name]} lacks {', '.join(missing) or '__call__'}: expected what `results` asks of {group}"
+        )
+    return made
+
+
+def options(method: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for a score, pick or check, text turned into the type of the parameter's default.
+
+    Raises:
+        RequestError: An option the method doesn't have (with the nearest), or a value of the wrong type.
+    """
+    known = {p.name: p.default for p in inspect.signature(method).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    out = {}
+    for key, value in given.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(sorted(known)) or 'none'}"
+            raise RequestError(f"option {key!r} is unknown to {getattr(method, 'name', 'this method')!r}; {hint}")
+        out[key] = _typed(key, value, known[key])
+    return out
+
+
+def _typed(key: str, value: Any, default: Any) -> Any:
+    kind = type(default)
+    if not isinstance(value, str) or kind not in (bool, int, float):
+        return value
+    try:
+        return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        raise RequestError(
+            f"option {key}={value!r}: expected {kind.__name__}, like {default!r}; correct --option"
+        ) from None

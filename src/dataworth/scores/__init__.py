@@ -1,0 +1,1 @@
+"""One file per score: pure functions of named inputs, one number per row."""

@@ -1,0 +1,83 @@
+"""BM25: lexical likeness to the goal's texts, no model needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from dataworth.errors import NonsenseRefused
+from dataworth.numerics.lexical import Vocabulary, encode, words
+from dataworth.results import Scored
+from dataworth.scores.assemble import Reduce, assemble, over_subtasks
+
+
+class BM25:
+    """Okapi BM25 of a pool row as the document and each goal row as the query; mean in a subtask, max over subtasks.
+
+    Source: Robertson and Zaragoza 2009, with Lucene's positive idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, document
+    frequencies and mean length from the pool. A word that a query repeats counts each time.
+    """
+
+    name = "bm25"
+    kinds = frozenset({"sft", "text", "preference", "rl"})
+    needs = frozenset({"text:pool", "text:goal"})
+    higher: Literal["keep", "drop"] = "keep"
+
+    def __call__(
+        self, inputs: Mapping[str, Any], *, k1: float = 1.2, b: float = 0.75, reduce: Reduce = "max"
+    ) -> Scored:
+        """Score every row.
+
+        Reads `text:pool` (an iterable of texts in the order of `ids`, read once) and `text:goal` (subtask -> texts).
+        Memory grows with the pool's occurrences of goal words, not with its texts.
+
+        Raises:
+            NonsenseRefused: The goal has no words.
+        """
+        vocabulary = Vocabulary()
+        query_GV = _queries(inputs["text:goal"], vocabulary)
+        tf_NV, length_N = _counts(inputs["text:pool"], vocabulary)
+        rows = max(1, int((length_N > 0).sum()))
+        df_V = np.bincount(tf_NV.indices, minlength=len(vocabulary))
+        idf_V = np.log1p((rows - df_V + 0.5) / (df_V + 0.5))
+        norm_N = k1 * (1 - b + b * length_N / max(1.0, length_N.sum() / rows))
+        tf = tf_NV.data
+        tf_NV.data = tf * (k1 + 1) / (tf + np.repeat(norm_N, np.diff(tf_NV.indptr)))
+        values_N = over_subtasks(tf_NV @ (query_GV * idf_V).T, reduce)
+        values_N[length_N == 0] = np.nan
+        return assemble(values_N, inputs, "it has no words")
+
+
+def _queries(goal: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """Mean word counts of each subtask's rows: BM25 is linear in the query, so the mean query gives the mean score."""
+    counted = [[vocabulary.add(words(text)) for text in texts] for texts in goal.values()]
+    if not vocabulary:
+        raise NonsenseRefused("the goal's texts hold no words: expected text to compare with; check the goal's columns")
+    query_GV = np.zeros((len(counted), len(vocabulary)))
+    for g, rows in enumerate(counted):
+        for found in rows:
+            np.add.at(query_GV[g], found, 1.0 / len(rows))
+    return query_GV
+
+
+def _counts(texts: Iterable[str], vocabulary: Vocabulary) -> tuple[sparse.csr_array, NDArray[np.float64]]:
+    """How often each pool row holds each goal word `[N, V]`, and its length in words."""
+    width = len(vocabulary)
+    columns, counts, per_row, lengths = [], [], [], []
+    for words_T, length_B in encode(texts, vocabulary):
+        row_T = np.repeat(np.arange(len(length_B)), length_B)
+        known = words_T >= 0
+        keys, tf = np.unique(row_T[known] * width + words_T[known], return_counts=True)
+        columns.append((keys % width).astype(np.int32))
+        counts.append(tf.astype(np.float32))
+        per_row.append(np.bincount(keys // width, minlength=len(length_B)))
+        lengths.append(length_B)
+    if not lengths:
+        return sparse.csr_array((0, width), dtype=np.float32), np.empty(0)
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(per_row))])
+    stored = (np.concatenate(counts), np.concatenate(columns), starts)
+    return sparse.csr_array(stored, shape=(len(starts) - 1, width)), np.concatenate(lengths).astype(np.float64)

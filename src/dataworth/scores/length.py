@@ -1,0 +1,33 @@
+"""Length: the baseline that many scores turn out to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from dataworth.results import Scored
+from dataworth.scores.assemble import assemble
+
+
+class Length:
+    """Tokens of the row where `tokens` is given, else characters of its text; longer is higher.
+
+    Source: Zhao et al. 2024, arXiv 2402.04833 ("Long Is More for Alignment"), which ranks responses; here it is all the
+    text a learner reads.
+    """
+
+    name = "length"
+    kinds = frozenset({"sft", "text", "preference", "rl"})
+    needs = frozenset({"text:pool"})
+    higher: Literal["keep", "drop"] = "keep"
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Scored:
+        """Score every row; rows without tokens or text are unscored."""
+        if "tokens" in inputs:
+            values = np.array(inputs["tokens"], dtype=np.float64)
+        else:
+            values = np.fromiter(map(len, inputs["text:pool"]), dtype=np.float64)
+        values[values == 0] = np.nan
+        return assemble(values, inputs, "it is empty")

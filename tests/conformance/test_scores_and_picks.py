@@ -1,0 +1,235 @@
+"""Every score and every pick, under everything a pool may throw at them."""
+
+import numpy as np
+import pytest
+
+from dataworth import plugins
+from dataworth.errors import DataworthError, NonsenseRefused, RequestError
+from dataworth.records import Budget
+from dataworth.results import Scored, Similarity
+from dataworth.scores.assemble import refuse_constant
+
+SCORES = sorted(plugins.SCORES)
+PICKS = sorted(plugins.PICKS)
+WORDS = np.array(["red", "blue", "seven", "goal", "why", "cat", "sum", "of"])
+
+
+def row_ids(n):
+    return [f"{(i * 2654435761) % 2**64:032x}" for i in range(n)]
+
+
+def artefacts(n, seed=0):
+    """Every artefact a score may need, rows along the first axis (third for similarities)."""
+    rng = np.random.default_rng(seed)
+    table = rng.normal(size=(2, n, 3)).astype(np.float32)
+    return {
+        "ids": row_ids(n),
+        "text:pool": [" ".join(rng.choice(WORDS, size=rng.integers(1, 12))) for _ in range(n)],
+        "text:goal": {"a": ["why is the goal red", "sum of seven"], "b": ["cat"]},
+        "losses": rng.uniform(0.5, 4, size=n),
+        "vectors": rng.normal(size=(n, 24)),
+        "goal_vectors": {"a": rng.normal(size=(4, 24)), "b": rng.normal(size=(2, 24))},
+        "similarity": Similarity(table, table[::-1].copy(), np.array([0.7, 0.3]), ("a", "b", "c")),
+    }
+
+
+def reordered(inputs, order):
+    """The same pool in another row order (an order with repeats makes exact copies)."""
+    sim = inputs["similarity"]
+    unscored = inputs.get("unscored", {})
+    return {
+        **inputs,
+        "ids": [inputs["ids"][i] for i in order],
+        "text:pool": [inputs["text:pool"][i] for i in order],
+        "losses": inputs["losses"][order],
+        "vectors": inputs["vectors"][order],
+        "similarity": Similarity(
+            sim.mean_CNG[:, order], sim.centroid_CNG[:, order], sim.weight_C, sim.subtasks, sim.unscored
+        ),
+        "unscored": unscored,
+    }
+
+
+def spoiled(inputs, rows):
+    """Rows `rows` have no usable artefact of any kind."""
+    ids = inputs["ids"]
+    sim = inputs["similarity"]
+    losses, vectors = inputs["losses"].copy(), inputs["vectors"].copy()
+    mean, centroid = sim.mean_CNG.copy(), sim.centroid_CNG.copy()
+    losses[rows], vectors[rows], mean[:, rows], centroid[:, rows] = np.nan, np.nan, np.nan, np.nan
+    reasons = {ids[i]: "it was spoiled" for i in rows}
+    return {
+        **inputs,
+        "text:pool": ["" if i in rows else t for i, t in enumerate(inputs["text:pool"])],
+        "losses": losses,
+        "vectors": vectors,
+        "similarity": Similarity(mean, centroid, sim.weight_C, sim.subtasks, reasons),
+        "unscored": reasons,
+    }
+
+
+@pytest.mark.parametrize("name", SCORES)
+class TestScores:
+    def test_declares_itself(self, name):
+        score = plugins.load("scores", name)
+        assert score.higher in ("keep", "drop")
+        assert score.kinds <= {"sft", "text", "preference", "rl"} and score.kinds
+        assert all(need in artefacts(2) for need in score.needs)
+
+    def test_needs_nothing_but_its_needs(self, name):
+        score = plugins.load("scores", name)
+        inputs = artefacts(9)
+        bare = {k: v for k, v in inputs.items() if k in score.needs | {"ids"}}
+        np.testing.assert_array_equal(score(bare).values_N, score(inputs).values_N)
+
+    def test_is_permutation_equivariant_and_pure(self, name):
+        score = plugins.load("scores", name)
+        inputs = artefacts(50)
+        order = np.random.default_rng(1).permutation(50)
+        one = score(inputs).values_N
+        np.testing.assert_array_equal(score(reordered(inputs, order)).values_N, one[order])
+        np.testing.assert_array_equal(score(inputs).values_N, one)
+
+    def test_one_row(self, name):
+        got = plugins.load("scores", name)(artefacts(1))
+        assert got.values_N.shape == (1,)
+        assert np.isfinite(got.values_N).all() and not got.unscored
+
+    def test_spoiled_rows_are_unscored_with_their_reason_and_change_no_other_row(self, name):
+        score = plugins.load("scores", name)
+        inputs = artefacts(20)
+        if not score.needs:
+            return
+        got = score(spoiled(inputs, [3, 11]))
+        assert dict(got.unscored) == {inputs["ids"][i]: "it was spoiled" for i in (3, 11)}
+        rest = [i for i in range(20) if i not in (3, 11)]
+        np.testing.assert_array_equal(got.values_N[rest], score(reordered(inputs, rest)).values_N)
+
+    def test_copies_score_alike(self, name):
+        score = plugins.load("scores", name)
+        if name == "random":
+            return
+        inputs = reordered(artefacts(20), np.array([*range(20), 4, 4, 7]))
+        inputs["ids"] = [*inputs["ids"][:20], *(f"{inputs['ids'][i]}#{k}" for i, k in ((4, 1), (4, 2), (7, 1)))]
+        values = score(inputs).values_N
+        assert values[20] == values[21] == values[4]
+        assert values[22] == values[7]
+
+    def test_a_constant_score_is_refused(self, name):
+        if name == "random":
+            return
+        inputs = reordered(artefacts(20), np.zeros(20, dtype=int))
+        inputs["ids"] = row_ids(20)
+        with pytest.raises(NonsenseRefused, match=f"'{name}' gives all 20 rows"):
+            refuse_constant(plugins.load("scores", name)(inputs), name)
+
+
+def ballot(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "ids": row_ids(n),
+        "score:x": Scored(rng.normal(size=n).round(1)),
+        "higher": "keep",
+        "eligible_N": np.ones(n, dtype=bool),
+        "excluded": {},
+        "tokens_N": rng.integers(5, 50, size=n),
+        "source_N": rng.integers(0, 3, size=n),
+        "sources": ("one", "two", "three"),
+    }
+
+
+def shuffled(inputs, order):
+    scored = inputs["score:x"]
+    return {
+        **inputs,
+        "ids": [inputs["ids"][i] for i in order],
+        "score:x": Scored(scored.values_N[order], scored.unscored),
+        **{key: inputs[key][order] for key in ("eligible_N", "tokens_N", "source_N")},
+    }
+
+
+BUDGETS = [Budget("rows", 1), Budget("rows", 17), Budget("fraction", 0.25), Budget("tokens", 400)]
+
+
+@pytest.mark.parametrize("name", PICKS)
+class TestPicks:
+    @pytest.mark.parametrize("budget", BUDGETS, ids=str)
+    def test_is_permutation_equivariant_with_ties(self, name, budget):
+        pick = plugins.load("picks", name)
+        inputs = ballot(60)
+        order = np.random.default_rng(2).permutation(60)
+        one, two = pick(inputs, budget, seed=0), pick(shuffled(inputs, order), budget, seed=0)
+        assert set(one.ids) == set(two.ids) and one.ids
+        assert one.counts() == two.counts() and one.boundary == two.boundary
+        np.testing.assert_array_equal(one.kept_N[order], two.kept_N)
+
+    @pytest.mark.parametrize("budget", BUDGETS, ids=str)
+    def test_counts_add_up_and_budgets_hold(self, name, budget):
+        inputs = ballot(60)
+        got = plugins.load("picks", name)(inputs, budget, seed=0)
+        assert sum(got.counts().values()) == 60
+        assert got.ids == tuple(i for i, k in zip(inputs["ids"], got.kept_N, strict=True) if k)
+        assert len(got.weights) == len(got.ids)
+        if budget.unit == "tokens":
+            assert inputs["tokens_N"][got.kept_N].sum() <= budget.amount
+        else:
+            assert len(got.ids) == budget.rows(60)
+        for code, text in got.reason_texts.items():
+            assert code == code.lower() and len(text) > 10
+            assert (code.startswith("kept")) == text.startswith("kept")
+
+    @pytest.mark.parametrize("k", [60, 61, 600])
+    def test_all_and_more_than_all(self, name, k):
+        got = plugins.load("picks", name)(ballot(60), Budget("rows", k), seed=0)
+        assert len(got.ids) == 60
+        assert bool(got.notes) == (k > 60)
+
+    def test_nothing_is_refused(self, name):
+        with pytest.raises(RequestError, match="keeps nothing"):
+            plugins.load("picks", name)(ballot(60), Budget("rows", 0), seed=0)
+
+    def test_one_row(self, name):
+        assert len(plugins.load("picks", name)(ballot(1), Budget("fraction", 0.01), seed=0).ids) == 1
+
+    def test_constant_scores_are_broken_by_id_alone(self, name):
+        inputs = {**ballot(30), "score:x": Scored(np.zeros(30))}
+        one = plugins.load("picks", name)(inputs, Budget("rows", 9), seed=0)
+        two = plugins.load("picks", name)(shuffled(inputs, np.arange(30)[::-1]), Budget("rows", 9), seed=0)
+        assert set(one.ids) == set(two.ids)
+
+    def test_unscored_and_excluded_rows_are_never_kept(self, name):
+        inputs = ballot(30)
+        values = inputs["score:x"].values_N.copy()
+        values[:5] = np.nan
+        ids = inputs["ids"]
+        inputs["score:x"] = Scored(values, {ids[i]: "spoiled" for i in range(5)})
+        inputs["excluded"] = {ids[9]: ("near-goal", "x"), ids[10]: ("my-rule", "dropped: by a rule of mine")}
+        inputs["eligible_N"][[9, 10, 12]] = False
+        got = plugins.load("picks", name)(inputs, Budget("rows", 30), seed=0)
+        out = {*range(5), 9, 10, 12} if name != "random" else {9, 10, 12}
+        assert set(got.ids) == {ids[i] for i in range(30) if i not in out}
+        counts = got.counts()
+        assert counts["near-goal"] == counts["my-rule"] == counts["excluded"] == 1
+        assert got.reason_texts["my-rule"] == "dropped: by a rule of mine"
+        assert got.notes
+
+    def test_nothing_eligible_keeps_nothing_and_says_so(self, name):
+        inputs = ballot(4)
+        inputs["eligible_N"][:] = False
+        got = plugins.load("picks", name)(inputs, Budget("rows", 2), seed=0)
+        assert not got.ids and got.notes
+
+    def test_copies_are_rows_like_any_other(self, name):
+        inputs = ballot(6)
+        inputs["ids"] = [inputs["ids"][0], *(f"{inputs['ids'][0]}#{k}" for k in range(1, 6))]
+        inputs["score:x"] = Scored(np.ones(6))
+        got = plugins.load("picks", name)(inputs, Budget("rows", 3), seed=0)
+        assert len(set(got.ids)) == 3
+
+
+def test_errors_are_one_line():
+    for name in SCORES:
+        try:
+            plugins.options(plugins.load("scores", name), {"nonsense": "1"})
+        except DataworthError as error:
+            assert "\n" not in str(error)
