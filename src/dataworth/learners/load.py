@@ -6,6 +6,7 @@ Pickled weights are refused by name, no remote code runs, and an unreachable hub
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -118,9 +119,11 @@ def require(module: str, feature: str) -> Any:
         raise MissingExtra(feature, module, "lm") from error
 
 
-def fingerprint_of(spec: dict[str, Any]) -> str:
-    """sha256 of the canonical JSON of `spec`."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def gpu_count() -> int:
+    """How many GPUs torch sees; 0 without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    return int(importlib.import_module("torch").cuda.device_count())
 
 
 def safetensors_only(folder: Path, what: str) -> None:
@@ -228,16 +231,12 @@ def _convert_gguf(path: Path, out: Path) -> None:
             skeleton = transformers.AutoModelForCausalLM.from_config(config)
         parts = gguf_utils.load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=skeleton)
     except Exception as error:  # whatever a foreign parser raises on a foreign file
-        raise RequestError(
-            f"{path} can't be converted: {_line(error)}; give a safetensors folder instead"
-        ) from error
+        raise RequestError(f"{path} can't be converted: {_line(error)}; give a safetensors folder instead") from error
     dtype = torch.bfloat16 if _is_quantized(path) else torch.float32
     tensors = {name: t.to(dtype).contiguous() for name, t in sorted(parts["tensors"].items())}
     config.dtype = dtype
     config.architectures = [type(skeleton).__name__]
-    require("safetensors.torch", "a .gguf model").save_file(
-        tensors, str(out / "model.safetensors"), {"format": "pt"}
-    )
+    require("safetensors.torch", "a .gguf model").save_file(tensors, str(out / "model.safetensors"), {"format": "pt"})
     config.save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
 

@@ -1,7 +1,7 @@
 """From an example to token ids and the tokens that carry loss.
 
-The mask comes from rendering the conversation up to each assistant turn and finding that prefix in the whole, so no template
-needs `{% generation %}` tags. Where that is unsound (the template rewrites earlier turns, drops text, refuses
+The mask comes from rendering the conversation up to each assistant turn and finding that prefix in the whole; templates
+need no `{% generation %}` tags. Where that is unsound (the template rewrites earlier turns, drops text, refuses
 the row) the row gets a reason and no targets; a mask is never silently empty.
 
 `mask_like` says whose loss is meant. For a conversation / for a prompt with one completion:
@@ -27,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
-from dataworth.learners.load import fingerprint_of, require
+from dataworth.learners.load import require
 from dataworth.learners.template import FALLBACK_TEMPLATE, PINNED_DATE, ChatTemplate, TemplateRefused
 from dataworth.recipe import MaskLike
 from dataworth.records import Example, Message
+from dataworth.store.fingerprint import fingerprint
 
 _CONVERSATIONS = ("messages", "sharegpt")
 _NONCHARACTERS = tuple(chr(c) for c in range(0xFDD0, 0xFDF0))
@@ -128,7 +129,7 @@ class Renderer:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of the spec."""
-        return fingerprint_of(self.spec)
+        return fingerprint(self.spec)
 
     def encode(self, example: Example) -> Encoded:
         """Token ids and mask of one row; a row that can't carry loss says why in `reason`."""
