@@ -76,7 +76,7 @@ def pack_int4(q_NP: NDArray[np.int8]) -> NDArray[np.uint8]:
     if q_NP.shape[1] % 2:
         q_NP = np.pad(q_NP, ((0, 0), (0, 1)))
     nibbles = (q_NP + 8).astype(np.uint8)
-    return nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
+    return np.asarray(nibbles[:, 0::2] | (nibbles[:, 1::2] << 4), dtype=np.uint8)
 
 
 def unpack_int4(packed: NDArray[np.uint8], width: int) -> NDArray[np.int8]:

@@ -57,7 +57,7 @@ def goal_directions(
         raw_GP[g] = (unit_QP[rows] * (norm_Q[rows] / norm_Q[rows].max())[:, None]).mean(axis=0)
     for table_GP in (mean_GP, raw_GP):
         size_G = np.linalg.norm(table_GP, axis=1)
-        for g in np.flatnonzero(~(np.isfinite(size_G) & (size_G > 1e-12))):
+        for g in np.flatnonzero(~(np.isfinite(size_G) & (size_G > 1e-12))).tolist():
             raise NonsenseRefused(
                 f"goal subtask {subtasks[g]!r} has features of length {size_G[g]:g}: expected a direction; "
                 "check its rows' supervised tokens"

@@ -89,7 +89,7 @@ class Ballot:
         kept_N = np.zeros(len(self.ids), dtype=bool)
         kept_N[kept] = True
         return Selection(
-            ids=tuple(self.ids[i] for i in np.flatnonzero(kept_N)),
+            ids=tuple(self.ids[i] for i in np.flatnonzero(kept_N).tolist()),
             weights=np.ones(len(kept)),
             kept_N=kept_N,
             reason_code_N=np.fromiter((number[c] for c in code_N), dtype=np.uint8, count=len(code_N)),
@@ -105,7 +105,7 @@ def _exclusions(inputs: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     excluded: Mapping[str, tuple[str, str]] = inputs.get("excluded", {})
     eligible_N = inputs.get("eligible_N")
     out = ["" if eligible_N is None or eligible_N[i] else "excluded" for i in range(len(ids))]
-    texts = {}
+    texts: dict[str, str] = {}
     for i, row_id in enumerate(ids):
         if row_id in excluded:
             out[i], text = excluded[row_id]

@@ -33,7 +33,7 @@ def assemble(values_N: NDArray[Any], inputs: Mapping[str, Any], missing: str) ->
         )
     values[~np.isfinite(values)] = np.nan
     known: Mapping[str, str] = inputs.get("unscored", {})
-    return Scored(values, {ids[i]: known.get(ids[i], missing) for i in np.flatnonzero(np.isnan(values))})
+    return Scored(values, {ids[i]: known.get(ids[i], missing) for i in np.flatnonzero(np.isnan(values)).tolist()})
 
 
 def over_subtasks(values_NG: NDArray[Any], how: Reduce) -> NDArray[np.float64]:

@@ -83,10 +83,10 @@ def _round_robin(vectors_ND: NDArray[Any], goals_QD: NDArray[np.float64]) -> NDA
     """
     best_N = np.full(len(vectors_ND), np.inf)
     nearest_N = np.full(len(vectors_ND), -np.inf)
-    usable = np.ones(len(vectors_ND), dtype=bool)
+    usable: NDArray[np.bool_] = np.ones(len(vectors_ND), dtype=bool)
     for a in range(0, len(goals_QD), _GOALS):
         cosine_NQ = _dot(vectors_ND, goals_QD[a : a + _GOALS])
-        usable = ~np.isnan(cosine_NQ).any(axis=1)
+        usable = np.isfinite(cosine_NQ).all(axis=1)
         for column in cosine_NQ.T:
             ordered = np.sort(column[usable])
             nearer = len(ordered) - np.searchsorted(ordered, column[usable], side="right")
