@@ -12,6 +12,7 @@ from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import read_moments
 from dataworth.learners.render import Encoded
 from dataworth.learners.trainer import load_trained, plan_steps, train
+from dataworth.learners.upper import WholeForward
 from dataworth.recipe import Recipe
 from tests.learners.tinymodel import tiny_folder
 
@@ -127,7 +128,9 @@ def test_a_killed_training_resumes_to_the_same_bytes(folder, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         train(load(folder, recipe), rows, recipe=recipe, out=tmp_path / "cut", progress=kill)
     steps = []
-    resumed = train(load(folder, recipe), rows, recipe=recipe, out=tmp_path / "cut", progress=lambda d, t: steps.append(d))
+    resumed = train(
+        load(folder, recipe), rows, recipe=recipe, out=tmp_path / "cut", progress=lambda d, t: steps.append(d)
+    )
     assert steps == [8, 9, 10] and resumed.sha256 == whole.sha256 and resumed.losses == whole.losses
     for path in sorted(p for p in (tmp_path / "whole").rglob("*") if p.is_file()):
         assert path.read_bytes() == (tmp_path / "cut" / path.relative_to(tmp_path / "whole")).read_bytes(), path.name
@@ -188,7 +191,7 @@ def test_upper_layers_over_cached_states_equal_the_same_adapters_trained_whole(f
     learner = load(folder, recipe)
     assert all(".layers.1." in n for n in trainable(learner.model))
     cached = train(learner, rows, out=tmp_path / "cached")
-    monkeypatch.setattr(trainer, "open_forward", lambda learner, *_: trainer.WholeForward(learner.model))
+    monkeypatch.setattr(trainer, "open_forward", lambda learner, *_: WholeForward(learner.model))
     whole = train(load(folder, recipe), rows, out=tmp_path / "whole")
     assert np.allclose(cached.losses, whole.losses, atol=1e-5) and not (tmp_path / "cached" / "hidden.bin").exists()
 

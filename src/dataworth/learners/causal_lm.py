@@ -129,8 +129,10 @@ class CausalLM:
         base.requires_grad_(False)
         base.config.use_cache = False
         if adapter is not None:
-            return cls(card, attach_adapter(base, Path(adapter), card.source.weights_sha256), place)
-        return cls(card, fresh_adapter(base, card.recipe) if lora else base, place)
+            base = attach_adapter(base, Path(adapter), card.source.weights_sha256)
+        elif lora:
+            base = fresh_adapter(base, card.recipe)
+        return cls(card, base.eval(), place)
 
 
 def describe_learner(

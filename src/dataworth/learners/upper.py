@@ -1,7 +1,7 @@
 """Training the uppermost layers only, over cached hidden states of the frozen ones below (`recipe.lora_layers`).
 
-The lower layers carry no adapter, so what they make of a row never changes: it is computed once and kept in a file from which
-every epoch starts. The gain is the lower layers' forward in all epochs but the first, and their backward in all.
+The lower layers carry no adapter, so what they make of a row never changes: it is computed once and kept in a file from
+which every epoch starts. The gain is the lower layers' forward in all epochs but the first, and their backward in all.
 """
 
 from __future__ import annotations
