@@ -49,7 +49,7 @@ def test_unscored_rows_are_listed_and_retried_only_when_asked(tmp_path):
     bad = [i for i in ids if i.endswith("0")]
     artefact = fill(tmp_path, ids)
     assert bad and artefact.missing(ids) == [] and artefact.plan(ids) == []
-    assert artefact.table(ids).unscored == {i: "empty mask" for i in bad}
+    assert artefact.table(ids).unscored == dict.fromkeys(bad, "empty mask")
     assert artefact.missing(ids, retry_unscored=True) == bad
     (shard,) = artefact.plan(ids, retry_unscored=True)
     again = Cache(tmp_path).artefact("toy", SPEC)  # killed here: a plain resume completes the retry

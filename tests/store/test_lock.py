@@ -10,7 +10,13 @@ import pytest
 from dataworth.errors import RequestError
 from dataworth.store import EntryLock
 
-HOLD = "import sys, time, pathlib; from dataworth.store import EntryLock\nwith EntryLock(pathlib.Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time, pathlib
+from dataworth.store import EntryLock
+with EntryLock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture

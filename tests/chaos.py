@@ -1,0 +1,222 @@
+"""Kill workers and drivers at random moments, resume until done, compare with an undisturbed run, byte for byte.
+
+    python tests/chaos.py --n 40 --seed 0 [--scenario toy] [--json]
+
+A scenario is a command line that works in a folder and resumes when it is given again. Killing the driver is SIGKILL
+to that command; killing a worker is SIGKILL to one of its children. What may differ is listed in `dataworth.store`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from dataworth.store import digests
+
+HERE = Path(__file__).resolve()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A resumable command.
+
+    `command(folder)` is the command line; everything it writes below `folder` is compared, and `folder.parent` is the
+    same for all rounds. `prepare(folder.parent)` makes the inputs once. `fixed_kills` takes so many of `--n`; scenarios
+    without it share the rest. `environment(folder)` is added to the command's.
+    """
+
+    name: str
+    command: Callable[[Path], list[str]]
+    fixed_kills: int | None = None
+    prepare: Callable[[Path], None] = lambda folder: None
+    environment: Callable[[Path], dict[str, str]] = lambda folder: {}
+
+
+@dataclass
+class Outcome:
+    """What happened: kills by kind, starts of the command, rounds compared, differing files, failures, orphans."""
+
+    scenario: str
+    kills: dict[str, int] = field(default_factory=lambda: {"worker": 0, "driver": 0})
+    starts: int = 0
+    rounds: int = 0
+    files: int = 0
+    undisturbed_s: float = 0.0
+    seconds: float = 0.0
+    differing: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    orphans: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether every round equals the undisturbed run and nothing was left behind."""
+        return not self.differing and not self.failures and not self.orphans and self.rounds > 0
+
+
+class Harness:
+    """Runs one scenario in `base`, killing `n` times in all."""
+
+    def __init__(self, scenario: Scenario, base: Path, n: int, seed: int) -> None:
+        self.scenario, self.base, self.n = scenario, base, n
+        self.random = random.Random(f"{scenario.name}:{seed}")
+        self.outcome = Outcome(scenario.name)
+        self.wanted: dict[str, str] = {}
+
+    def run(self) -> Outcome:
+        """An undisturbed run, then disturbed rounds until all kills are spent."""
+        began = time.monotonic()
+        self.scenario.prepare(self.base)
+        clean = self.base / "undisturbed"
+        first = self._start(clean)
+        first.wait()
+        self.outcome.undisturbed_s = round(time.monotonic() - began, 2)
+        self._check_exit(first)
+        self.wanted = digests(clean)
+        self.outcome.files = len(self.wanted)
+        while self._left() and not self.outcome.failures:
+            self._round(self.base / f"round{self.outcome.rounds}")
+        self.outcome.seconds = round(time.monotonic() - began, 1)
+        return self.outcome
+
+    def _round(self, folder: Path) -> None:
+        while not self.outcome.failures:
+            driver = self._start(folder)
+            if self._disturb(driver):
+                self._check_exit(driver)
+                break
+        found = digests(folder)
+        names = sorted(n for n in {*found, *self.wanted} if found.get(n) != self.wanted.get(n))
+        self.outcome.differing += [f"{folder.name}/{name}" for name in names]
+        self.outcome.rounds += 1
+
+    def _disturb(self, driver: subprocess.Popen[bytes]) -> bool:
+        """Kill things until the driver ends; whether it ended by itself."""
+        while self._left():
+            kind = self.random.choice(["worker", "driver"])
+            try:
+                driver.wait(timeout=self.random.uniform(0, 0.5 * self.outcome.undisturbed_s))
+                return True
+            except subprocess.TimeoutExpired:
+                children = psutil.Process(driver.pid).children(recursive=True)
+            if kind == "worker" and children:
+                self.random.choice(children).kill()
+                self.outcome.kills["worker"] += 1
+            elif kind == "driver":
+                driver.kill()
+                driver.communicate()
+                self.outcome.kills["driver"] += 1
+                self.outcome.orphans += len(psutil.wait_procs(children, timeout=10)[1])
+                return False
+        driver.wait()
+        return True
+
+    def _left(self) -> bool:
+        return sum(self.outcome.kills.values()) < self.n
+
+    def _start(self, folder: Path) -> subprocess.Popen[bytes]:
+        self.outcome.starts += 1
+        env = {**os.environ, **self.scenario.environment(folder)}
+        log = (self.base / "stderr.log").open("ab")
+        with log:
+            return subprocess.Popen(self.scenario.command(folder), env=env, stdout=subprocess.DEVNULL, stderr=log)
+
+    def _check_exit(self, driver: subprocess.Popen[bytes]) -> None:
+        if driver.returncode:
+            tail = (self.base / "stderr.log").read_text(errors="replace").splitlines()[-3:]
+            self.outcome.failures.append(f"exit {driver.returncode}: {' | '.join(tail)}")
+
+
+def toy(config: dict, device: str) -> Callable:
+    """A runner with a fixed-width, a ragged column and unscored rows, which takes its time."""
+    import numpy as np
+
+    def work(ids: tuple[str, ...], payload: object) -> tuple[dict, dict]:
+        time.sleep(config["sleep"])
+        values = [int(i[:8], 16) for i in ids if not i.endswith("0")]
+        rng = [np.random.default_rng(v) for v in values]
+        wide = np.array([r.standard_normal(64) for r in rng], dtype=np.float32).reshape(-1, 64)
+        ragged = [r.integers(0, 50_000, v % 40, dtype=np.int32) for r, v in zip(rng, values, strict=True)]
+        return {"wide": wide, "ragged": ragged}, {i: "empty mask" for i in ids if i.endswith("0")}
+
+    return work
+
+
+def toy_driver(folder: Path) -> None:
+    """The toy's command: fill an artefact with two workers, then write a run folder from it."""
+    from dataworth.engines import LocalEngine
+    from dataworth.store import Cache, RunFolder
+
+    ids = [hashlib.md5(str(i).encode()).hexdigest() for i in range(600)]
+    run = RunFolder(folder / "run", {"rows": len(ids)})
+    with run.lock:
+        began = time.time()
+        artefact = Cache(folder / "cache").artefact("toy", {"probe": "toy"})
+        engine = LocalEngine(2)
+        engine.run(artefact, ids, runner="chaos:toy", config={"sleep": 0.03}, shard_rows=20)
+        table = artefact.table(ids)
+        score = table.column("wide", fill=float("nan"))[:, 0]
+        run.write_table("scores/toy", {"id": ids, "value": score})
+        run.write_record({"rows": len(table), "unscored": len(table.unscored)}, {"began": began})
+        run.finish()
+
+
+SCENARIOS = [Scenario("toy", lambda folder: [sys.executable, str(HERE), "--toy-driver", str(folder)])]
+
+
+def shares(scenarios: list[Scenario], n: int) -> list[int]:
+    """Kills per scenario."""
+    free = [s.name for s in scenarios if s.fixed_kills is None]
+    rest = max(0, n - sum(s.fixed_kills or 0 for s in scenarios))
+    return [s.fixed_kills or rest // len(free) + (free.index(s.name) < rest % len(free)) for s in scenarios]
+
+
+def report(o: Outcome) -> str:
+    """An outcome in words."""
+    lines = [
+        f"{o.scenario}: {'passed' if o.passed else 'FAILED'}: {o.kills['worker']} workers, {o.kills['driver']} drivers "
+        f"killed, {o.starts} starts, {o.rounds} rounds of {o.files} files, {len(o.differing)} files differ, "
+        f"{o.orphans} orphans, {o.seconds} s (undisturbed {o.undisturbed_s} s)"
+    ]
+    return "\n".join([*lines, *o.differing[:5], *o.failures])
+
+
+def main() -> int:
+    """Run the chosen scenarios and print what happened; 1 if any failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=40, help="kills in all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scenario", action="append", choices=[s.name for s in SCENARIOS], help="repeatable; default all"
+    )
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--toy-driver", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.toy_driver:
+        toy_driver(args.toy_driver)
+        return 0
+    chosen = [s for s in SCENARIOS if not args.scenario or s.name in args.scenario]
+    outcomes = []
+    for scenario, n in zip(chosen, shares(chosen, args.n), strict=True):
+        with tempfile.TemporaryDirectory(prefix="chaos-") as base:
+            outcomes.append(Harness(scenario, Path(base), n, args.seed).run())
+        if not args.json:
+            print(report(outcomes[-1]), flush=True)
+    if args.json:
+        print(json.dumps({"seed": args.seed, "scenarios": [{**asdict(o), "passed": o.passed} for o in outcomes]}))
+    return 0 if all(o.passed for o in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
