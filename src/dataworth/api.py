@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,17 @@ import numpy as np
 
 from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError
-from dataworth.records import Budget, Pool
-from dataworth.results import PlanResult, ReplayResult, Score, Scored, ScoreResult, Selection, SelectResult
-from dataworth.runs import finished_result, open_run, record_of, store_scores, store_selection
-from dataworth.session import Progress, Session, open_session, silent, too_many_rejects
+from dataworth.gating import gate
+from dataworth.previews import preview_text
+from dataworth.records import Budget
+from dataworth.results import CacheReport, Pick, PlanResult, ReplayResult, Score, Scored, ScoreResult, SelectResult
+from dataworth.runs import finished_scores, finished_selection, open_run, store_score_run, store_selection
+from dataworth.session import SILENT, Progress, Session, open_session, too_many_rejects
+from dataworth.store.cache import Cache
+from dataworth.writing import write_picked
 
 
-def select(pool: str | Path | list[str], *, progress: Progress = silent, **fields: Any) -> SelectResult:
+def select(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> SelectResult:
     """Pick the rows of a pool worth training on.
 
     Args:
@@ -31,7 +35,7 @@ def select(pool: str | Path | list[str], *, progress: Progress = silent, **field
     return run_select(config.build(config.SelectRequest, {"pool": pool, **fields}), progress)
 
 
-def score(pool: str | Path | list[str], *, progress: Progress = silent, **fields: Any) -> ScoreResult:
+def score(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> ScoreResult:
     """Score every row of a pool with one or more methods (`method="less,bm25"`).
 
     Raises:
@@ -40,7 +44,7 @@ def score(pool: str | Path | list[str], *, progress: Progress = silent, **fields
     return run_score(config.build(config.ScoreRequest, {"pool": pool, **fields}), progress)
 
 
-def plan(pool: str | Path | list[str], *, progress: Progress = silent, **fields: Any) -> PlanResult:
+def plan(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> PlanResult:
     """Price a selection before any long work.
 
     Raises:
@@ -49,56 +53,7 @@ def plan(pool: str | Path | list[str], *, progress: Progress = silent, **fields:
     return run_plan(config.build(config.PlanRequest, {"pool": pool, **fields}), progress)
 
 
-def run_select(request: config.SelectRequest, progress: Progress = silent) -> SelectResult:
-    """`select` for a finished request object."""
-    budget = Budget.parse(request.keep)
-    method = choose_method(request)
-    pick = plugins.pick(request.pick)
-    run = open_run("select", request)
-    done = finished_result(run, request)
-    if done is not None:
-        return done
-    session = open_session(request, run.folder, progress)
-    gate(session)
-    scored = score_one(session, method)
-    selection = pick(pick_inputs(session, method, scored, budget), budget, seed=request.seed)
-    store_scores(run, session, {method.name: scored})
-    result = store_selection(run, session, method, pick, scored, selection)
-    failed = too_many_rejects(session, run.folder)
-    if failed is not None:
-        raise failed
-    return result
-
-
-def run_score(request: config.ScoreRequest, progress: Progress = silent) -> ScoreResult:
-    """`score` for a finished request object."""
-    methods = [choose_method(request, name) for name in (request.method or "").split(",")]
-    run = open_run("score", request)
-    session = open_session(request, run.folder, progress)
-    gate(session)
-    scores = {m.name: score_one(session, m) for m in methods}
-    store_scores(run, session, scores)
-    correlations = {name: control_correlations(session, s) for name, s in scores.items()}
-    record = record_of(run, session)
-    run.finish(record)
-    failed = too_many_rejects(session, run.folder)
-    if failed is not None:
-        raise failed
-    return ScoreResult(run.folder, session.pool.ids, scores, correlations, record)
-
-
-def run_plan(request: config.PlanRequest, progress: Progress = silent) -> PlanResult:
-    """`plan` for a finished request object."""
-    from dataworth.pricing import price
-
-    method = choose_method(request)
-    run = open_run("plan", request)
-    session = open_session(request, run.folder, progress)
-    session.gradient, _ = options.split(config.pairs(request.option, "--option"), method)
-    return price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
-
-
-def replay(run: str | Path, *, from_scratch: bool = False, progress: Progress = silent) -> ReplayResult:
+def replay(run: str | Path, *, from_scratch: bool = False, progress: Progress = SILENT) -> ReplayResult:
     """Do a finished selection again and compare ids and scores.
 
     Scores and picks come from the cached artefacts; `from_scratch` reruns the probes in an empty cache.
@@ -109,6 +64,83 @@ def replay(run: str | Path, *, from_scratch: bool = False, progress: Progress = 
     from dataworth.replays import replay_run
 
     return replay_run(Path(run), from_scratch, progress)
+
+
+def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> SelectResult:
+    """`select` for a finished request object: the same request again gives the finished run back."""
+    budget, method, pick = Budget.parse(request.keep), choose_method(request), plugins.load("picks", request.pick)
+    given = options.split(config.pairs(request.option, "--option"), method, pick)
+    run = open_run("select", request)
+    session: Session | None = None
+    result = finished_selection(run)
+    if result is None:
+        session = open_session(request, run.path, progress)
+        progress.say(preview_text(session))
+        scored, selection = choose_rows(session, method, pick, budget, given)
+        result = store_selection(run, session, method, pick, scored, selection)
+    result = replace(result, writer=lambda out: write_picked(result, request, run, Path(out), session))
+    if request.out is not None:
+        result = replace(result, written=result.write(request.out))
+    failed = too_many_rejects(result.record["pool"], request, run.path)
+    if failed is not None:
+        raise failed
+    return result
+
+
+def choose_rows(
+    session: Session, method: Score, pick: Pick, budget: Budget, given: options.MethodOptions
+) -> tuple[Scored, Any]:
+    """Gate, score, pick: the whole of a selection once pool and goal are open."""
+    gate(session)
+    scored = score_one(session, method, given)
+    inputs = pick_inputs(session, method, scored, budget)
+    return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
+
+
+def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> ScoreResult:
+    """`score` for a finished request object."""
+    methods = [choose_method(request, name.strip()) for name in (request.method or "").split(",")]
+    given = [options.split(config.pairs(request.option, "--option"), m) for m in methods]
+    run = open_run("score", request)
+    result = finished_scores(run)
+    if result is None:
+        session = open_session(request, run.path, progress)
+        progress.say(preview_text(session))
+        gate(session)
+        scores = {m.name: score_one(session, m, g) for m, g in zip(methods, given, strict=True)}
+        result = store_score_run(run, session, scores, {n: correlations(session, s) for n, s in scores.items()})
+    failed = too_many_rejects(result.record["pool"], request, run.path)
+    if failed is not None:
+        raise failed
+    return result
+
+
+def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanResult:
+    """`plan` for a finished request object; nothing but the token artefact is kept."""
+    from dataworth.pricing import price
+
+    method = choose_method(request)
+    given = options.split(config.pairs(request.option, "--option"), method, plugins.load("picks", request.pick))
+    session = open_session(request, None, progress)
+    session.gradient = given.gradient
+    return price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
+
+
+def cache_size() -> CacheReport:
+    """What the cache holds."""
+    return CacheReport("on disk", Cache().size())
+
+
+def clear_cache() -> CacheReport:
+    """Empty the cache; runs keep their results.
+
+    Raises:
+        RequestError: A live process is writing to it.
+    """
+    found = Cache()
+    before = found.size()
+    found.clear()
+    return CacheReport("freed", before)
 
 
 def choose_method(request: config.Request, name: str | None = None) -> Score:
@@ -122,33 +154,16 @@ def choose_method(request: config.Request, name: str | None = None) -> Score:
         if request.goal is None:
             raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")
         wanted = "less" if request.model is not None else "bm25"
-    method = plugins.score(wanted)
+    method: Score = plugins.load("scores", wanted)
     if artefacts.needs_model(method.needs) and request.model is None:
-        free = [n for n in plugins.SCORES if not artefacts.needs_model(plugins.score(n).needs)]
+        free = [n for n in plugins.SCORES if not artefacts.needs_model(plugins.load("scores", n).needs)]
         raise RequestError(f"method {wanted} needs --model; without a model there are: {', '.join(free)}")
     if artefacts.needs_goal(method.needs) and request.goal is None:
         raise RequestError(f"method {wanted} needs --goal FILE with examples of what the model should become good at")
     return method
 
 
-def gate(session: Session) -> None:
-    """Exclude pool rows that nearly equal goal rows, before anything goal-aware sees the pool (law 3)."""
-    if session.goal is None:
-        return
-    started = time.perf_counter()
-    finding = plugins.check("DW001")(gate_inputs(session))
-    rows = dict(finding.rows) if finding else {}
-    kept = session.request.keep_near_goal
-    if not kept:
-        session.excluded.update({i: ("near-goal", why) for i, why in rows.items()})
-    text = f"{len(rows):,} of {len(session.pool):,} pool rows nearly equal goal rows"
-    session.guards.append({"guard": "contamination-gate", "passed": True, "evidence": text, "kept": kept})
-    session.costs["gate"] = {"rows": len(session.pool), "wall_seconds": time.perf_counter() - started}
-    if rows:
-        session.notes.append(f"{text}: {'kept, as asked' if kept else 'excluded (--keep-near-goal keeps them)'}")
-
-
-def score_one(session: Session, method: Score) -> Scored:
+def score_one(session: Session, method: Score, given: options.MethodOptions) -> Scored:
     """One score over the whole pool, its artefacts made where they are missing.
 
     Raises:
@@ -156,91 +171,53 @@ def score_one(session: Session, method: Score) -> Scored:
         NonsenseRefused: The score carries no information.
     """
     wrong = sorted(session.pool.kinds - method.kinds)
-    if wrong and not session.pool.kinds & method.kinds:
-        raise RequestError(f"method {method.name} is for {', '.join(sorted(method.kinds))} rows; this pool has {wrong[0]} rows")
-    given = config.pairs(session.request.option, "--option")
-    session.gradient, score_options = options.split(given, method)
+    if wrong:
+        fits = ", ".join(sorted(method.kinds))
+        raise RequestError(
+            f"method {method.name} is for {fits} rows, but this pool has {wrong[0]} rows: leave them out"
+        )
+    session.gradient = given.gradient
     inputs = artefacts.resolve(session, method.needs)
+    seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
     with session.costing(f"score {method.name}", len(session.pool)):
-        scored = method(inputs, **seeded(method, session, score_options))
+        scored = method(inputs, **seed, **given.score)
     found = scored.values_N[~np.isnan(scored.values_N)]
-    spread = float(np.ptp(found)) if len(found) else 0.0
     session.guard(
         "constant-score",
-        len(found) < 2 or spread > 0,
-        f"{method.name}: {len(found):,} scored rows spread over {spread:.3g}",
+        len(found) > 0 and (len(found) < 2 or float(np.ptp(found)) > 0),
+        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} distinct values",
         "a score that is the same everywhere can't rank; use another method",
     )
     return scored
 
 
-def seeded(method: Score, session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The score's options with the request's seed where the score draws."""
-    import inspect
-
-    takes = inspect.signature(type(method).__call__).parameters
-    return {**({"seed": session.request.seed} if "seed" in takes else {}), **given}
-
-
-def gate_inputs(session: Session) -> dict[str, Any]:
-    """What the contamination check reads: pool prompts with their sources, and the goal's, judge rows included."""
-    pool, goal = session.pool, artefacts.goal_of(session)
-    goal_stems = []
-    for sub in (*goal.subtasks, *goal.protected):
-        judged = [sub.judge.open_for("gate")] if sub.judge else []
-        for rows in [sub.steer, *([sub.tune] if sub.tune else []), *judged]:
-            goal_stems += [(e.id, stem_text(e.prompt, e.full_text)) for e in rows.examples()]
-    return {"pool": PoolStems(pool), "goal": goal_stems}
-
-
-def stem_text(prompt: str, full: str) -> str:
-    """What the gate compares: the question, or the text itself where there is no question."""
-    return prompt or full
-
-
-class PoolStems:
-    """(id, source, stem) of every pool row, read as they are iterated."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-
-    def __len__(self) -> int:
-        return len(self.pool)
-
-    def __iter__(self) -> Any:
-        for i, e in enumerate(self.pool.examples()):
-            yield e.id, self.pool.source_of(i), stem_text(e.prompt, e.full_text)
-
-
 def pick_inputs(session: Session, method: Score, scored: Scored, budget: Budget) -> dict[str, Any]:
     """What a pick reads."""
-    pool = session.pool
-    excluded = session.excluded
+    pool, excluded = session.pool, session.excluded
     inputs: dict[str, Any] = {
         "ids": pool.ids,
         "eligible_N": np.array([i not in excluded for i in pool.ids], dtype=bool),
         "excluded": excluded,
-        "scored": scored,
+        f"score:{method.name}": scored,
         "higher": method.higher,
         "source_N": pool.source_N,
         "sources": pool.sources,
     }
-    if budget.unit == "tokens":
+    if budget.unit == "tokens" and session.request.model is not None:
         inputs["tokens_N"] = artefacts.tokens(session)
     return inputs
 
 
-def control_correlations(session: Session, scored: Scored) -> dict[str, float]:
+def correlations(session: Session, scored: Scored) -> dict[str, float]:
     """Rank correlation of a score with length and with random: what it might only be measuring."""
     from dataworth.numerics.ranks import spearman
 
     out = {}
     for name in ("length", "random"):
-        control = plugins.score(name)
-        values = control(artefacts.resolve(session, control.needs), **seeded(control, session, {})).values_N
+        control: Score = plugins.load("scores", name)
+        seed = {"seed": session.request.seed} if name == "random" else {}
+        values = control(artefacts.resolve(session, control.needs), **seed).values_N
         both = ~np.isnan(values) & ~np.isnan(scored.values_N)
-        out[name] = float(spearman(values[both], scored.values_N[both]))
+        usable = both.sum() > 1 and np.ptp(values[both]) > 0 and np.ptp(scored.values_N[both]) > 0
+        out[name] = float(spearman(values[both], scored.values_N[both])) if usable else float("nan")
     return out
-
-
-__all__ = ["PlanResult", "ReplayResult", "ScoreResult", "SelectResult", "Selection", "plan", "replay", "score", "select"]

@@ -56,6 +56,7 @@ def resolve(session: Session, needs: frozenset[str]) -> dict[str, Any]:
     inputs: dict[str, Any] = {"ids": session.pool.ids}
     for name in sorted(needs):
         inputs[name] = MAKERS[name](session)
+    inputs["unscored"] = session.unscored
     return inputs
 
 
@@ -66,7 +67,9 @@ def goal_of(session: Session) -> Goal:
         RequestError: None was given.
     """
     if session.goal is None:
-        raise RequestError("this needs a goal: expected --goal FILE with examples of what the model should become good at")
+        raise RequestError(
+            "this needs a goal: expected --goal FILE with examples of what the model should become good at"
+        )
     return session.goal
 
 
@@ -83,7 +86,9 @@ def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
     def payload(ids: Sequence[str]) -> list[Example]:
         return [pool.example(pool.position[i]) for i in ids]
 
-    return session.fill(stage, artefact, pool.ids, "dataworth.probes.tokens:open_tokens", settings, payload, TOKEN_SHARD)
+    return session.fill(
+        stage, artefact, pool.ids, "dataworth.probes.tokens:open_tokens", settings, payload, TOKEN_SHARD
+    )
 
 
 def encoded_payload(session: Session) -> Callable[[Sequence[str]], list[Encoded]]:
@@ -109,14 +114,18 @@ def tokens(session: Session) -> NDArray[np.float64]:
     return token_table(session, session.pool).column("tokens", fill=0).astype(np.float64)
 
 
-def losses(session: Session) -> Table:
-    """Per-row token losses of the pool under the untouched learner."""
-    return probe(session, "losses", session.pool, "losses")
+def losses(session: Session) -> NDArray[np.float64]:
+    """Mean loss of each pool row under the untouched learner in nats a token, NaN where a row has none."""
+    table = probe(session, "losses", session.pool, "losses")
+    session.unscored |= table.unscored
+    return table.column("loss_sum", fill=np.nan).astype(np.float64) / table.column("targets", fill=1)
 
 
-def vectors(session: Session) -> Table:
-    """Position-weighted mean hidden states of the pool."""
-    return probe(session, "embeddings", session.pool, "embeddings")
+def vectors(session: Session) -> NDArray[np.float32]:
+    """Position-weighted mean hidden states of the pool, NaN where a row has none."""
+    table = probe(session, "embeddings", session.pool, "embeddings")
+    session.unscored |= table.unscored
+    return table.column("vector", fill=np.nan)
 
 
 def goal_vectors(session: Session) -> dict[str, NDArray[np.float32]]:

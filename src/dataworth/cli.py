@@ -115,9 +115,6 @@ def _face(result: Any, as_object: bool) -> None:
         sys.stdout.write(as_json.dump(result) + "\n")
     else:
         terminal.show(result)
-    over = getattr(result, "too_many_rejects", None)
-    if over:
-        raise over
 
 
 def _verb(name: str) -> Callable[[config.Request, terminal.Bars], Any]:
@@ -149,6 +146,35 @@ def replay(
     _face(result, as_object)
     if not result.identical:
         raise RequestError(f"{run} did not replay: its ids differ; see the two lists in the record")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the demo writes its files.")] = Path("dataworth-demo"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the demo's pool and of every random choice.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int | None, typer.Option("--workers", help="Worker processes; 0 works in this one.")] = None,
+    as_object: Json = False,
+) -> None:
+    """A small real case on SmolLM2 in a few minutes: a pool with known good rows, scored, picked and tried out."""
+    from dataworth.demo import run_demo
+
+    with terminal.Bars() as bars:
+        result = run_demo(folder, seed=seed, device=device, workers=workers, progress=bars)
+    _face(result, as_object)
+
+
+@app.command()
+def cache(
+    size: Annotated[bool, typer.Option("--size", help="Print the bytes on disk by kind.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete every entry.")] = False,
+) -> None:
+    """Look at the cache, or empty it; runs keep their results."""
+    from dataworth import api
+
+    if size == clear:
+        raise RequestError("cache: expected exactly one of --size and --clear")
+    terminal.show(api.clear_cache() if clear else api.cache_size())
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dataworth.artefacts import MODEL_SHARD, encoded_payload, goal_of, refuse_empty, token_table
+from dataworth.errors import FingerprintMismatch
 from dataworth.probes.spec import FeatureSpec
-from dataworth.records import Pool, hash_unit
+from dataworth.records import hash_unit
 from dataworth.results import Similarity
 from dataworth.session import Session, first_device
 from dataworth.store.atomic import write_atomic
@@ -28,6 +29,7 @@ from dataworth.store.table import Table
 
 if TYPE_CHECKING:
     from dataworth.learners.trainer import Trained
+    from dataworth.probes.similarity import FeatureRows
 
 GROWN = 1.5
 
@@ -52,7 +54,7 @@ class WarmUp:
 
 def goal_similarity(session: Session) -> Similarity:
     """Cosines of every pool row with every subtask, at each checkpoint of the warm-up."""
-    from dataworth.probes.similarity import build_similarity
+    from dataworth.probes.similarity import similarity
 
     goal, pool = goal_of(session), session.pool
     options = session.gradient.with_recipe(session.recipe)
@@ -61,27 +63,49 @@ def goal_similarity(session: Session) -> Similarity:
         refuse_empty(session, token_table(session, sub.steer, "tokens (goal)"), f"goal subtask {sub.name!r}")
     warm = warm_up(session)
     plain = replace(options.feature, optimizer="sgd", bias_correction=False)
-    pool_tables, goal_tables = [], []
+    goal_ids = tuple(i for sub in goal.subtasks for i in sub.steer.ids)
+    subtask_Q = np.repeat(np.arange(len(goal.subtasks)), [len(s.steer) for s in goal.subtasks])
+    of_pool, of_goal = [], []
     for n, point in enumerate(warm.checkpoints, 1):
         label = f"checkpoint {n} of {len(warm.checkpoints)}"
-        pool_tables.append(features(session, pool, point, options.feature, f"gradients, {label}"))
-        goal_tables.append(
-            {s.name: features(session, s.steer, point, plain, f"goal gradients, {label}") for s in goal.subtasks}
-        )
+        of_pool.append(features(session, pool.ids, point, options.feature, f"gradients, {label}"))
+        of_goal.append(features(session, goal_ids, point, plain, f"goal gradients, {label}"))
     with session.costing("similarity", len(pool)):
-        return build_similarity(
-            pool_tables,
-            goal_tables,
-            [p.weight for p in warm.checkpoints],
-            pool_spec=options.feature,
+        return similarity(
+            [_rows(t, options.feature) for t in of_pool],
+            [_rows(t, plain) for t in of_goal],
+            subtask_Q,
+            [s.name for s in goal.subtasks],
+            np.array([p.weight for p in warm.checkpoints]),
             device=first_device(session.request.device),
         )
 
 
-def features(session: Session, rows: Pool, point: Checkpoint, feature: FeatureSpec, stage: str) -> Table:
+def _rows(table: Table, feature: FeatureSpec) -> FeatureRows:
+    """A table of features with the projection that made it, as stamped on each row.
+
+    Raises:
+        FingerprintMismatch: Its rows were made under several.
+    """
+    from dataworth.probes.similarity import FeatureRows
+
+    stamps = np.unique(table.column("projection")) if table.scored_N.any() else np.zeros(1, np.uint64)
+    if len(stamps) > 1:
+        raise FingerprintMismatch(
+            f"features of one table have {len(stamps)} projections: expected one; clear the cache"
+        )
+    return FeatureRows.of(table, width=feature.width, projection=f"{int(stamps[0]):016x}")
+
+
+def features(session: Session, ids: Sequence[str], point: Checkpoint, feature: FeatureSpec, stage: str) -> Table:
     """Gradient features of rows at a checkpoint; only missing rows are computed."""
     card = session.learner
-    spec = {"learner": card.frozen_spec, "checkpoint": point.sha256, "feature": feature.to_dict(), "lora": card.lora_spec}
+    spec = {
+        "learner": card.frozen_spec,
+        "checkpoint": point.sha256,
+        "feature": feature.to_dict(),
+        "lora": card.lora_spec,
+    }
     settings = {
         "model": str(card.source.folder),
         "recipe": session.recipe.to_dict(),
@@ -90,7 +114,7 @@ def features(session: Session, rows: Pool, point: Checkpoint, feature: FeatureSp
     }
     runner = "dataworth.probes.gradients:open_gradients"
     payload = encoded_payload(session)
-    return session.fill(stage, session.artefact("gradients", spec), rows.ids, runner, settings, payload, MODEL_SHARD)
+    return session.fill(stage, session.artefact("gradients", spec), ids, runner, settings, payload, MODEL_SHARD)
 
 
 def warm_up(session: Session) -> WarmUp:
@@ -105,8 +129,9 @@ def warm_up(session: Session) -> WarmUp:
     ids, base = frozen or _sample(session, share)
     if base * GROWN < len(session.pool):
         session.notes.append(
-            f"the warm-up was drawn when the pool had {base:,} rows; it has {len(session.pool):,} now: --rewarm draws it again"
+            f"the warm-up was drawn from {base:,} rows; the pool has {len(session.pool):,} now: --rewarm draws it again"
         )
+    session.warmup_record = {"ids": list(ids), "base": base}
     trained = _trained(session, ids, base, share)
     total = sum(trained.mean_lr)
     points = [

@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
+from dataworth import plugins
 from dataworth.errors import RequestError
 from dataworth.probes.spec import FeatureSpec
 from dataworth.recipe import Recipe
-from dataworth.results import Score
+from dataworth.results import Pick, Score
 
 _OF_FEATURES = ("kind", "width", "format", "optimizer", "eps_mode", "bias_correction", "loss", "k")
 
@@ -22,8 +23,8 @@ _OF_FEATURES = ("kind", "width", "format", "optimizer", "eps_mode", "bias_correc
 class GradientOptions:
     """How gradient features are made: the half of LESS that isn't the score.
 
-    `warmup` is the share of the pool (or the number of rows, from 1 up) that the warm-up trains on; `feature` describes the
-    pool's features. The goal's are always plain gradients.
+    `warmup` is the share of the pool (or the number of rows, from 1 up) that the warm-up trains on; `feature` describes
+    the pool's features. The goal's are always plain gradients.
     """
 
     warmup: float = 0.05
@@ -34,7 +35,7 @@ class GradientOptions:
             raise RequestError(f"option warmup={self.warmup!r}: expected a share (0.05) or a number of rows (200)")
         if self.warmup == 0 and self.feature.kind == "lora":
             raise RequestError(
-                "option warmup=0 with kind=lora: a fresh adapter has no gradient for half of its weights; use kind=onesided"
+                "option warmup=0 with kind=lora: half of a fresh adapter has no gradient; use kind=onesided"
             )
 
     def with_recipe(self, recipe: Recipe) -> GradientOptions:
@@ -43,26 +44,40 @@ class GradientOptions:
         return replace(self, feature=feature)
 
 
-def split(given: Mapping[str, str], score: Score) -> tuple[GradientOptions, dict[str, Any]]:
-    """Separate the given options into the probes' and the score's, typed.
+@dataclass(frozen=True)
+class MethodOptions:
+    """The given options, each with whom it is for."""
+
+    gradient: GradientOptions
+    score: dict[str, Any]
+    pick: dict[str, Any]
+
+
+def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> MethodOptions:
+    """Give each option to the probes, the score or the pick, typed.
 
     Raises:
-        RequestError: A name neither of them knows (with the nearest), or an impossible value.
+        RequestError: A name none of them knows (with the nearest), or an impossible value.
     """
-    parameters = inspect.signature(type(score).__call__).parameters.values()
-    of_score = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     of_probe = {"warmup", *_OF_FEATURES} if "similarity" in score.needs else set()
-    probe: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    for name, text in given.items():
-        value = yaml.safe_load(text)
-        if name in of_probe:
-            probe[name] = value
-        elif name in of_score:
-            rest[name] = value
-        else:
-            raise RequestError(_unknown(name, sorted(of_probe | of_score), score.name))
-    return _gradient(probe), rest
+    of_pick = _keywords(pick) if pick else set()
+    known = of_probe | of_pick | _keywords(score)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(sorted(known)) or 'none'}"
+            raise RequestError(f"option {name!r} is unknown to method {score.name}; {hint}")
+    probe = {k: yaml.safe_load(v) for k, v in given.items() if k in of_probe}
+    return MethodOptions(
+        _gradient(probe),
+        plugins.options(score, {k: v for k, v in given.items() if k in _keywords(score)}),
+        plugins.options(pick, {k: v for k, v in given.items() if k in of_pick}) if pick else {},
+    )
+
+
+def _keywords(method: Any) -> set[str]:
+    """Names of a method's own options; the seed is the request's."""
+    return {p.name for p in inspect.signature(method).parameters.values() if p.kind is p.KEYWORD_ONLY} - {"seed"}
 
 
 def _gradient(given: Mapping[str, Any]) -> GradientOptions:
@@ -75,9 +90,3 @@ def _gradient(given: Mapping[str, Any]) -> GradientOptions:
     except TypeError as error:
         raise RequestError(f"options {values} have the wrong type ({error}); see docs/methods.md") from error
     return GradientOptions(given.get("warmup", default.warmup), feature)
-
-
-def _unknown(name: str, known: list[str], method: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(known) or 'none'}"
-    return f"option {name!r} is unknown to method {method}; {hint}"

@@ -115,8 +115,8 @@ class Pool:
     """An index over rows in files, in pool order (files as given, rows as they stand).
 
     Axis `N` = readable rows. `digest_N16` uint8, `copy_N` uint32 (0 for the first of identical rows), `file_N` int32
-    into `files`, `offset_N`/`length_N` int64 (byte range in the decompressed file; row number and 0 in tables), `source_N`
-    int32 into `sources`. `rejected` counts rows that could not be read; they are in `rejects_path`.
+    into `files`, `offset_N`/`length_N` int64 (byte range in the decompressed file; row number and 0 in tables),
+    `source_N` int32 into `sources`. `rejected` counts rows that could not be read; they are in `rejects_path`.
     """
 
     files: tuple[PoolFile, ...]

@@ -138,7 +138,8 @@ class Similarity:
 
     Axes: `C` checkpoints, `N` pool rows, `G` subtasks. `mean_CNG` is the mean over a subtask's goal rows of the per-row
     cosine (the LESS repository); `centroid_CNG` the cosine with the subtask's mean gradient (the paper's Eq. 2).
-    `weight_C` are the checkpoints' learning-rate weights and sum to 1. Unscored rows hold NaN and are listed with their reason.
+    `weight_C` are the checkpoints' learning-rate weights and sum to 1. Unscored rows hold NaN
+    and are listed with their reason.
     """
 
     mean_CNG: NDArray[np.float32]
@@ -367,10 +368,10 @@ class ReplayResult:
         """One sentence."""
         how = "from scratch" if self.from_scratch else "from the cache"
         if self.identical:
-            return f"{self.run} replayed {how}: the same {self.kept:,} ids, largest score difference {self.score_difference:.3g}"
+            return f"{self.run} replayed {how}: the same {self.kept:,} ids, scores within {self.score_difference:.3g}"
         return (
-            f"{self.run} replayed {how}: NOT the same; {len(self.only_before)} ids only before, {len(self.only_now)} only now, "
-            f"largest score difference {self.score_difference:.3g}"
+            f"{self.run} replayed {how}: NOT the same; {len(self.only_before)} ids only before, "
+            f"{len(self.only_now)} only now, scores within {self.score_difference:.3g}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -381,6 +382,23 @@ class ReplayResult:
             "only_before": list(self.only_before),
             "only_now": list(self.only_now),
         }
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """Bytes per kind of entry: on disk, or freed."""
+
+    what: str
+    bytes_by_kind: Mapping[str, int]
+
+    def explain(self) -> str:
+        """One line per kind and the sum."""
+        rows = [[k, _bytes(n)] for k, n in [*self.bytes_by_kind.items(), ("in all", sum(self.bytes_by_kind.values()))]]
+        return table(rows, ["cache", self.what])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {"what": self.what, "bytes_by_kind": dict(self.bytes_by_kind)}
 
 
 def _bytes(n: int) -> str:

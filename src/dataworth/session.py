@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError, TooManyRejects
 from dataworth.options import GradientOptions
-from dataworth.records import Goal, Pool
 from dataworth.recipe import Recipe
+from dataworth.records import Goal, Pool
 from dataworth.store.artefact import Artefact
 from dataworth.store.cache import Cache
 from dataworth.store.table import Table
@@ -24,11 +24,30 @@ if TYPE_CHECKING:
     from dataworth.engines.local import LocalEngine
     from dataworth.learners.causal_lm import LearnerCard
 
-Progress = Callable[[str, int, int], None]
+
+class Progress(Protocol):
+    """How a verb tells what it does: called with (stage, rows done, rows in all), and `say` for a line of text."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report that `done` of `total` rows of a stage are finished."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell something worth reading, once."""
+        ...
 
 
-def silent(stage: str, done: int, total: int) -> None:
-    """A progress callback that says nothing."""
+class Silent:
+    """Tells nothing."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+
+SILENT = Silent()
 
 
 @dataclass
@@ -44,9 +63,11 @@ class Session:
     gradient: GradientOptions = field(default_factory=GradientOptions)
     excluded: dict[str, tuple[str, str]] = field(default_factory=dict)
     warmup_ids: tuple[str, ...] | None = None
+    warmup_record: dict[str, Any] | None = None
     guards: list[dict[str, Any]] = field(default_factory=list)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unscored: dict[str, str] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -84,7 +105,7 @@ class Session:
         runner: str,
         settings: Mapping[str, Any],
         payload: Callable[[Sequence[str]], Any],
-        shard_rows: int = 256,
+        most_rows: int = 256,
     ) -> Table:
         """Compute the missing rows of an artefact and return the asked ones."""
         missing = artefact.missing(ids)
@@ -96,7 +117,7 @@ class Session:
                     runner=runner,
                     config=dict(settings),
                     payload=payload,
-                    shard_rows=shard_rows,
+                    shard_rows=shard_size(len(missing), most_rows),
                     progress=lambda done, total: self.progress(stage, done, total),
                 )
         return artefact.table(list(ids))
@@ -122,24 +143,23 @@ class Session:
             raise NonsenseRefused(f"{evidence}; {advice}")
 
 
-def open_session(request: config.Request, run: Path, progress: Progress = silent) -> Session:
-    """Read the pool and the goal and set up the rest.
+def shard_size(rows: int, most: int) -> int:
+    """Rows of a shard: about 16 shards for small jobs, so that workers end together; never more than `most`.
+
+    It depends on the rows alone, so that the stored bytes don't depend on the number of workers.
+    """
+    return min(most, max(16, -(-rows // 16)))
+
+
+def open_session(request: config.Request, run: Path | None, progress: Progress = SILENT) -> Session:
+    """Read the pool and the goal and set up the rest; rejected rows are listed in the run folder.
 
     Raises:
         RequestError: Something of the request can't be read or doesn't exist.
     """
-    from dataworth.formats import open_goal, open_pool
+    from dataworth.formats import open_goal
 
-    if request.duplicate_keys not in ("reject", "last"):
-        raise RequestError(f"duplicate_keys={request.duplicate_keys!r}: expected reject or last")
-    pool = open_pool(
-        list(request.pool),
-        mapping=config.pairs(request.map, "--map") or None,
-        duplicate_keys=request.duplicate_keys,  # type: ignore[arg-type]
-        rejects=run / "rejected.jsonl",
-    )
-    if len(pool) == 0:
-        raise RequestError(f"the pool has no readable row ({pool.rejected} rejected, see {run / 'rejected.jsonl'})")
+    pool = open_pool_of(request, run)
     goal = None
     if request.goal is not None:
         goal = open_goal(request.goal, mapping=config.pairs(request.goal_map, "--goal-map") or None)
@@ -147,14 +167,32 @@ def open_session(request: config.Request, run: Path, progress: Progress = silent
     return Session(request, pool, goal, recipe, Cache(), progress)
 
 
-def too_many_rejects(session: Session, run: Path) -> TooManyRejects | None:
-    """The error to end with when more rows were rejected than allowed."""
-    pool, allowed = session.pool, session.request.max_rejected
-    share = pool.rejected / (pool.rejected + len(pool))
-    if share <= allowed:
+def open_pool_of(request: config.Request, run: Path | None) -> Pool:
+    """The pool of a request.
+
+    Raises:
+        RequestError: A path that isn't there, or no readable row.
+    """
+    from dataworth.formats import open_pool
+
+    if request.duplicate_keys not in ("reject", "last"):
+        raise RequestError(f"duplicate_keys={request.duplicate_keys!r}: expected reject or last")
+    return open_pool(
+        list(request.pool),
+        mapping=config.pairs(request.map, "--map") or None,
+        duplicate_keys=request.duplicate_keys,  # type: ignore[arg-type]
+        rejects=run / "rejected.jsonl" if run else None,
+    )
+
+
+def too_many_rejects(pool: Mapping[str, Any], request: config.Request, run: Path) -> TooManyRejects | None:
+    """The error to end with when more rows were rejected than allowed; `pool` is the record's part on it."""
+    rejected, rows = pool["rejected"], pool["rows"]
+    share = rejected / (rejected + rows)
+    if share <= request.max_rejected:
         return None
     return TooManyRejects(
-        f"{pool.rejected:,} of {pool.rejected + len(pool):,} rows were rejected ({share:.1%}, allowed {allowed:.1%}): "
+        f"{rejected:,} of {rejected + rows:,} rows were rejected ({share:.1%}, allowed {request.max_rejected:.1%}): "
         f"the result is written; read {run / 'rejected.jsonl'} or raise --max-rejected"
     )
 

@@ -81,6 +81,10 @@ class Bars:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
 
+    def say(self, text: str) -> None:
+        """Print lines above the bars."""
+        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
     def __enter__(self) -> Bars:
         self._progress.start()
         return self

@@ -1,0 +1,33 @@
+"""What a user should see before anything long starts: how the files were understood, and what will carry loss."""
+
+from __future__ import annotations
+
+from dataworth.records import Example
+from dataworth.session import Session
+
+_ROWS = 3
+_CUT = 300
+
+
+def preview_text(session: Session) -> str:
+    """The detected schema of each file and three rendered rows; what the loss covers stands between «»."""
+    from dataworth.formats import detect, preview
+
+    lines = [str(d) for d in detect(session.pool)]
+    lines += [f"  {n}. {_rendered(session, example)}" for n, example in enumerate(preview(session.pool, _ROWS), 1)]
+    if session.pool.copies:
+        lines.append(
+            f"{session.pool.copies:,} rows are further copies of identical rows; they are kept apart, not merged"
+        )
+    if session.pool.rejected:
+        lines.append(f"{session.pool.rejected:,} rows were rejected: see {session.pool.rejects_path}")
+    return "\n".join(lines)
+
+
+def _rendered(session: Session, example: Example) -> str:
+    if session.request.model is None:
+        pieces = [(example.prompt, False), (example.response, True)]
+    else:
+        pieces = session.learner.renderer.describe(example)
+    text = "".join(f"«{t}»" if loss else t for t, loss in pieces).replace("\n", "⏎")
+    return text if len(text) <= _CUT else text[: _CUT // 2] + " … " + text[-_CUT // 2 :]

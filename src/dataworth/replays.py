@@ -1,0 +1,83 @@
+"""Doing a finished selection again: from the cached artefacts, or from scratch in an empty cache."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataworth import config, options, plugins
+from dataworth.errors import RequestError
+from dataworth.records import Budget
+from dataworth.results import ReplayResult
+from dataworth.runs import finished_selection, identity
+from dataworth.session import Progress, open_session
+from dataworth.store.artefact import differing_keys
+from dataworth.store.cache import Cache
+from dataworth.store.run import RunFolder
+
+
+def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResult:
+    """Score and pick again as the run's config says, and compare ids and scores with what the run holds.
+
+    A replay from scratch trains on the recorded warm-up rows, since that set is frozen at first use.
+
+    Raises:
+        RequestError: No finished selection, or an input that changed since.
+    """
+    from dataworth.api import choose_method, choose_rows
+
+    run = RunFolder.existing(path)
+    before = finished_selection(run)
+    if before is None:
+        raise RequestError(f"{path} is not finished: expected a finished select run; run its command to the end first")
+    request = _request(run.config)
+    changed = differing_keys(run.config, identity("select", request))
+    if changed:
+        raise RequestError(f"{path} can't be replayed: {', '.join(changed)} changed since; restore the input files")
+    method, pick = choose_method(request), plugins.load("picks", request.pick)
+    given = options.split(config.pairs(request.option, "--option"), method, pick)
+    with _cache(from_scratch) as cache:
+        session = open_session(request, None, progress)
+        session.cache = cache
+        session.warmup_ids = _warmup_ids(before.record)
+        scored, selection = choose_rows(session, method, pick, Budget.parse(request.keep), given)
+    old, new = set(before.ids), set(selection.ids)
+    both = ~np.isnan(scored.values_N) & ~np.isnan(before.scored.values_N)
+    gap = np.abs(scored.values_N[both] - before.scored.values_N[both])
+    return ReplayResult(
+        run=path,
+        from_scratch=from_scratch,
+        kept=len(new),
+        identical=selection.ids == before.ids and scored.unscored.keys() == before.scored.unscored.keys(),
+        only_before=tuple(sorted(old - new)),
+        only_now=tuple(sorted(new - old)),
+        score_difference=float(gap.max()) if len(gap) else 0.0,
+    )
+
+
+def _request(content: dict[str, Any]) -> config.SelectRequest:
+    if content.get("verb") != "select":
+        raise RequestError(f"this run is a {content.get('verb')} run: expected a select run")
+    return config.build(config.SelectRequest, {k: v for k, v in content.items() if k not in ("verb", "inputs")})
+
+
+def _warmup_ids(record: Any) -> tuple[str, ...] | None:
+    found = record.get("warmup")
+    return tuple(found["ids"]) if found else None
+
+
+@contextmanager
+def _cache(from_scratch: bool) -> Iterator[Cache]:
+    """The shared cache, or an empty one that is deleted afterwards."""
+    if not from_scratch:
+        yield Cache()
+        return
+    beside = Path(os.environ.get("DATAWORTH_CACHE") or ".").resolve().parent
+    with tempfile.TemporaryDirectory(prefix="dataworth-replay-", dir=beside) as folder:
+        yield Cache(folder)

@@ -1,0 +1,236 @@
+"""A verb's run folder: what makes two requests the same run, what is stored, and how a finished one comes back."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dataworth import config
+from dataworth.records import Pool
+from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
+from dataworth.session import Session
+from dataworth.store.fingerprint import fingerprint
+from dataworth.store.run import DEFAULT_RUNS, RunFolder
+
+_NOT_IDENTITY = ("device", "workers", "run", "out", "portable", "max_rejected")
+_SHOWN = 3
+_CUT = 160
+
+
+def identity(verb: str, request: config.Request) -> dict[str, Any]:
+    """What makes two requests the same run: the request and its input files, not where it runs or writes."""
+    from dataworth.formats.paths import find_files
+
+    values = {k: v for k, v in config.to_dict(request).items() if k not in _NOT_IDENTITY}
+    files = find_files(list(request.pool))
+    named = [request.goal, request.recipe]
+    files += [Path(n) for n in named if n and Path(n).is_file()]
+    if request.goal and Path(request.goal).suffix in (".yaml", ".yml"):
+        files += _named_in(Path(request.goal))
+    return {"verb": verb, **values, "inputs": {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}}
+
+
+def _named_in(goal: Path) -> list[Path]:
+    """Files that a goal.yaml names, so that a changed one makes another run."""
+    found, todo = set(), [yaml.safe_load(goal.read_text(encoding="utf-8"))]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo += list(value.values())
+        elif isinstance(value, list):
+            todo += value
+        elif isinstance(value, str):
+            path = goal.parent / value.split(":")[0]
+            found |= {path} if path.is_file() else set()
+    return sorted(found)
+
+
+def open_run(verb: str, request: config.Request) -> RunFolder:
+    """The run folder of a request: `--run`, else runs/<verb>-<pool>-<short hash>.
+
+    Raises:
+        RequestError: The folder belongs to another request; the message names the differing keys.
+    """
+    content = identity(verb, request)
+    stem = Path(request.pool[0]).name.split(".")[0].replace("*", "all") or "pool"
+    path = Path(request.run) if request.run else Path(DEFAULT_RUNS) / f"{verb}-{stem}-{fingerprint(content)[:8]}"
+    return RunFolder(path, content)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    out = {"python": platform.python_version()}
+    for name in ("dataworth", "numpy", "torch", "transformers", "peft"):
+        try:
+            out[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def record_of(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what replays, what may differ): the two halves of record.json."""
+    pool = session.pool
+    content: dict[str, Any] = {
+        "versions": versions(),
+        "seed": session.request.seed,
+        "pool": {
+            "fingerprint": pool.fingerprint,
+            "rows": len(pool),
+            "copies": pool.copies,
+            "rejected": pool.rejected,
+            "files": [
+                {"path": str(f.path), "sha256": f.sha256, "schema": f.schema, "rows": f.rows} for f in pool.files
+            ],
+        },
+        "goal": None,
+        "recipe": session.recipe.to_dict(),
+        "guards": session.guards,
+        "notes": session.notes,
+        "artefacts": dict(sorted(session.used.items())),
+        "warmup": session.warmup_record,
+    }
+    if session.goal is not None:
+        subtasks = {s.name: len(s.steer) for s in session.goal.subtasks}
+        content["goal"] = {"fingerprint": session.goal.fingerprint, "steer_rows": subtasks}
+    if "learner" in vars(session):
+        content["learner"] = {"fingerprint": session.learner.fingerprint, **session.learner.spec}
+    timings = {"costs": session.costs, "machine": platform.processor() or platform.machine(), "command": sys.argv[1:]}
+    return content, timings
+
+
+def store_scores(run: RunFolder, session: Session, scores: Mapping[str, Scored]) -> None:
+    """Write scores/<name>.parquet: id, value (null where unscored), reason."""
+    ids = session.pool.ids
+    for name, scored in scores.items():
+        values = [None if np.isnan(v) else float(v) for v in scored.values_N]
+        run.write_table(
+            f"scores/{name}", {"id": list(ids), "value": values, "unscored": [scored.unscored.get(i) for i in ids]}
+        )
+
+
+def store_selection(
+    run: RunFolder, session: Session, method: Score, pick: Pick, scored: Scored, selection: Selection
+) -> SelectResult:
+    """Write the selection and the record, mark the run finished, and return the result."""
+    samples = sample_rows(session.pool, scored, selection, method)
+    store_scores(run, session, {method.name: scored})
+    run.write_table(
+        "selection",
+        {
+            "id": list(session.pool.ids),
+            "kept": selection.kept_N,
+            "reason": [selection.reasons[c] for c in selection.reason_code_N],
+        },
+    )
+    run.write_table("weights", {"id": list(selection.ids), "weight": selection.weights})
+    content, timings = record_of(session)
+    content |= {
+        "method": method.name,
+        "pick": pick.name,
+        "selection": selection.to_dict(),
+        "samples": {k: [dataclasses.asdict(r) for r in rows] for k, rows in samples.items()},
+    }
+    run.write_record(content, timings)
+    run.finish()
+    return _result(run, content, selection, scored)
+
+
+def finished_selection(run: RunFolder) -> SelectResult | None:
+    """The result of a finished select run, read back; None if it isn't finished."""
+    if not run.finished:
+        return None
+    content = run.read_record()["content"]
+    rows, weights = run.read_table("selection"), run.read_table("weights")
+    scores = run.read_table(f"scores/{content['method']}")
+    reasons = tuple(content["selection"]["reasons"])
+    code = {r: n for n, r in enumerate(reasons)}
+    selection = Selection(
+        ids=tuple(weights["id"]),
+        weights=np.asarray(weights["weight"], dtype=np.float64),
+        kept_N=np.asarray(rows["kept"], dtype=bool),
+        reason_code_N=np.array([code[r] for r in rows["reason"]], dtype=np.uint8),
+        reasons=reasons,
+        reason_texts={r: v["text"] for r, v in content["selection"]["reasons"].items()},
+        boundary=content["selection"]["boundary"],
+        notes=tuple(content["selection"]["notes"]),
+    )
+    return _result(run, content, selection, read_scored(scores))
+
+
+def store_score_run(
+    run: RunFolder, session: Session, scores: Mapping[str, Scored], correlations: Mapping[str, Mapping[str, float]]
+) -> ScoreResult:
+    """Write every score and the record, mark the run finished, and return the result."""
+    store_scores(run, session, scores)
+    content, timings = record_of(session)
+    rho = {n: {k: None if np.isnan(v) else v for k, v in c.items()} for n, c in correlations.items()}
+    run.write_record(content | {"methods": list(scores), "correlations": rho}, timings)
+    run.finish()
+    return ScoreResult(run.path, session.pool.ids, scores, correlations, content)
+
+
+def finished_scores(run: RunFolder) -> ScoreResult | None:
+    """The result of a finished score run, read back; None if it isn't finished."""
+    if not run.finished:
+        return None
+    content = run.read_record()["content"]
+    tables = {name: run.read_table(f"scores/{name}") for name in content["methods"]}
+    rho = {n: {k: float("nan") if v is None else v for k, v in c.items()} for n, c in content["correlations"].items()}
+    ids = next(iter(tables.values()))["id"]
+    return ScoreResult(run.path, ids, {n: read_scored(t) for n, t in tables.items()}, rho, content)
+
+
+def read_scored(table: Mapping[str, Any]) -> Scored:
+    """A score as `store_scores` wrote it."""
+    values = np.array([np.nan if v is None else v for v in table["value"]], dtype=np.float64)
+    return Scored(values, {i: why for i, why in zip(table["id"], table["unscored"], strict=True) if why is not None})
+
+
+def _result(run: RunFolder, content: Mapping[str, Any], selection: Selection, scored: Scored) -> SelectResult:
+    samples = content["samples"]
+    return SelectResult(
+        run=run.path,
+        method=content["method"],
+        pick=content["pick"],
+        selection=selection,
+        scored=scored,
+        kept_sample=tuple(SampleRow(**r) for r in samples["kept"]),
+        dropped_sample=tuple(SampleRow(**r) for r in samples["dropped"]),
+        record=content,
+    )
+
+
+def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score) -> dict[str, list[SampleRow]]:
+    """Three rows kept and three dropped, with reasons in plain words: the best, one just below the cut, the worst."""
+    sign = 1.0 if method.higher == "keep" else -1.0
+    value = np.where(np.isnan(scored.values_N), -np.inf, sign * scored.values_N)
+    order = np.argsort(-value, kind="stable")
+    rank = {int(i): n for n, i in enumerate(order, 1)}
+    kept = [int(i) for i in order if selection.kept_N[i]][:_SHOWN]
+    out = [int(i) for i in order if not selection.kept_N[i]]
+    dropped = list(dict.fromkeys([*out[:1], *out[-2:]]))
+    total = int(np.isfinite(value).sum())
+
+    def row(i: int) -> SampleRow:
+        why = selection.reason_texts[selection.reasons[selection.reason_code_N[i]]]
+        known = np.isfinite(value[i])
+        place = f" ({method.name} {scored.values_N[i]:.4g}, rank {rank[i]:,} of {total:,})" if known else ""
+        detail = scored.unscored.get(pool.ids[i])
+        return SampleRow(pool.ids[i], _cut(pool.example(i).full_text), float(scored.values_N[i]) if known else None,
+                         why + place + (f": {detail}" if detail else ""))  # fmt: skip
+
+    return {"kept": [row(i) for i in kept], "dropped": [row(i) for i in dropped]}
+
+
+def _cut(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _CUT else flat[: _CUT - 1] + "…"
