@@ -105,22 +105,31 @@ class Harness:
         """Kill things until the driver ends; whether it ended by itself."""
         while self._left():
             kind = self.random.choice(["worker", "driver"])
+            while kind == "worker" and driver.poll() is None and not self._children(driver):
+                time.sleep(0.01)
             try:
-                driver.wait(timeout=self.random.uniform(0, 0.5 * self.outcome.undisturbed_s))
+                driver.wait(timeout=self.random.uniform(0, 0.4 * self.outcome.undisturbed_s))
                 return True
             except subprocess.TimeoutExpired:
-                children = psutil.Process(driver.pid).children(recursive=True)
+                children = self._children(driver)
             if kind == "worker" and children:
                 self.random.choice(children).kill()
                 self.outcome.kills["worker"] += 1
             elif kind == "driver":
                 driver.kill()
-                driver.communicate()
+                driver.wait()
                 self.outcome.kills["driver"] += 1
-                self.outcome.orphans += len(psutil.wait_procs(children, timeout=10)[1])
+                self.outcome.orphans += len(psutil.wait_procs(children, timeout=20)[1])
                 return False
         driver.wait()
         return True
+
+    @staticmethod
+    def _children(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        try:
+            return psutil.Process(driver.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
 
     def _left(self) -> bool:
         return sum(self.outcome.kills.values()) < self.n
