@@ -106,7 +106,7 @@ def test_a_goal_or_projection_that_means_nothing_is_refused():
         similarity(pools, goals, subtask, ["a", "b", "c"], weights)
     broken = features(goal[0])
     broken.scale_N[2] = np.inf
-    with pytest.raises(NonsenseRefused, match="not finite"):
+    with pytest.raises(NonsenseRefused, match="not finite"), np.errstate(invalid="ignore"):
         similarity(pools, [broken, goals[1]], subtask, ["a", "b"], weights)
     zero = features(goal[0])
     zero.scale_N[:] = 0

@@ -91,7 +91,7 @@ class GoalProduct:
         step_G[step_G == 0] = 1.0
         q1 = np.rint(goals / step_G)
         q2 = np.rint((goals / step_G - q1) * 254)
-        self.step_G = torch.as_tensor(step_G[:, 0]).to(self.device)
+        self.step_G = torch.as_tensor(step_G[:, 0], dtype=torch.float32).to(self.device)
         stacked = np.concatenate([q1, q2][:planes]).astype(np.int8)
         padded = np.zeros((-(-len(stacked) // 8) * 8, stacked.shape[1]), dtype=np.int8)
         padded[: len(stacked)] = stacked
@@ -106,18 +106,18 @@ class GoalProduct:
         else:
             ones = np.ones(len(codes), dtype=np.float32)
             rows = _tensor(directions(codes, ones, self.goals_GP.shape[1])).to(self.device)
-            product = (rows @ self.goals_GP.t()).double()
-        return (product * _tensor(scale_B).to(self.device)[:, None]).float().cpu().numpy()
+            product = rows @ self.goals_GP.t()
+        return product.mul_(_tensor(scale_B).to(self.device)[:, None]).cpu().numpy()
 
     def _integer(self, codes_BP: Tensor) -> Tensor:
         rows, count = len(codes_BP), len(self.step_G)
         if self.device.type == "cuda" and rows < _CUDA_MIN_ROWS:
             codes_BP = torch.nn.functional.pad(codes_BP, (0, 0, 0, _CUDA_MIN_ROWS - rows))
         sums = torch._int_mm(codes_BP, self.codes_PG)[:rows]
-        total = sums[:, :count].double()
+        total = sums[:, :count].float()
         if self.planes == 2:
-            total += sums[:, count : 2 * count].double() / 254
-        return total * self.step_G
+            total += sums[:, count : 2 * count].float() / 254
+        return total.mul_(self.step_G)
 
 
 def similarity(

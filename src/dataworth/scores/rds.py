@@ -83,13 +83,12 @@ def _round_robin(vectors_ND: NDArray[Any], goals_QD: NDArray[np.float64]) -> NDA
     """
     best_N = np.full(len(vectors_ND), np.inf)
     nearest_N = np.full(len(vectors_ND), -np.inf)
-    usable: NDArray[np.bool_] = np.ones(len(vectors_ND), dtype=bool)
     for a in range(0, len(goals_QD), _GOALS):
         cosine_NQ = _dot(vectors_ND, goals_QD[a : a + _GOALS])
-        usable = np.isfinite(cosine_NQ).all(axis=1)
+        usable = np.flatnonzero(np.isfinite(cosine_NQ).all(axis=1))
         for column in cosine_NQ.T:
             ordered = np.sort(column[usable])
             nearer = len(ordered) - np.searchsorted(ordered, column[usable], side="right")
             best_N[usable] = np.minimum(best_N[usable], nearer)
         nearest_N[usable] = np.maximum(nearest_N[usable], cosine_NQ[usable].max(axis=1))
-    return np.where(usable, -best_N + (nearest_N + 1) / 4, np.nan)
+    return -best_N + (nearest_N + 1) / 4
