@@ -2,8 +2,8 @@
 
     python -m benchmarks.pools --rows 1000000 --json
 
-The text is generated (seeded), a prompt and a completion of some 40 words together per row; one row in a hundred repeats an
-earlier one. Peak RSS is that of this process, which does everything after the text was written by a process of its own.
+The text is generated (seeded), a prompt and a completion of some 40 words together per row; one row in a
+hundred repeats an earlier one. Peak RSS is that of this process, which does everything but writing the text.
 """
 
 from __future__ import annotations

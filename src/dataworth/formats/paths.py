@@ -36,7 +36,7 @@ def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Files, globs, folders (searched deeply, by name) and saved `datasets` folders as a list of files.
 
     Files are in the order given, a folder's and a glob's by path; a file named twice is read once. Hidden
-    files, and the `.dataworth` folders that stand beside written subsets, are left out of folders.
+    files, and the `.dataworth` folders that stand beside written subsets, are left out of folders and globs.
 
     Raises:
         RequestError: A path that isn't there, or holds nothing readable.
@@ -61,8 +61,9 @@ def _expand(given: str | Path) -> list[Path]:
             raise FormatError(f"{path}: unknown file type {path.suffix!r}; {_EXPECTED}; rename or convert it")
         return [path]
     if glob.has_magic(str(path)):
-        anchor = Path(path.anchor or ".")
-        hits = sorted(anchor.glob(str(path.relative_to(path.anchor))))
+        # Path.glob would match hidden files.
+        hits = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+        hits = [h for h in hits if not _beside_a_subset(h)]
         files = [f for h in hits if h.is_dir() or format_of(h) for f in _expand(h)]
         if files:
             return files
@@ -83,12 +84,16 @@ def _folder(folder: Path) -> list[Path]:
     files = [
         folder / p
         for p in sorted(inside)
-        if format_of(p) and not any(part.startswith(".") or part.endswith(".dataworth") for part in p.parts)
+        if format_of(p) and not _beside_a_subset(p) and not any(part.startswith(".") for part in p.parts)
     ]
     files = [f for f in files if f.is_file()]
     if not files:
         raise RequestError(f"{folder} holds no readable file; {_EXPECTED}")
     return files
+
+
+def _beside_a_subset(path: Path) -> bool:
+    return any(part.endswith(".dataworth") for part in path.parts)
 
 
 def _saved_dataset(folder: Path) -> list[Path]:

@@ -68,7 +68,9 @@ def _reasons(pool: Pool, selection: Selection, scores: Mapping[str, Scored]) -> 
 
 
 def _words(codes: pa.Array, words: list[str]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(codes, pa.array(words, pa.string()))
+    # A source name may hold a lone surrogate, which Arrow's UTF-8 can't.
+    plain = [w.encode("utf-8", "backslashreplace").decode() for w in words]
+    return pa.DictionaryArray.from_arrays(codes, pa.array(plain, pa.string()))
 
 
 def _in_place(path: Path, write: Any) -> None:

@@ -71,36 +71,43 @@ class Source:
             yield block
 
     def _decompressed(self, stored: Iterator[bytes]) -> Iterator[bytes]:
+        """Decompressed pieces gathered into blocks; what came before a break is given out before the error."""
+        gathered: list[bytes] = []
+        size = 0
+        broken: FormatError | None = None
+        try:
+            for piece in self._pieces(stored):
+                gathered.append(piece)
+                size += len(piece)
+                if size >= BLOCK:
+                    yield b"".join(gathered)
+                    gathered, size = [], 0
+        except FormatError as error:
+            broken = error
+        if size:
+            yield b"".join(gathered)
+        if broken is not None:
+            raise self._broken(str(broken))
+
+    def _pieces(self, stored: Iterator[bytes]) -> Iterator[bytes]:
         """Members of a gzip or frames of a zstd file, one after another."""
         decoder = self._decoder()
         started = False
-        out: list[bytes] = []
-        size = 0
-        for block in stored:
-            for start in range(0, len(block), _FEED):
-                feed = block[start : start + _FEED]
-                while feed:
-                    if decoder.eof:
-                        if self.compression == "gz" and not feed.strip(b"\0"):
-                            break  # tapes and tars pad with zeros
-                        decoder, started = self._decoder(), False
-                    try:
-                        piece = decoder.decompress(feed)
-                    except (zlib.error, zstandard.ZstdError) as error:
-                        if out:
-                            yield b"".join(out)
-                        raise self._broken(f"is damaged ({error})") from None
-                    started = True
-                    out.append(piece)
-                    size += len(piece)
-                    feed = decoder.unused_data if decoder.eof else b""
-                if size >= BLOCK:
-                    yield b"".join(out)
-                    out, size = [], 0
-        if out:
-            yield b"".join(out)
+        for feed in (block[i : i + _FEED] for block in stored for i in range(0, len(block), _FEED)):
+            rest = feed
+            while rest:
+                if decoder.eof:
+                    if self.compression == "gz" and not rest.strip(b"\0"):
+                        break  # tapes and tars pad with zeros
+                    decoder = self._decoder()
+                try:
+                    yield decoder.decompress(rest)
+                except (zlib.error, zstandard.ZstdError) as error:
+                    raise FormatError(f"is damaged ({error})") from None
+                started = True
+                rest = decoder.unused_data if decoder.eof else b""
         if started and not decoder.eof:
-            raise self._broken("breaks off before its end")
+            raise FormatError("breaks off before its end")
 
     def _decoder(self) -> Any:
         if self.compression == "gz":

@@ -29,11 +29,11 @@ def write_subset(
 ) -> list[Path]:
     """Write rows of a pool, in pool order, as their files hold them.
 
-    One input file becomes one file, as do several files of JSON lines when `out` names a file; otherwise
-    `out` is a folder with one file per input that has a picked row. JSON lines keep each row's bytes and
-    line end (and a byte-order mark at the start), elements of a JSON array and CSV records their bytes,
-    Parquet and Arrow their schema and values. `.gz` and `.zst` follow `out`; in a folder, the input. Files
-    appear whole or not at all.
+    One input file becomes one file, as do several files of JSON lines of one schema when `out` names a
+    file; otherwise `out` is a folder with one file per input that has a picked row. JSON lines keep each
+    row's bytes and line end (and a byte-order mark at the start), elements of a JSON array and CSV records
+    their bytes, Parquet and Arrow their schema and values. `.gz` and `.zst` follow `out`; in a folder, the
+    input. Files appear whole or not at all.
 
     Args:
         pool: The pool the positions count in.
@@ -45,7 +45,8 @@ def write_subset(
 
     Raises:
         RequestError: Nothing to write, a position that isn't in the pool, a suffix of another format, or an
-            input in the way. FormatError: An input changed since it was indexed.
+            input in the way.
+        FormatError: An input changed since it was indexed.
     """
     chosen = _checked(pool, positions)
     reader = _reader_of(pool)
@@ -62,7 +63,8 @@ def write_subset(
     try:
         for target, files in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write_one(pool, reader, chosen, files, target, aside[target])
+            own = chosen[np.isin(pool.file_N[chosen], files)]
+            _write_one(pool, reader, own, files, target, aside[target])
         reader.verify(used)
         for target, temporary in aside.items():
             temporary.replace(target)
@@ -106,9 +108,10 @@ def _targets(pool: Pool, used: list[int], out: Path) -> dict[Path, list[int]]:
         _check_suffix(out, pool.files[used[0]].format)
         return {out: used}
     if fmt is not None:
+        mixed = ", ".join(sorted(formats | schemas))
         raise RequestError(
-            f"{out} names one file but the pool has {len(pool.files)} ({', '.join(sorted(formats | schemas))}): expected a "
-            f"folder; drop the suffix {out.suffix!r}"
+            f"{out} names one file but the pool has {len(pool.files)} ({mixed}): expected a folder; "
+            f"drop the suffix {out.suffix!r}"
         )
     if out.is_file() or (out.suffix and len(pool.files) == 1):
         raise RequestError(
@@ -143,8 +146,7 @@ def _write_one(
 ) -> None:
     fmt = pool.files[files[0]].format
     if fmt in ("parquet", "arrow"):
-        rows = pool.offset_N[chosen[pool.file_N[chosen] == files[0]]]
-        _write_table(reader, files[0], rows, aside)
+        _write_table(reader, files[0], pool.offset_N[chosen], aside)
         return
     with _packed(aside, target.suffix.lower()) as write:
         if fmt == "json":
@@ -206,7 +208,7 @@ def _packed(path: Path, suffix: str) -> Iterator[Callable[[bytes], Any]]:
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
                 yield packed.write
         elif suffix == ".zst":
-            with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as packed:
+            with zstandard.ZstdCompressor(write_checksum=True).stream_writer(file, closefd=False) as packed:
                 yield packed.write
         else:
             yield file.write

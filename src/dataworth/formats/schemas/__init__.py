@@ -48,13 +48,13 @@ def schema_named(name: str, task: Task | None = None) -> Schema:
 
 
 def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schema:
-    """The first schema in the order that more than half of the rows belong to.
+    """The first schema in the order that at least half of the rows belong to.
 
     Raises:
         FormatError: None does; the message names the columns found and the nearest schema's objection.
     """
     for schema in order:
-        if 2 * sum(schema.problem(row) is None for row in rows) > len(rows):
+        if 2 * sum(schema.problem(row) is None for row in rows) >= len(rows):
             return schema
     found = list(dict.fromkeys(name for row in rows for name in row))
     nearest = max(order, key=lambda s: sum(name in found for name in s.required) / len(s.required))
