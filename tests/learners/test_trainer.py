@@ -3,18 +3,20 @@ import json
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
+from tests.learners.tinymodel import tiny_folder
 
 from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError
 from dataworth.learners import trainer
 from dataworth.learners.adapter import trainable
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import read_moments
+from dataworth.learners.forward import Forward
 from dataworth.learners.render import Encoded
 from dataworth.learners.trainer import load_trained, plan_steps, train
-from dataworth.learners.upper import WholeForward
 from dataworth.recipe import Recipe
-from tests.learners.tinymodel import tiny_folder
 
 pytestmark = pytest.mark.lm
 TINY = Recipe(dtype="fp32", batch_size=4, epochs=2, lr=5e-3, lora_r=4)
@@ -191,7 +193,7 @@ def test_upper_layers_over_cached_states_equal_the_same_adapters_trained_whole(f
     learner = load(folder, recipe)
     assert all(".layers.1." in n for n in trainable(learner.model))
     cached = train(learner, rows, out=tmp_path / "cached")
-    monkeypatch.setattr(trainer, "open_forward", lambda learner, *_: WholeForward(learner.model))
+    monkeypatch.setattr(trainer, "open_forward", lambda learner, *_: Forward(learner.model))
     whole = train(load(folder, recipe), rows, out=tmp_path / "whole")
     assert np.allclose(cached.losses, whole.losses, atol=1e-5) and not (tmp_path / "cached" / "hidden.bin").exists()
 

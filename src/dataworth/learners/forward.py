@@ -1,68 +1,108 @@
 """From a batch to the loss of every supervised token, on the fastest path that gives the model's own numbers.
 
-The fast path takes the decoder's last hidden states, keeps the supervised positions and hands them to the fused
-cross-entropy, so the vocabulary head never sees a prompt token. Models that do something else between the last hidden
-state and the loss (soft caps, scaled logits) take the plain path; which one is decided by a comparison at the start.
+    fast   hand-written layers with adapters (`lora_decoder`), the head at supervised positions only, fused
+    fused  transformers' own layers, then the same
+    plain  the model's own logits: for models that do something else between the last hidden state and the loss
+
+Which one is decided at the start, by comparison with the model itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dataworth.learners.adapter import trainable
 from dataworth.learners.batching import Batch
 from dataworth.learners.crossentropy import token_losses
+from dataworth.learners.lora_decoder import LoraDecoder, unsupported
 
 EAGER_LENGTH = 512
 """Up to this length attention by plain matrix products beats the flash kernel on CPUs."""
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
+"""Largest relative difference of losses and adapter gradients accepted from the fast path, by dtype."""
 
 
 class Forward:
-    """Token losses of a causal LM, with or without a PEFT adapter.
+    """Token losses of a causal LM inside its PEFT wrapper.
 
     Args:
-        model: The bare model or its PEFT wrapper.
+        model: The PEFT model; where it takes the fast path, its weights become views of joined ones.
+        fast: False leaves the fast path out.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.base = model.get_base_model() if hasattr(model, "peft_config") else model
-        self.decoder = self.base.get_decoder()
+    def __init__(self, model: Any, fast: bool = True) -> None:
+        self.model = model
+        self.base = model.get_base_model()
+        self.body = self.base.get_decoder()
         head = self.base.get_output_embeddings()
         self.head, self.bias = head.weight.detach(), getattr(head, "bias", None)
-        self.fused = self._agrees()
+        self.path: Literal["fast", "fused", "plain"] = "fused" if self._head_agrees() else "plain"
+        self.decoder: LoraDecoder | None = None
+        if fast and self.path == "fused" and unsupported(self.base) is None:
+            self._try_fast()
 
     def losses(self, batch: Batch) -> Tensor:
         """Cross-entropy in nats of every supervised token, fp32 `[n]`, differentiable in the adapter."""
-        self._choose_attention(batch.ids_BT.shape[1])
-        if self.fused:
-            return self.losses_from(self.hidden(batch.ids_BT), batch)
-        logits = self.base(input_ids=batch.ids_BT, use_cache=False).logits
-        return functional.cross_entropy(logits.flatten(0, 1)[batch.source_n].float(), batch.target_n, reduction="none")
+        if self.path == "plain":
+            self._choose_attention(batch.ids_BT.shape[1])
+            logits = self.base(input_ids=batch.ids_BT, use_cache=False).logits
+            picked = logits.flatten(0, 1)[batch.source_n].float()
+            return functional.cross_entropy(picked, batch.target_n, reduction="none")
+        return self.losses_from(self.hidden(batch.ids_BT), batch)
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """Last hidden states after the final norm, `[B, T, D]`."""
-        return self.decoder(input_ids=ids_BT, use_cache=False).last_hidden_state
+        if self.decoder is not None:
+            return self.decoder.run(self.decoder.embed(ids_BT))
+        self._choose_attention(ids_BT.shape[1])
+        return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
 
     def losses_from(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
         """Token losses from the last hidden states."""
         return token_losses(hidden_BTD.flatten(0, 1)[batch.source_n], self.head, batch.target_n, self.bias)
+
+    def close(self) -> None:
+        """Let go of what was opened: nothing here."""
 
     def _choose_attention(self, length: int) -> None:
         wanted = "eager" if self.head.device.type == "cpu" and length <= EAGER_LENGTH else "sdpa"
         if self.base.config._attn_implementation != wanted:
             self.base.set_attn_implementation(wanted)
 
+    def _some_ids(self) -> Tensor:
+        return torch.linspace(0, len(self.head) - 1, 16, device=self.head.device).long()[None]
+
     @torch.no_grad()
-    def _agrees(self) -> bool:
-        """Whether hidden states times the head give the model's own logits, on a few tokens."""
-        ids = torch.linspace(0, len(self.head) - 1, 8, device=self.head.device).long()[None]
+    def _head_agrees(self) -> bool:
+        """Whether hidden states times the head give the model's own logits."""
+        ids = self._some_ids()
         own = self.base(input_ids=ids, use_cache=False).logits.float()
-        hidden = self.hidden(ids)
+        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         if hidden.shape[-1] != self.head.shape[1]:
             return False
         ours = functional.linear(hidden, self.head, self.bias).float()
         tolerance = 1e-5 if self.head.dtype == torch.float32 else 1e-2
         return bool((own - ours).abs().max() <= tolerance * own.abs().max().clamp_min(1e-6))
+
+    def _try_fast(self) -> None:
+        """Take the fast path if its losses and adapter gradients are those of transformers and PEFT."""
+        theirs = self._probe()
+        self.decoder = LoraDecoder(self.base)
+        limit = _TOLERANCE[self.head.dtype]
+        if all(float((a - b).norm()) <= limit * float(b.norm()) for a, b in zip(self._probe(), theirs, strict=True)):
+            self.path = "fast"
+        else:
+            self.decoder = None
+
+    def _probe(self) -> tuple[Tensor, Tensor]:
+        """Losses and adapter gradients of a few tokens on the present path, flat, fp32."""
+        ids = self._some_ids()
+        with torch.enable_grad():
+            hidden = self.hidden(ids)[0, :-1]
+            losses = token_losses(hidden, self.head, ids[0, 1:], self.bias)
+            grads = torch.autograd.grad(losses.sum(), list(trainable(self.model).values()))
+        return losses.detach(), torch.cat([g.flatten().float() for g in grads])

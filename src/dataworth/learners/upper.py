@@ -26,13 +26,6 @@ _FILE = "hidden.bin"
 _FILL_TOKENS = 4096
 
 
-class WholeForward(Forward):
-    """All layers at every step."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 class UpperForward(Forward):
     """The upper `count` layers at every step, from hidden states computed once.
 
@@ -44,10 +37,10 @@ class UpperForward(Forward):
 
     def __init__(self, model: Any, rows: Sequence[Encoded], count: int, folder: Path, device: torch.device) -> None:
         super().__init__(model)
-        layers, norm = getattr(self.decoder, "layers", None), getattr(self.decoder, "norm", None)
+        layers, norm = getattr(self.body, "layers", None), getattr(self.body, "norm", None)
         if not isinstance(layers, nn.ModuleList) or not isinstance(norm, nn.Module):
             raise RequestError(
-                f"recipe lora_layers={count}: {type(self.decoder).__name__} can't be split; use lora_layers=0"
+                f"recipe lora_layers={count}: {type(self.body).__name__} can't be split; use lora_layers=0"
             )
         self._layers, self._norm, self._cut = layers, norm, len(layers) - count
         self._check(rows[0], device)
@@ -55,22 +48,16 @@ class UpperForward(Forward):
         self._starts = starts
         shape = (int(starts[-1]), self.head.shape[1])
         self._path = folder / _FILE
-        self._bits = np.int16 if self.head.dtype == torch.bfloat16 else np.int32
+        self._bits, as_bits = (np.int16, torch.int16) if self.head.dtype == torch.bfloat16 else (np.int32, torch.int32)
         self._store = np.memmap(self._path, dtype=self._bits, mode="w+", shape=shape)
         for batch in batches(rows, _FILL_TOKENS, device):
             hidden = self._lower(batch.ids_BT)
             for b, i in enumerate(batch.rows):
-                bits = (
-                    hidden[b, : len(rows[i])]
-                    .cpu()
-                    .contiguous()
-                    .view(torch.int16 if self._bits is np.int16 else torch.int32)
-                )
-                self._store[starts[i] : starts[i + 1]] = bits.numpy()
+                row = hidden[b, : len(rows[i])].cpu().contiguous()
+                self._store[starts[i] : starts[i + 1]] = row.view(as_bits).numpy()
 
     def losses(self, batch: Batch) -> Tensor:
         """As `Forward.losses`, from the cached states."""
-        self._choose_attention(batch.ids_BT.shape[1])
         cached = torch.zeros((*batch.ids_BT.shape, self.head.shape[1]), dtype=self.head.dtype)
         for b, i in enumerate(batch.rows):
             part = torch.from_numpy(np.array(self._store[self._starts[i] : self._starts[i + 1]]))
@@ -84,35 +71,40 @@ class UpperForward(Forward):
 
     @contextmanager
     def _only(self, layers: nn.ModuleList, norm: nn.Module) -> Iterator[None]:
-        self.decoder.layers, self.decoder.norm = layers, norm
+        self.body.layers, self.body.norm = layers, norm
         try:
             yield
         finally:
-            self.decoder.layers, self.decoder.norm = self._layers, self._norm
+            self.body.layers, self.body.norm = self._layers, self._norm
 
     @torch.no_grad()
     def _lower(self, ids_BT: Tensor) -> Tensor:
+        if self.decoder is not None:
+            return self.decoder.run(self.decoder.embed(ids_BT), 0, self._cut)
         self._choose_attention(ids_BT.shape[1])
         with self._only(self._layers[: self._cut], nn.Identity()):
-            return self.hidden(ids_BT)
+            return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
 
     def _upper(self, hidden_BTD: Tensor) -> Tensor:
+        if self.decoder is not None:
+            return self.decoder.run(hidden_BTD, self._cut)
+        self._choose_attention(hidden_BTD.shape[1])
         with self._only(self._layers[self._cut :], self._norm):
-            return self.decoder(inputs_embeds=hidden_BTD, use_cache=False).last_hidden_state
+            return self.body(inputs_embeds=hidden_BTD, use_cache=False).last_hidden_state
 
     @torch.no_grad()
     def _check(self, row: Encoded, device: torch.device) -> None:
         ids = torch.from_numpy(row.input_ids.astype(np.int64))[None].to(device)
         whole, split = self.hidden(ids).float(), self._upper(self._lower(ids)).float()
         tolerance = 1e-5 if self.head.dtype == torch.float32 else 2e-2
-        if not self.fused or float((whole - split).abs().max()) > tolerance * float(whole.abs().max()):
+        if self.path == "plain" or float((whole - split).abs().max()) > tolerance * float(whole.abs().max()):
             raise RequestError(
                 f"recipe lora_layers: splitting {type(self.base).__name__} changes its numbers; use lora_layers=0"
             )
 
 
-def open_forward(learner: CausalLM, rows: Sequence[Encoded], recipe: Recipe, out: Path) -> WholeForward | UpperForward:
+def open_forward(learner: CausalLM, rows: Sequence[Encoded], recipe: Recipe, out: Path) -> Forward:
     """The forward pass a recipe asks for."""
     if recipe.lora_layers:
         return UpperForward(learner.model, rows, recipe.lora_layers, out, learner.device)
-    return WholeForward(learner.model)
+    return Forward(learner.model)
