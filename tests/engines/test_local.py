@@ -68,9 +68,9 @@ def test_a_row_that_kills_its_process_is_quarantined_and_not_tried_again(tmp_pat
     assert_all_but(tmp_path, [])
 
 
-@pytest.mark.parametrize(("ill", "limits"), [("hang", {"hang_s": 0.4}), ("stick", {"heartbeat_s": 0.15})])
+@pytest.mark.parametrize(("ill", "limits"), [("hang", {"hang_s": 0.8}), ("stick", {"heartbeat_s": 0.15})])
 def test_a_row_that_hangs_is_quarantined(tmp_path, ill, limits):
-    report = run(tmp_path, 2, {ill: [GOOD[3]]}, retries=0, shard_rows=4, **limits)
+    report = run(tmp_path, 2, {ill: [GOOD[3]]}, retries=1, shard_rows=2, **limits)
     assert "its process hung" in report.quarantined[GOOD[3]]
     assert_all_but(tmp_path, [GOOD[3]])
 

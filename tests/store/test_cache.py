@@ -39,10 +39,14 @@ def test_a_folder_under_another_spec_is_refused(tmp_path):
 def test_size_and_clear_agree_and_spare_what_is_in_use(tmp_path):
     cache = Cache(tmp_path / "cache")
     assert cache.size() == {} and cache.clear() == 0
+    cache.artefact("toy", SPEC)
+    assert not cache.root.exists()  # reading writes nothing
     fill(cache.root, row_ids(20))
+    (cache.root / "toy" / "mine.txt").write_text("not a cache entry")
     cache.folder("trained", SPEC)
     sizes = cache.size()
     assert set(sizes) == {"toy", "trained"} and min(sizes.values()) > 0
     with EntryLock(cache.folder("trained", SPEC)), pytest.raises(RequestError, match="being written"):
         cache.clear()
-    assert cache.clear() == sizes["trained"] and cache.size() == {}
+    assert cache.clear() == sizes["trained"]
+    assert cache.size() == {"toy": len("not a cache entry")}

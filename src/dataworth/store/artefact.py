@@ -53,8 +53,8 @@ class _Plan:
 class Artefact:
     """One kind of array for many rows, in `folder`: spec.json, plans/ and immutable parts/.
 
-    Rows are `stored` (they have values) or unscored (they have a reason). Readers need no lock; `plan` and `commit`
-    take the entry's lock for themselves unless the caller holds it (`with artefact.lock:`).
+    Rows are `stored` (they have values) or unscored (they have a reason). Readers need no lock and write nothing; `plan`
+    and `commit` take the entry's lock for themselves unless the caller holds it (`with artefact.lock:`).
 
     Raises:
         FingerprintMismatch: The folder holds another spec.
@@ -66,7 +66,7 @@ class Artefact:
         self.fingerprint = fingerprint(self.spec)
         self.lock = EntryLock(folder)
         self._plans, self._parts_folder = folder / "plans", folder / "parts"
-        check_spec(folder, self.spec)
+        same_spec(folder, self.spec)
         self._load()
 
     def __len__(self) -> int:
@@ -100,6 +100,7 @@ class Artefact:
         if shard_rows < 1:
             raise RequestError(f"shard_rows={shard_rows}: expected at least 1; correct it")
         with self.lock:
+            keep_spec(self.folder, self.spec)
             self._load()
             self._clean()
             asked = set(ids)
@@ -233,24 +234,30 @@ class Artefact:
                 verify_part(part.folder, part.name)
 
 
-def check_spec(folder: Path, spec: Mapping[str, Any]) -> None:
-    """Write `folder/spec.json`, or compare it with `spec` if it is there.
+def same_spec(folder: Path, spec: Mapping[str, Any]) -> bool:
+    """Whether `folder/spec.json` is there; it must then be `spec`.
 
     Raises:
         FingerprintMismatch: The folder holds another spec.
-        RequestError: `spec` is no plain JSON value, or the disk refuses.
+        RequestError: `spec` is no plain JSON value.
     """
-    wanted, path = canonical_json(spec), folder / "spec.json"
-    if path.exists():
-        found = path.read_bytes()
-        if found != wanted:
-            keys = ", ".join(differing_keys(json.loads(found), json.loads(wanted)))
-            raise FingerprintMismatch(
-                f"{folder} was made under another spec (differs in {keys}): delete it, or use another cache"
-            )
-        return
-    make_folder(folder)
-    write_atomic(path, wanted)
+    wanted, path = canonical_json(dict(spec)), folder / "spec.json"
+    if not path.exists():
+        return False
+    found = path.read_bytes()
+    if found != wanted:
+        keys = ", ".join(differing_keys(json.loads(found), json.loads(wanted)))
+        raise FingerprintMismatch(
+            f"{folder} was made under another spec (differs in {keys}): delete it, or use another cache"
+        )
+    return True
+
+
+def keep_spec(folder: Path, spec: Mapping[str, Any]) -> None:
+    """Write `folder/spec.json` unless it is there; raises as `same_spec` does, and when the disk refuses."""
+    if not same_spec(folder, spec):
+        make_folder(folder)
+        write_atomic(folder / "spec.json", canonical_json(dict(spec)))
 
 
 def differing_keys(one: Any, other: Any) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dataworth.store.artefact import Artefact, check_spec
+from dataworth.store.artefact import Artefact, keep_spec
 from dataworth.store.atomic import TEMPORARY, write_atomic
 from dataworth.store.fingerprint import canonical_json, fingerprint
 from dataworth.store.lock import LOCK_NAME, EntryLock
@@ -29,7 +30,7 @@ class Cache:
         self.root = Path(root or os.environ.get("DATAWORTH_CACHE") or ".dataworth")
 
     def artefact(self, kind: str, spec: Mapping[str, Any]) -> Artefact:
-        """Arrays keyed by row id, opened or begun.
+        """Arrays keyed by row id, opened; nothing is written before something is planned.
 
         Raises:
             FingerprintMismatch: The folder holds another spec.
@@ -48,7 +49,7 @@ class Cache:
             RequestError: `spec` is no plain JSON value.
         """
         path = self._entry(kind, spec)
-        check_spec(path, spec)
+        keep_spec(path, spec)
         return path
 
     def size(self) -> dict[str, int]:
@@ -65,8 +66,8 @@ class Cache:
             RequestError: A live process writes an entry; entries before it are gone already.
         """
         freed = 0
-        for spec in sorted(self.root.glob("*/*/spec.json")):
-            entry = spec.parent
+        # Only folders named by a fingerprint: the root may be shared with somebody else's files.
+        for entry in sorted(p for p in self.root.glob("*/*") if re.fullmatch("[0-9a-f]{64}", p.name)):
             with EntryLock(entry):
                 freed += sum(f.stat().st_size for f in entry.rglob("*") if f.is_file() and f.name != LOCK_NAME)
                 shutil.rmtree(entry)

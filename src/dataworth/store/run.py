@@ -89,7 +89,8 @@ class RunFolder:
 
     def finish(self) -> None:
         """Mark the run as complete."""
-        remove_temporary(self.path)
+        for folder in (self.path, *(p for p in self.path.rglob("*") if p.is_dir())):
+            remove_temporary(folder)
         write_atomic(self.path / "finished.json", canonical_json(self._digests()))
 
     def write_record(self, content: Mapping[str, Any], timings: Mapping[str, Any]) -> None:
