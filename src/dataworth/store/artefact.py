@@ -53,8 +53,8 @@ class _Plan:
 class Artefact:
     """One kind of array for many rows, in `folder`: spec.json, plans/ and immutable parts/.
 
-    Rows are `stored` (they have values) or unscored (they have a reason). Readers need no lock and write nothing; `plan`
-    and `commit` take the entry's lock for themselves unless the caller holds it (`with artefact.lock:`).
+    Rows are `stored` (they have values) or unscored (they have a reason). Readers need no lock and write nothing;
+    `plan` and `commit` take the entry's lock for themselves unless the caller holds it (`with artefact.lock:`).
 
     Raises:
         FingerprintMismatch: The folder holds another spec.
