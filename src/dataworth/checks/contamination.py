@@ -32,7 +32,7 @@ LENGTH = 13
 TEMPLATE_ROWS = 5
 CONTAINMENT = 0.5
 _BITS = 22
-_LABEL = re.compile(r"^\s*(?:question|q)\s*:\s*", re.IGNORECASE)
+_LABEL = re.compile(r"\s*(?:question|q)\s*:\s*", re.IGNORECASE)
 _LIST = re.compile(
     r"(?:^|\n)\s*(?:answer\s+)?(?:options|choices)\s*:"  # Options: / Answer choices:
     r"|\n\s*\(?a[).:]\s"  # a line that starts with A) A. (A) A:
@@ -43,7 +43,8 @@ _LIST = re.compile(
 
 def stem(text: str) -> str:
     """The question itself: without its label, options and lettered list (the whole text if nothing would be left)."""
-    bare = _LABEL.sub("", text)
+    label = _LABEL.match(text)
+    bare = text[label.end() :] if label else text
     found = _LIST.search(bare)
     cut = bare[: found.start()] if found else bare
     return cut if cut.strip() else bare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,5 +46,5 @@ def encode(
     number = vocabulary.__getitem__
     while chunk := [words(t) for t in islice(stream, batch)]:
         length_B = np.fromiter(map(len, chunk), dtype=np.int64, count=len(chunk))
-        flat = (number(w) for found in chunk for w in found)
+        flat = map(number, chain.from_iterable(chunk))
         yield np.fromiter(flat, dtype=np.int32, count=int(length_B.sum())), length_B
