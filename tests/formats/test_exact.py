@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataworth.formats.exact import BadRowError, canonical_json, parse_row, table_canonical
+from dataworth.formats.exact import BadRowError, canonical_json, parse_row, read_again, table_canonical
 
 SCALARS = (
     st.none()
@@ -41,7 +41,7 @@ def test_any_row_comes_back_exactly(row, escape, indent):
     except UnicodeEncodeError:
         encoded = json.dumps(row).encode()
     columns, canonical = parse_row(encoded)
-    assert columns == row
+    assert columns == row == read_again(encoded)
     assert [type(v) for v in columns.values()] == [type(v) for v in row.values()]
     assert canonical == canonical_json(row)
 
@@ -101,7 +101,7 @@ def test_duplicate_keys_are_always_found(pairs):
             continue
         if "dup" in str(naive) and naive["outer"] == ["dup"]:
             assert "twice" in reason(raw)
-            assert parse_row(raw, "last")[0] == json.loads(raw)
+            assert parse_row(raw, "last")[0] == read_again(raw) == json.loads(raw)
         else:
             assert parse_row(raw)[0] == naive
 
@@ -111,6 +111,7 @@ def test_duplicate_keys_are_always_found(pairs):
 )
 def test_integers_of_any_size(value):
     columns, canonical = parse_row(b'{"id": %d}' % value)
+    assert read_again(b'{"id": %d}' % value) == columns
     assert columns == {"id": value} and type(columns["id"]) is int
     assert canonical == b'{"id":%d}' % value
 

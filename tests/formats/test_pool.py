@@ -63,6 +63,7 @@ def test_ids_ignore_key_order_and_space_and_count_copies(tmp_path):
 
 
 @given(st.lists(st.integers(0, 4), max_size=30))
+@settings(deadline=None)
 def test_copy_numbers_equal_counting(values):
     digests = np.array([[v] * 16 for v in values], dtype=np.uint8).reshape(-1, 16)
     assert copy_numbers(digests).tolist() == [values[:i].count(v) for i, v in enumerate(values)]
@@ -297,3 +298,45 @@ def test_pool_of_any_rows_reads_back(rows):
         assert [pool.columns(i) for i in range(len(pool))] == rows
         assert [i.split("#")[0] for i in pool.ids] == [naive_id(r) for r in rows]
         assert sum(f.rows for f in pool.files) + pool.rejected == len(rows)
+
+
+def test_preference_and_rl_rows_are_recognised_and_carried(tmp_path):
+    rows = (
+        [{"prompt": "p", "chosen": "c", "rejected": "r"}],
+        [{"prompt": "p", "ground_truth": "4", "extra": {"n": 1}}],
+    )
+    for kind, row in zip(("preference", "rl"), rows, strict=True):
+        pool = open_pool(files.jsonl(tmp_path / f"{kind}.jsonl", row))
+        assert pool.kinds == {kind} and pool.example(0).kind == kind and pool.columns(0) == row[0]
+    qa = files.jsonl(tmp_path / "qa.jsonl", [{"question": "q", "answer": "4"}])
+    assert open_pool(qa).kinds == {"sft"} and open_pool(qa, task="rl").example(0).kind == "rl"
+    mixed = open_pool([tmp_path / "preference.jsonl", qa])
+    assert mixed.kinds == {"preference", "sft"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path):
+    path = files.jsonl(tmp_path / "x.jsonl", ROWS)
+    path.chmod(0)
+    with pytest.raises(FormatError, match="Permission denied"):
+        open_pool(path)
+
+
+def test_an_input_error_names_the_file(tmp_path, monkeypatch):
+    path = files.jsonl(tmp_path / "x.jsonl", ROWS)
+
+    def fail(self):
+        raise OSError(5, "Input/output error")
+        yield
+
+    monkeypatch.setattr("dataworth.formats.rows.Source.blocks", fail)
+    with pytest.raises(FormatError, match=r"x\.jsonl can't be used \(Input/output error\)"):
+        open_pool(path)
+
+
+def test_a_file_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    path.write_text('{"text": "a"}\nbroken\n')
+    rejects = tmp_path / "r.jsonl"
+    assert len(open_pool(path, rejects=rejects)) == 1
+    assert files.rejects_of(rejects)[0]["file"].endswith("caf\\udce9.jsonl")

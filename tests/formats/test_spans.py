@@ -36,6 +36,7 @@ def records(data: bytes, size: int, limit: int = BIG):
     st.booleans(),
     st.integers(1, 7),
 )
+@settings(deadline=None)
 def test_lines_equal_the_naive_split(parts, final, size):
     data = b"\n".join(parts) + (b"\n" if final else b"")
     naive, at = [], 0
@@ -48,6 +49,7 @@ def test_lines_equal_the_naive_split(parts, final, size):
 
 
 @given(st.lists(st.integers(0, 30), max_size=8), st.integers(1, 12), st.integers(3, 15))
+@settings(deadline=None)
 def test_long_lines_cost_only_themselves(lengths, size, limit):
     data = b"".join(b"y" * n + b"\n" for n in lengths)
     got = lines(data, size, limit)

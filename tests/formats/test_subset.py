@@ -199,7 +199,7 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
     ]
     with monkeypatch.context() as broken:
         broken.setattr(*target, fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(RequestError, match="No space left on device"):
             write_subset(pool, [0], out)
     assert out.read_text() == "earlier" and sorted(p.name for p in tmp_path.iterdir()) == [
         "o.jsonl",

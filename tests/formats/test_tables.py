@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.formats import pool_files as files
 
+from dataworth.errors import FormatError
 from dataworth.formats import open_pool
 from dataworth.formats.tables import TableFile
 
@@ -74,3 +75,10 @@ def test_conversations_in_a_table(tmp_path):
     ]
     pool = open_pool(files.table_file(tmp_path / "x.parquet", [{"messages": chat}]))
     assert pool.files[0].schema == "messages" and pool.example(0).response == "a"
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
+    with pytest.raises(FormatError, match="two columns are named 'text'"):
+        open_pool(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def _read_json(path: Path) -> dict[str, list[dict[str, str]]]:
 def source_names(files: Sequence[Path]) -> list[str]:
     """A file's default source: its stem, with its folder's name before it where two stems are equal."""
     stems = [stem_of(f) for f in files]
+    often = Counter(stems)
     return [
-        s if stems.count(s) == 1 else f"{f.resolve().parent.name}/{s}"
-        for f, s in zip(files, stems, strict=True)
+        s if often[s] == 1 else f"{f.resolve().parent.name}/{s}" for f, s in zip(files, stems, strict=True)
     ]

@@ -20,6 +20,7 @@ from dataworth.formats.reader import FileReader, Reading
 from dataworth.formats.rejects import Rejects
 from dataworth.formats.rows import InputFile, Row
 from dataworth.formats.schemas import Schema, Task, choose, order_for
+from dataworth.formats.streams import readable
 from dataworth.records import Pool, PoolFile, digest_of
 
 MAX_ROW_BYTES = 64 << 20
@@ -66,7 +67,8 @@ def open_pool(
     done = False
     try:
         for path, source in zip(files, source_names(files), strict=True):
-            index.add_file(InputFile(path, duplicate_keys, max_row_bytes), source)
+            with readable(path):
+                index.add_file(InputFile(path, duplicate_keys, max_row_bytes), source)
         done = True
     finally:
         written = noted.close(keep=done)
@@ -98,6 +100,7 @@ class _Index:
     def add_file(self, file: InputFile, source: str) -> None:
         """Index one file: its first rows decide the schema, every row is then held to it."""
         before = file.path.stat()
+        known = len(self.offset)
         rows = file.rows()
         first = _first_readable(rows)
         schema = self._schema(file.path, first)
@@ -107,7 +110,6 @@ class _Index:
             raise FormatError(
                 f"{file.path} changed while it was read; wait until it is whole and run the command anew"
             )
-        known = int(sum(f.rows for f in self.files))
         self.files.append(
             PoolFile(
                 path=file.path,
@@ -122,7 +124,7 @@ class _Index:
                 sha256=file.sha256,
             )
         )
-        self.readings.append(Reading(schema, file.header, file.prefix, file.duplicate_keys))
+        self.readings.append(Reading(schema, file.header, file.prefix))
 
     def _schema(self, path: Path, first: list[Row]) -> Schema:
         readable = [row.columns for row in first if not row.reason]

@@ -12,7 +12,7 @@ from typing import Any
 
 from dataworth.errors import FormatError
 from dataworth.formats.csv_records import parse_record
-from dataworth.formats.exact import BadRowError, DuplicateKeys, parse_row, table_canonical
+from dataworth.formats.exact import BadRowError, read_again, table_canonical
 from dataworth.formats.mapping import mapped
 from dataworth.formats.schemas.base import Schema
 from dataworth.formats.streams import Source, sha256_of
@@ -29,7 +29,6 @@ class Reading:
     schema: Schema
     header: tuple[str, ...]
     prefix: bytes
-    duplicate_keys: DuplicateKeys
 
 
 class FileReader:
@@ -67,7 +66,7 @@ class FileReader:
         try:
             if self.files[file].format == "csv":
                 return dict(parse_record(raw, reading.header))
-            return parse_row(raw, reading.duplicate_keys)[0]
+            return read_again(raw)
         except BadRowError:
             raise self._changed(self.files[file]) from None
 

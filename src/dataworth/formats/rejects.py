@@ -36,10 +36,10 @@ class Rejects:
             self._aside.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._aside.open("wb")
         record = {
-            "file": str(file),
+            "file": _plain(str(file)),
             "line": line,
             "offset": offset,
-            "reason": reason.encode("utf-8", "backslashreplace").decode(),
+            "reason": _plain(reason),
             "raw": raw[:CUT].decode("utf-8", "backslashreplace"),
         }
         self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
@@ -63,3 +63,8 @@ class Rejects:
         elif keep:
             self.path.unlink(missing_ok=True)
         return None
+
+
+def _plain(text: str) -> str:
+    """Text with lone surrogates (a file name that isn't UTF-8, a bad key) written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

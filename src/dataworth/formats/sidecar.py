@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataworth.formats.subset import sync_folder
+from dataworth.formats.subset import all_or_nothing
 from dataworth.records import Pool
 from dataworth.results import Scored, Selection
 
@@ -32,9 +32,11 @@ def write_sidecar(
 
     Returns:
         The three files.
+
+    Raises:
+        RequestError: They can't be written.
     """
     folder = sidecar_of(out)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = pa.table(
         {"id": pa.array(selection.ids, pa.string()), "weight": pa.array(selection.weights, pa.float64())}
     )
@@ -43,10 +45,13 @@ def write_sidecar(
         "weights.parquet": lambda path: pq.write_table(weights, path),
         "card.md": lambda path: path.write_text(card, encoding="utf-8"),
     }
-    for name, write in written.items():
-        _in_place(folder / name, write)
-    sync_folder(folder)
-    return [folder / name for name in written]
+    targets = [folder / name for name in written]
+    with all_or_nothing(targets) as aside:
+        for target, write in zip(targets, written.values(), strict=True):
+            write(aside[target])
+            with aside[target].open("rb") as file:
+                os.fsync(file.fileno())
+    return targets
 
 
 def _reasons(pool: Pool, selection: Selection, scores: Mapping[str, Scored]) -> pa.Table:
@@ -71,14 +76,3 @@ def _words(codes: pa.Array, words: list[str]) -> pa.Array:
     # A source name may hold a lone surrogate, which Arrow's UTF-8 can't.
     plain = [w.encode("utf-8", "backslashreplace").decode() for w in words]
     return pa.DictionaryArray.from_arrays(codes, pa.array(plain, pa.string()))
-
-
-def _in_place(path: Path, write: Any) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,21 @@ class Source:
             f"{self.path} {what}: expected a whole .{self.compression} stream, last good byte {self.good:,} of its "
             f"decompressed content; copy the file again"
         )
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the system's refusals (permission, I/O error) into one-line errors that name the file.
+
+    Raises:
+        FormatError: The file, or one that depends on it, can't be opened or read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FormatError(
+            f"{error.filename or path} can't be used ({error.strerror}); expected a readable file; mend it"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,21 +59,38 @@ def write_subset(
                 f"{target} is an input of this pool: expected another place to write to; change the output"
             )
     reader.verify(used)
-    aside = {target: target.with_name(f".{target.name}.{os.getpid()}.tmp") for target in targets}
-    try:
+    with all_or_nothing(targets) as aside:
         for target, files in targets.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
             own = chosen[np.isin(pool.file_N[chosen], files)]
             _write_one(pool, reader, own, files, target, aside[target])
         reader.verify(used)
+    return list(targets)
+
+
+@contextmanager
+def all_or_nothing(targets: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    """Paths to write aside; they are moved into place if the block ends well, and removed in any case.
+
+    Raises:
+        RequestError: The system refused to write (no space, no permission).
+    """
+    aside = {target: target.with_name(f".{target.name}.{os.getpid()}.tmp") for target in targets}
+    try:
+        for target in aside:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
         for target, temporary in aside.items():
             temporary.replace(target)
+        for folder in {target.parent for target in aside}:
+            _sync_folder(folder)
+    except OSError as error:
+        raise RequestError(
+            f"{error.filename or ', '.join(map(str, aside))} can't be written ({error.strerror}); expected room and "
+            "permission; the files already there were left; make room or choose another place"
+        ) from error
     finally:
         for temporary in aside.values():
             temporary.unlink(missing_ok=True)
-    for folder in {target.parent for target in targets}:
-        sync_folder(folder)
-    return list(targets)
 
 
 def _checked(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -220,7 +237,7 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make renames in a folder last through a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:

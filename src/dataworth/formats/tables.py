@@ -35,6 +35,11 @@ class TableFile:
                 self._sizes = [self._table.num_rows]
         except (pa.ArrowException, OSError) as error:
             raise self._broken(error) from None
+        repeated = [n for n in self.schema.names if self.schema.names.count(n) > 1]
+        if repeated:
+            raise FormatError(
+                f"{path}: two columns are named {repeated[0]!r}; expected distinct names; rename one"
+            )
         self._group: tuple[int, pa.Table] | None = None
         self._rows: tuple[int, list[dict[str, Any] | BadRowError]] | None = None
 
@@ -68,9 +73,18 @@ class TableFile:
         Raises:
             FormatError: A damaged page.
         """
-        for table in self.groups():
-            for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
-                yield from _rows_of(batch)
+        if self.format == "arrow":
+            batches = iter(self._table.to_batches(max_chunksize=_ROWS_AT_ONCE))
+        else:
+            batches = self._parquet.iter_batches(batch_size=_ROWS_AT_ONCE)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise self._broken(error) from None
+            if batch is None:
+                return
+            yield from _rows_of(batch)
 
     def groups(self) -> Iterator[pa.Table]:
         """The file in the pieces it is stored in; memory holds one at a time."""
