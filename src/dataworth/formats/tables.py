@@ -74,6 +74,7 @@ class TableFile:
             FormatError: A damaged page.
         """
         if self.format == "arrow":
+            self._validate()
             batches = iter(self._table.to_batches(max_chunksize=_ROWS_AT_ONCE))
         else:
             batches = self._parquet.iter_batches(batch_size=_ROWS_AT_ONCE)
@@ -85,6 +86,13 @@ class TableFile:
             if batch is None:
                 return
             yield from _rows_of(batch)
+
+    def _validate(self) -> None:
+        """Arrow trusts its buffers: a damaged offset would crash the process instead of raising."""
+        try:
+            self._table.validate(full=True)
+        except pa.ArrowException as error:
+            raise self._broken(error) from None
 
     def groups(self) -> Iterator[pa.Table]:
         """The file in the pieces it is stored in; memory holds one at a time."""
