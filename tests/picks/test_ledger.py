@@ -1,0 +1,102 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataworth.errors import RequestError
+from dataworth.picks.ledger import REASONS, Ballot, within
+from dataworth.picks.quota import Quota
+from dataworth.picks.top_k import TopK
+from dataworth.records import Budget
+from dataworth.results import Scored
+
+value = st.one_of(st.integers(-2, 2).map(float), st.just(math.nan))
+rows = st.lists(st.tuples(value, st.booleans(), st.integers(1, 9), st.integers(0, 2)), min_size=1, max_size=25)
+
+
+def inputs_of(drawn):
+    values = np.array([v for v, *_ in drawn])
+    ids = [f"{(i * 7919) % 9973:032x}" for i in range(len(drawn))]
+    return {
+        "ids": ids,
+        "score:x": Scored(values, {ids[i]: "none" for i in np.flatnonzero(np.isnan(values))}),
+        "eligible_N": np.array([e for _, e, *_ in drawn]),
+        "tokens_N": np.array([t for *_, t, _ in drawn]),
+        "source_N": np.array([s for *_, s in drawn]),
+        "sources": ("c", "a", "b"),
+    }
+
+
+def naive_ranking(drawn, ids):
+    usable = [i for i, (v, eligible, *_) in enumerate(drawn) if eligible and not math.isnan(v)]
+    return sorted(usable, key=lambda i: (-drawn[i][0], ids[i]))
+
+
+@settings(deadline=None)
+@given(rows, st.integers(1, 30))
+def test_top_k_by_rows_equals_a_sort(drawn, k):
+    inputs = inputs_of(drawn)
+    got = TopK()(inputs, Budget("rows", k), seed=0)
+    assert set(np.flatnonzero(got.kept_N)) == set(naive_ranking(drawn, inputs["ids"])[:k])
+    assert sum(got.counts().values()) == len(drawn)
+
+
+@settings(deadline=None)
+@given(rows, st.integers(9, 80))
+def test_top_k_by_tokens_equals_walking_down_the_ranking(drawn, amount):
+    inputs = inputs_of(drawn)
+    kept, spent = set(), 0
+    for i in naive_ranking(drawn, inputs["ids"]):
+        spent += drawn[i][2]
+        if spent > amount:
+            break
+        kept.add(i)
+    assert set(np.flatnonzero(TopK()(inputs, Budget("tokens", amount), seed=0).kept_N)) == kept
+
+
+@settings(deadline=None)
+@given(rows, st.integers(1, 30), st.sampled_from(["proportional", "equal"]))
+def test_quota_keeps_the_best_of_each_source_within_one_row_of_its_share(drawn, k, shares):
+    inputs = inputs_of(drawn)
+    ranking = naive_ranking(drawn, inputs["ids"])
+    got = set(np.flatnonzero(Quota()(inputs, Budget("rows", k), seed=0, shares=shares).kept_N))
+    assert len(got) == min(k, len(ranking))
+    for source in range(3):
+        own = [i for i in ranking if drawn[i][3] == source]
+        taken = [i for i in own if i in got]
+        assert taken == own[: len(taken)]
+        if shares == "proportional" and ranking:
+            assert abs(len(taken) - len(own) * len(got) / len(ranking)) < 1
+    if shares == "equal" and got:
+        counts = [sum(drawn[i][3] == s for i in got) for s in range(3)]
+        open_ = [c for s, c in enumerate(counts) if c < sum(drawn[i][3] == s for i in ranking)]
+        assert not open_ or max(counts) - min(open_) <= 1
+
+
+def test_codes_are_plain_words_and_say_whether_a_row_was_kept():
+    for code, text in REASONS.items():
+        assert code == code.lower() and " " not in code
+        assert text.startswith(("kept: ", "dropped: "))
+        assert text.startswith("kept") == code.startswith("kept")
+
+
+def test_an_excluded_row_keeps_the_code_of_its_rule_even_when_unscored():
+    inputs = inputs_of([(math.nan, True, 1, 0), (1.0, True, 1, 0), (2.0, False, 1, 0)])
+    inputs["excluded"] = {inputs["ids"][0]: ("near-goal", "other words")}
+    ballot = Ballot.of(inputs)
+    assert ballot.code_N == ["near-goal", "", "excluded"]
+    assert ballot.texts == {"near-goal": REASONS["near-goal"]}
+    assert ballot.ranking().tolist() == [1]
+
+
+def test_budgets_that_mean_nothing_are_refused():
+    inputs = inputs_of([(1.0, True, 5, 0)])
+    ranking = np.array([0])
+    with pytest.raises(RequestError, match="keeps nothing"):
+        within(Budget("rows", 0), ranking, inputs)
+    with pytest.raises(RequestError, match="expected more"):
+        within(Budget("tokens", 4), ranking, inputs)
+    kept, after, notes = within(Budget("fraction", 1.0), ranking, inputs)
+    assert (kept.tolist(), after.tolist(), notes) == ([0], [], [])
