@@ -24,8 +24,9 @@ from dataworth.learners.crossentropy import token_losses
 FAST_FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 _EAGER_ATTENTION_TOKENS = 1024
 """On the CPU, up to this length the T x T scores are formed in memory."""
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
-"""Largest relative difference (norms) accepted between the fast path and the model itself, by dtype."""
+_TOLERANCE = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (0.02, 0.25), torch.float16: (0.005, 0.06)}
+"""Largest relative difference (norms) accepted between the fast path and the model itself, by dtype: losses, and input
+gradients, whose rounding errors grow with depth (two bf16 passes of a 30-layer model differ by 0.08)."""
 
 
 class Observer(Protocol):
@@ -93,8 +94,8 @@ class _Fused:
     def __call__(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
 
-    def observe(self, x: Tensor, g: Tensor, out_BP: Tensor | None) -> None:
-        if self.observer is not None and out_BP is not None:
+    def observe(self, x: Tensor | None, g: Tensor, out_BP: Tensor | None) -> None:
+        if self.observer is not None and out_BP is not None and x is not None:
             self.observer.observe(x, g.split(self.sizes, -1), out_BP)
 
 
@@ -223,12 +224,11 @@ class _LayerPass(torch.autograd.Function):
         shape = layer.shape
         out_BP = None if ctx.features is None else torch.zeros(ctx.features, device=g.device)
         g_act = g @ layer.down.weight
-        act, g_gate_up = swiglu_backward(gate_up, g_act)
+        act, g_gate_up = swiglu_backward(gate_up, g_act, out_BP is not None and layer.down.observer is not None)
         layer.down.observe(act, g, out_BP)
-        x2, g_middle = None, g_gate_up @ layer.gate_up.weight
+        g_middle = g_gate_up @ layer.gate_up.weight
         if layer.gate_up.observer is not None and out_BP is not None:
-            x2 = rms_norm(middle, layer.norm2, shape.eps)
-            layer.gate_up.observe(x2, g_gate_up, out_BP)
+            layer.gate_up.observe(rms_norm(middle, layer.norm2, shape.eps), g_gate_up, out_BP)
         g_middle = rms_norm_backward(middle, layer.norm2, shape.eps, g_middle).add_(g)
         layer.o.observe(mixed, g_middle, out_BP)
         g_qkv = join_heads(attend_backward(ctx.attended, g_middle @ layer.o.weight, shape), cos, sin)
@@ -273,14 +273,15 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return nn.functional.silu(gate) * up
 
 
-def swiglu_backward(gate_up: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation again, and d gate_up."""
-    gate, up = (t.float() for t in gate_up.chunk(2, -1))
-    sigma = torch.sigmoid(gate)
-    silu = gate * sigma
-    wide = g.float()
-    g_gate = wide * up * (sigma + silu * (1 - sigma))
-    return (silu * up).to(g.dtype), torch.cat([g_gate, wide * silu], -1).to(g.dtype)
+def swiglu_backward(gate_up: Tensor, g: Tensor, want_act: bool) -> tuple[Tensor | None, Tensor]:
+    """The activation again, if wanted, and d gate_up."""
+    gate, up = gate_up.chunk(2, -1)
+    silu = nn.functional.silu(gate)
+    out = torch.empty_like(gate_up)
+    g_gate, g_up = out.chunk(2, -1)
+    torch.mul(g, silu, out=g_up)
+    torch.ops.aten.silu_backward.grad_input(g * up, gate, grad_input=g_gate)
+    return silu.mul_(up) if want_act else None, out
 
 
 def split_heads(qkv: Tensor, cos: Tensor, sin: Tensor, shape: _Shape) -> tuple[Tensor, Tensor, Tensor]:
@@ -358,7 +359,7 @@ def disagreement(ours: Decoder, model: nn.Module, ids_BT: Tensor) -> str | None:
     Every token of `ids_BT` [B, T >= 2] is a target of the one before it.
     """
     width = ours.head_VD.shape[1]
-    limit = _TOLERANCE[ours.head_VD.dtype]
+    limits = _TOLERANCE[ours.head_VD.dtype]
     with torch.enable_grad():
         embeds = model.get_input_embeddings()(ids_BT).detach().requires_grad_()
         hidden = ours.hidden(ids_BT, embeds_BTD=embeds)
@@ -371,7 +372,8 @@ def disagreement(ours: Decoder, model: nn.Module, ids_BT: Tensor) -> str | None:
             logits.flatten(0, 1), ids_BT[:, 1:].reshape(-1), reduction="none"
         )
         theirs_g = torch.autograd.grad(theirs_n.sum(), embeds)[0].float()
-    for what, a, b in (("losses", ours_n, theirs_n), ("input gradients", ours_g, theirs_g)):
+    pairs = (("losses", ours_n, theirs_n), ("input gradients", ours_g, theirs_g))
+    for limit, (what, a, b) in zip(limits, pairs, strict=True):
         error = float((a - b).detach().norm() / b.detach().norm())
         if not error <= limit:
             return (

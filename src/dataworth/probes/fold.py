@@ -6,6 +6,8 @@ Signs come from the same 32-bit hash, computed in int64 with masks, so the CPU a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,14 +47,23 @@ class ModuleFold:
         self.entries = dict(projection.modules)[module]
         self.signs_L = module_signs(projection.seed, module, self.entries, device)
 
-    def add_to(self, out_BP: Tensor, rows_BL: Tensor) -> None:
-        """Add the fold of fp32 (or integer) rows `[B, L]` to `out_BP` in place."""
+    def add_to(
+        self, out_BP: Tensor, rows_BL: Tensor, mapped: Callable[[Tensor, slice], Tensor] | None = None
+    ) -> None:
+        """Add the fold of rows `[B, L]` to `out_BP` in place, a block of at most P entries at a time.
+
+        Args:
+            out_BP: fp32 (or int64, for integers).
+            rows_BL: Rows of any dtype; each block is cast to that of `out_BP` while it is in cache.
+            mapped: Applied to each block, with the entries it holds, before the signs.
+        """
         done, column = 0, self.start
         while done < self.entries:
             count = min(self.entries - done, self.width - column)
             part = slice(done, done + count)
-            signs = self.signs_L[part].to(out_BP.dtype)
-            out_BP[:, column : column + count].addcmul_(rows_BL[:, part], signs)
+            block = rows_BL[:, part].to(out_BP.dtype)
+            block = block if mapped is None else mapped(block, part)
+            out_BP[:, column : column + count].addcmul_(block, self.signs_L[part].to(out_BP.dtype))
             done, column = done + count, 0
 
 

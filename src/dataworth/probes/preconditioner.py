@@ -71,7 +71,7 @@ class Moments:
 
 
 class Preconditioner:
-    """The map of one parameter, on flat fp32 gradients `[B, L]`."""
+    """The map of one parameter, on blocks of its flat fp32 gradients."""
 
     def __init__(self, spec: FeatureSpec, moments: Moments, name: str, device: torch.device | str) -> None:
         self.spec = spec
@@ -84,14 +84,10 @@ class Preconditioner:
         self.first_L = moments.first[name].to(device).reshape(-1) * momentum
         self.second_L = moments.second[name].to(device).reshape(-1) * (spec.beta2 / fix2)
 
-    def __call__(self, g_BL: Tensor) -> Tensor:
-        """The update direction of every row, fp32 `[B, L]`."""
-        root = torch.addcmul(self.second_L, g_BL, g_BL, value=self.gain_2)
-        root = (
-            root.add_(self.spec.eps).sqrt_()
-            if self.spec.eps_mode == "inside"
-            else root.sqrt_().add_(self.spec.eps)
-        )
+    def __call__(self, g_BL: Tensor, part: slice) -> Tensor:
+        """The update direction at entries `part` from their gradients, fp32 `[B, len(part)]`."""
+        root = torch.addcmul(self.second_L[part], g_BL, g_BL, value=self.gain_2)
+        root = root.add_(self.spec.eps).sqrt_() if self.spec.eps_mode == "inside" else root.sqrt_().add_(self.spec.eps)
         if self.spec.optimizer == "adam":
-            return torch.add(self.first_L, g_BL, alpha=self.gain).div_(root)
+            return torch.add(self.first_L[part], g_BL, alpha=self.gain).div_(root)
         return root.reciprocal_().mul_(g_BL).mul_(self.gain)

@@ -95,9 +95,7 @@ class FeatureMap:
 
     def write(self, parameter: str, grads_BL: Tensor, out_BP: Tensor) -> None:
         """Map one parameter's per-row gradients and add their fold to `out_BP`."""
-        flat = grads_BL.float().flatten(1)
-        mapped = self._maps[parameter](flat) if self._maps else flat
-        self._folds[parameter].add_to(out_BP, mapped)
+        self._folds[parameter].add_to(out_BP, grads_BL.flatten(1), self._maps.get(parameter))
 
 
 class Group:
