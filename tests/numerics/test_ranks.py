@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from dataworth.errors import NonsenseRefused, RequestError
+from dataworth.numerics import ranks
 from dataworth.numerics.ranks import difference_interval, mean_interval, spearman
 
 
@@ -24,6 +25,14 @@ def test_spearman_is_reproducible_and_handles_ties():
     x, y = [1, 1, 2, 3, 4], [1, 2, 2, 2, 9]
     assert spearman(x, y) == spearman(x, y)
     assert spearman(x, y).value == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
+def test_the_interval_does_not_depend_on_how_many_draws_are_made_at_once(monkeypatch):
+    x, y = np.random.default_rng(1).normal(size=(2, 40))
+    whole = spearman(x, y, draws=50)
+    monkeypatch.setattr(ranks, "_RESAMPLED", 40 * 7)
+    assert spearman(x, y, draws=50) == whole
+    assert ranks.rank_correlation(x, y) == whole.value
 
 
 def test_spearman_refuses_nonsense():
