@@ -1,0 +1,251 @@
+"""Does LESS predict what training does, and does it tell twins apart? `python -m reproductions.less_fidelity`.
+
+(a) Group retraining on a flan_cot mixture: subsets are trained, and the rank correlation of a score's mean over a
+subset with the goal loss after training on it is reported within uniform and within source-weighted subsets, beside the
+noise ceiling from reseeded trainings of one subset. Forms of LESS are compared on tune rows; the default is judged.
+(b) Recovery inside one format, length-matched: share of picks from the side the goal came from.
+
+Every training and every score is kept in `--work` as it finishes; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dataworth as dw
+from dataworth.formats import open_goal, open_pool
+from dataworth.learners.load import find_smollm2
+from dataworth.numerics.ranks import mean_interval, spearman
+from dataworth.recipe import Recipe
+from dataworth.records import Example, Pool
+from dataworth.trial import response_loss, train_on
+from reproductions import flan
+
+FORMS = {
+    "less": ("less", ()),
+    "less (repository: eps inside, no bias correction)": ("less", ("eps_mode=inside", "bias_correction=false")),
+    "less (Adam without momentum)": ("less", ("optimizer=adam_no_momentum",)),
+    "less (SGD)": ("less", ("optimizer=sgd", "bias_correction=false")),
+    "less (one-sided, k=16)": ("less", ("kind=onesided", "bias_correction=false")),
+    "less (centroid)": ("less", ("variant=centroid",)),
+    "rds": ("rds", ()),
+    "bm25": ("bm25", ()),
+    "length": ("length", ()),
+    "loss": ("loss", ()),
+}
+GOALS = {"gsm8k": "gsm8k/test.jsonl.gz", "arc_easy": "eval_small/arc_easy.jsonl.gz"}
+FULL = {"per_source": 400, "subsets": 30, "subset_rows": 280, "seeds": 5, "twin_rows": 1000, "twin_seeds": 3}
+
+
+class Ledger:
+    """Results that are final, one JSON line each, keyed by a name: what makes the command resumable."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found: dict[str, Any] = {}
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # the last line of a killed run
+                continue
+            self.found[entry["key"]] = entry["value"]
+
+    def get(self, key: str, make: Any) -> Any:
+        """The stored value, or `make()` stored."""
+        if key not in self.found:
+            started = time.perf_counter()
+            self.found[key] = make()
+            with self.path.open("a") as file:
+                file.write(
+                    json.dumps({"key": key, "value": self.found[key], "seconds": time.perf_counter() - started}) + "\n"
+                )
+            print(f"{key}: {time.perf_counter() - started:.1f} s", flush=True)
+        return self.found[key]
+
+
+def scores_of(args: argparse.Namespace, pool: Path, goal: Path, form: str, seed: int = 0) -> dict[str, float]:
+    """Row id -> score under one form."""
+    method, options = FORMS[form]
+    needs_model = method in ("less", "rds", "loss")
+    found = dw.score(
+        str(pool),
+        goal=str(goal),
+        method=method,
+        option=options,
+        model=args.model if needs_model else None,
+        map=flan.MAP,
+        goal_map=flan.MAP if "twin" in pool.stem else (),
+        device=args.device,
+        workers=args.workers,
+        keep_near_goal=False,
+        run=str(args.work / "runs" / f"{pool.stem}-{goal.stem}-{list(FORMS).index(form)}-{seed}"),
+        seed=seed,
+    )
+    values = found.scores[method].values_N
+    return {i: float(v) for i, v in zip(found.ids, values, strict=True) if not np.isnan(v)}
+
+
+def subsets(pool: Pool, count: int, rows: int, seed: int = 0) -> dict[str, list[str]]:
+    """Half uniform draws, half draws with random source weights (Dirichlet(1) over the sources)."""
+    rng = np.random.default_rng(seed)
+    out: dict[str, list[str]] = {}
+    ids = np.array(pool.ids)
+    for n in range(count):
+        if n < count // 2:
+            chosen = rng.choice(len(ids), rows, replace=False)
+        else:
+            weight = rng.dirichlet(np.ones(len(pool.sources)))[pool.source_N]
+            chosen = rng.choice(len(ids), rows, replace=False, p=weight / weight.sum())
+        out[f"{'uniform' if n < count // 2 else 'weighted'}-{n:02d}"] = sorted(ids[chosen].tolist())
+    return out
+
+
+def trial(
+    args: argparse.Namespace, pool: Pool, ids: list[str], name: str, seed: int, judged: dict[str, list[Example]]
+) -> Any:
+    """Train on a subset and return the loss on every judged set."""
+    recipe = replace(Recipe(), seed=seed)
+    rows = [pool.example(pool.position[i]) for i in ids]
+    adapter = train_on(args.model, recipe, rows, args.work / "trainings" / f"{name}-{seed}", device=args.device)
+    every = [e for examples in judged.values() for e in examples]
+    found = response_loss(args.model, recipe, adapter, every, device=args.device)
+    out, start = {}, 0
+    for key, examples in judged.items():
+        part = slice(start, start + len(examples))
+        out[key] = float(found.sum_Q[part].sum() / found.targets_Q[part].sum())
+        start += len(examples)
+    return out
+
+
+def group_retraining(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Part (a)."""
+    path = flan.mixture(args.work / "flan.jsonl", args.per_source)
+    goals = {name: flan.goal(name, dataset, args.work) for name, dataset in GOALS.items()}
+    scores = {
+        f"{g}/{form}": ledger.get(f"scores {g} {form}", lambda g=g, form=form: scores_of(args, path, goals[g], form))
+        for g in goals
+        for form in FORMS
+    }
+    pool = open_pool(path, mapping=dict(m.split("=") for m in flan.MAP))
+    judged: dict[str, list[Example]] = {}
+    for name, goal_path in goals.items():
+        sub = open_goal(goal_path).subtasks[0]
+        assert sub.tune is not None and sub.judge is not None
+        judged[f"{name} tune"] = list(sub.tune.examples())
+        judged[f"{name} judge"] = list(sub.judge.open_for("proof").examples())
+    groups = subsets(pool, args.subsets, args.subset_rows)
+    losses = {n: ledger.get(f"trial {n} 0", lambda n=n: trial(args, pool, groups[n], n, 0, judged)) for n in groups}
+    first = next(iter(groups))
+    reseeded = [losses[first]] + [
+        ledger.get(f"trial {first} {s}", lambda s=s: trial(args, pool, groups[first], first, s, judged))
+        for s in range(1, args.seeds)
+    ]
+    return {"correlations": correlations(scores, groups, losses, reseeded), "losses": losses, "reseeded": reseeded}
+
+
+def correlations(scores: Any, groups: Any, losses: Any, reseeded: Any) -> dict[str, Any]:
+    """Rank correlation of mean score and minus the loss per goal, split, kind of subset and form; the noise ceiling."""
+    out: dict[str, Any] = {}
+    for goal in GOALS:
+        for split in ("tune", "judge"):
+            key = f"{goal} {split}"
+            noise = float(np.var([r[key] for r in reseeded], ddof=1))
+            for kind in ("uniform", "weighted"):
+                names = [n for n in groups if n.startswith(kind)]
+                measured = np.array([-losses[n][key] for n in names])
+                total = float(np.var(measured, ddof=1))
+                cell: dict[str, Any] = {
+                    "noise_sd": noise**0.5,
+                    "total_sd": total**0.5,
+                    "ceiling": max(0.0, 1 - noise / total) ** 0.5,
+                }
+                for form in FORMS:
+                    of = scores[f"{goal}/{form}"]
+                    predicted = [float(np.mean([of[i] for i in groups[n] if i in of])) for n in names]
+                    cell[form] = spearman(predicted, measured).to_dict()
+                out[f"{key} {kind}"] = cell
+    return out
+
+
+def recovery(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Part (b)."""
+    shares: dict[str, list[float]] = {}
+    for sides in (("creak", "strategyqa"), ("strategyqa", "creak")):
+        for seed in range(args.twin_seeds):
+            out = args.work / f"twin-{sides[0]}-{sides[1]}-{seed}.jsonl"
+            path, labels, goal = flan.twin_pool(out, sides, args.twin_rows, seed)
+            pool = open_pool(path, mapping=dict(m.split("=") for m in flan.MAP))
+            of = dict(zip(pool.ids, labels, strict=True))
+            for form in FORMS:
+                key = f"twin {'-'.join(sides)} {seed} {form}"
+                found = ledger.get(key, lambda p=path, g=goal, f=form, s=seed: scores_of(args, p, g, f, s))
+                best = sorted(found, key=lambda i: (-found[i], i))[: len(pool) // 10]
+                shares.setdefault(f"{sides[0]} against {sides[1]}: {form}", []).append(
+                    float(np.mean([of[i] == sides[0] for i in best]))
+                )
+    return {k: {"shares": v, "mean": mean_interval(v).to_dict()} for k, v in shares.items()}
+
+
+def main() -> None:
+    """Run or resume, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=None, help="the learner; SmolLM2 from its package by default")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--work", type=Path, default=Path("runs/less_fidelity"))
+    parser.add_argument("--parts", default="ab")
+    parser.add_argument("--json", action="store_true")
+    for name, value in FULL.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    args = parser.parse_args()
+    args.model = args.model or str(find_smollm2())
+    if args.device == "auto":
+        from dataworth.session import first_device
+
+        args.device = first_device("auto")
+    ledger = Ledger(args.work / "ledger.jsonl")
+    small = [n for n, v in FULL.items() if getattr(args, n) < v]
+    result: dict[str, Any] = {
+        "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
+        "sizes": {n: getattr(args, n) for n in FULL},
+        "machine": platform.platform(),
+        "device": args.device,
+    }
+    if "a" in args.parts:
+        result["group_retraining"] = group_retraining(args, ledger)
+    if "b" in args.parts:
+        result["recovery"] = recovery(args, ledger)
+    (args.work / "result.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result) if args.json else report(result))
+
+
+def report(result: dict[str, Any]) -> str:
+    """The figures as lines of text."""
+    lines = [result["verdict"]]
+    for name, cell in result.get("group_retraining", {}).get("correlations", {}).items():
+        lines.append(
+            f"{name}: ceiling {cell['ceiling']:.2f} (noise sd {cell['noise_sd']:.4f}, total sd {cell['total_sd']:.4f})"
+        )
+        lines += [
+            f"  {form:52s} {cell[form]['value']:+.2f} [{cell[form]['low']:+.2f}, {cell[form]['high']:+.2f}]"
+            for form in FORMS
+        ]
+    for name, cell in result.get("recovery", {}).items():
+        mean = cell["mean"]
+        lines.append(f"{name:80s} {mean['value']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
