@@ -7,7 +7,6 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dataworth.errors import FormatError
@@ -15,7 +14,7 @@ from dataworth.formats.csv_records import parse_record
 from dataworth.formats.exact import BadRowError, read_again, table_canonical
 from dataworth.formats.mapping import mapped
 from dataworth.formats.schemas.base import Schema
-from dataworth.formats.streams import Source, sha256_of
+from dataworth.formats.streams import Source, readable, sha256_of
 from dataworth.formats.tables import TableFile
 from dataworth.records import Example, PoolFile
 
@@ -53,7 +52,7 @@ class FileReader:
             FormatError: The file changed since it was indexed.
         """
         if self.files[file].format in ("parquet", "arrow"):
-            return table_canonical(self._table(file).row(offset))
+            return table_canonical(self.table(file).row(offset))
         if self.files[file].compression:
             return self._read(self._unpacked(), self._spool_start(file) + offset, length, file)
         return self._read(self._plain(file), offset, length, file)
@@ -61,7 +60,7 @@ class FileReader:
     def columns(self, file: int, offset: int, length: int) -> dict[str, Any]:
         """The row's columns with exact values."""
         if self.files[file].format in ("parquet", "arrow"):
-            return self._table(file).row(offset)
+            return self.table(file).row(offset)
         raw, reading = self.raw(file, offset, length), self.readings[file]
         try:
             if self.files[file].format == "csv":
@@ -79,7 +78,8 @@ class FileReader:
 
     def table(self, file: int) -> TableFile:
         """The open Parquet or Arrow file."""
-        return self._table(file)
+        table: TableFile = self._handle(file, lambda f: TableFile(f.path, f.format))
+        return table
 
     def verify(self, files: Sequence[int] | None = None) -> None:
         """Check files against what was indexed.
@@ -111,16 +111,13 @@ class FileReader:
     def _plain(self, file: int) -> Any:
         return self._handle(file, lambda f: f.path.open("rb"))
 
-    def _table(self, file: int) -> TableFile:
-        table: TableFile = self._handle(file, lambda f: TableFile(f.path, f.format))
-        return table
-
     def _handle(self, file: int, opener: Any) -> Any:
         if file in self._handles:
             self._handles.move_to_end(file)
             return self._handles[file]
         self._check(self.files[file])
-        self._handles[file] = opener(self.files[file])
+        with readable(self.files[file].path):
+            self._handles[file] = opener(self.files[file])
         if len(self._handles) > _OPEN_AT_ONCE:
             _, old = self._handles.popitem(last=False)
             if hasattr(old, "close"):
@@ -138,9 +135,10 @@ class FileReader:
             self._check(spec)
             source = Source(spec.path)
             start = self._spool.seek(0, os.SEEK_END)
-            for block in source.blocks():
-                self._spool.write(block)
-            self._spool.flush()
+            with readable(spec.path):
+                for block in source.blocks():
+                    self._spool.write(block)
+                self._spool.flush()
             if source.sha256 != spec.sha256:
                 raise self._changed(spec)
             self._spooled[file] = start
@@ -151,8 +149,3 @@ class FileReader:
         if len(raw) != length:
             raise self._changed(self.files[file])
         return raw
-
-
-def input_paths(files: Sequence[PoolFile]) -> set[Path]:
-    """The resolved paths of a pool's files."""
-    return {f.path.resolve() for f in files}
