@@ -19,7 +19,8 @@ class BM25:
     """Okapi BM25 of a pool row as the document and each goal row as the query; mean in a subtask, max over subtasks.
 
     Source: Robertson and Zaragoza 2009, with Lucene's positive idf, `ln(1 + (N - df + 0.5) / (df + 0.5))`, document
-    frequencies and mean length from the pool. A word that a query repeats counts each time.
+    frequencies and mean length from the pool. A word that a query repeats counts each time; lone
+    letters are no query words.
     """
 
     name = "bm25"
@@ -54,7 +55,7 @@ class BM25:
 
 def _queries(goal: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> NDArray[np.float64]:
     """Mean word counts of each subtask's rows: BM25 is linear in the query, so the mean query gives the mean score."""
-    counted = [[vocabulary.add(words(text)) for text in texts] for texts in goal.values()]
+    counted = [[vocabulary.add(filter(_is_query_word, words(text))) for text in texts] for texts in goal.values()]
     if not vocabulary:
         raise NonsenseRefused("the goal's texts hold no words: expected text to compare with; check the goal's columns")
     query_GV = np.zeros((len(counted), len(vocabulary)))
@@ -62,6 +63,11 @@ def _queries(goal: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> NDArr
         for found in rows:
             np.add.at(query_GV[g], found, 1.0 / len(rows))
     return query_GV
+
+
+def _is_query_word(word: str) -> bool:
+    """Not a lone letter: the labels of a goal's options would outweigh its words, since a pool has few of them."""
+    return not (len(word) == 1 and word.isascii() and word.isalpha())
 
 
 def _counts(texts: Iterable[str], vocabulary: Vocabulary) -> tuple[sparse.csr_array, NDArray[np.float64]]:
