@@ -66,16 +66,15 @@ class Ledger:
         if key not in self.found:
             started = time.perf_counter()
             self.found[key] = make()
+            seconds = time.perf_counter() - started
             with self.path.open("a") as file:
-                file.write(
-                    json.dumps({"key": key, "value": self.found[key], "seconds": time.perf_counter() - started}) + "\n"
-                )
-            print(f"{key}: {time.perf_counter() - started:.1f} s", flush=True)
+                file.write(json.dumps({"key": key, "value": self.found[key], "seconds": seconds}) + "\n")
+            print(f"{key}: {seconds:.1f} s", file=sys.stderr, flush=True)
         return self.found[key]
 
 
-def scores_of(args: argparse.Namespace, pool: Path, goal: Path, form: str, seed: int = 0) -> dict[str, float]:
-    """Row id -> score under one form."""
+def scores_of(args: argparse.Namespace, pool: Path, goal: Path, form: str, seed: int = 0) -> list[float | None]:
+    """Scores of the pool under one form, in pool order, to seven digits; None where a row is unscored."""
     method, options = FORMS[form]
     needs_model = method in ("less", "rds", "loss")
     found = dw.score(
@@ -93,7 +92,7 @@ def scores_of(args: argparse.Namespace, pool: Path, goal: Path, form: str, seed:
         seed=seed,
     )
     values = found.scores[method].values_N
-    return {i: float(v) for i, v in zip(found.ids, values, strict=True) if not np.isnan(v)}
+    return [None if np.isnan(v) else float(f"{v:.7g}") for v in values]
 
 
 def subsets(pool: Pool, count: int, rows: int, seed: int = 0) -> dict[str, list[str]]:
@@ -151,7 +150,8 @@ def group_retraining(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]
         ledger.get(f"trial {first} {s}", lambda s=s: trial(args, pool, groups[first], first, s, judged))
         for s in range(1, args.seeds)
     ]
-    return {"correlations": correlations(scores, groups, losses, reseeded), "losses": losses, "reseeded": reseeded}
+    by_id = {k: {i: v for i, v in zip(pool.ids, s, strict=True) if v is not None} for k, s in scores.items()}
+    return {"correlations": correlations(by_id, groups, losses, reseeded), "losses": losses, "reseeded": reseeded}
 
 
 def correlations(scores: Any, groups: Any, losses: Any, reseeded: Any) -> dict[str, Any]:
@@ -189,7 +189,8 @@ def recovery(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
             of = dict(zip(pool.ids, labels, strict=True))
             for form in FORMS:
                 key = f"twin {'-'.join(sides)} {seed} {form}"
-                found = ledger.get(key, lambda p=path, g=goal, f=form, s=seed: scores_of(args, p, g, f, s))
+                listed = ledger.get(key, lambda p=path, g=goal, f=form, s=seed: scores_of(args, p, g, f, s))
+                found = {i: v for i, v in zip(pool.ids, listed, strict=True) if v is not None}
                 best = sorted(found, key=lambda i: (-found[i], i))[: len(pool) // 10]
                 shares.setdefault(f"{sides[0]} against {sides[1]}: {form}", []).append(
                     float(np.mean([of[i] == sides[0] for i in best]))

@@ -100,7 +100,7 @@ def choose_rows(
 def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> ScoreResult:
     """`score` for a finished request object."""
     methods = [choose_method(request, name.strip()) for name in (request.method or "").split(",")]
-    given = [options.split(config.pairs(request.option, "--option"), m) for m in methods]
+    given = options.split_each(config.pairs(request.option, "--option"), methods)
     run = open_run("score", request)
     result = finished_scores(run)
     if result is None:
@@ -185,7 +185,7 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     session.guard(
         "constant-score",
         len(found) > 0 and (len(found) < 2 or float(np.ptp(found)) > 0),
-        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} distinct values",
+        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} values",
         "a score that is the same everywhere can't rank; use another method",
     )
     return scored
@@ -210,7 +210,7 @@ def pick_inputs(session: Session, method: Score, scored: Scored, budget: Budget)
 
 def correlations(session: Session, scored: Scored) -> dict[str, float]:
     """Rank correlation of a score with length and with random: what it might only be measuring."""
-    from dataworth.numerics.ranks import spearman
+    from dataworth.numerics.ranks import rank_correlation
 
     out = {}
     for name in ("length", "random"):
@@ -219,5 +219,5 @@ def correlations(session: Session, scored: Scored) -> dict[str, float]:
         values = control(artefacts.resolve(session, control.needs), **seed).values_N
         both = ~np.isnan(values) & ~np.isnan(scored.values_N)
         usable = both.sum() > 1 and np.ptp(values[both]) > 0 and np.ptp(scored.values_N[both]) > 0
-        out[name] = float(spearman(values[both], scored.values_N[both])) if usable else float("nan")
+        out[name] = rank_correlation(values[both], scored.values_N[both]) if usable else float("nan")
     return out

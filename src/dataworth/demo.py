@@ -107,13 +107,10 @@ def run_demo(
         "workers": workers,
         "seed": seed,
     }
-    scored: dict[str, Scored] = {}
-    for method in METHODS:
-        options = (WARMUP,) if method == "less" else ()
-        run = str(folder / "runs" / f"score-{method}")
-        found = api.score(str(paths["pool"]), method=method, option=options, run=run, progress=progress, **shared)
-        scored[method] = found.scores[method]
-    recall = {m: recall_of_good(s, labels, found.ids) for m, s in scored.items()}
+    run = str(folder / "runs" / "score")
+    pool = str(paths["pool"])
+    found = api.score(pool, method=",".join(METHODS), option=(WARMUP,), run=run, progress=progress, **shared)
+    recall = {m: recall_of_good(s, labels, found.ids) for m, s in found.scores.items()}
     for method in BLIND:
         if recall[method] > CEILING:
             raise RequestError(f"the demo's pool is too easy: {method} finds {recall[method]:.0%} of the good rows")

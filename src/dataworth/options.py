@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,9 +59,9 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
     Raises:
         RequestError: A name none of them knows (with the nearest), or an impossible value.
     """
-    of_probe = {"warmup", *_OF_FEATURES} if "similarity" in score.needs else set()
+    of_probe = _of_probe(score)
     of_pick = _keywords(pick) if pick else set()
-    known = of_probe | of_pick | _keywords(score)
+    known = _known(score) | of_pick
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -73,6 +73,31 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
         plugins.options(score, {k: v for k, v in given.items() if k in _keywords(score)}),
         plugins.options(pick, {k: v for k, v in given.items() if k in of_pick}) if pick else {},
     )
+
+
+def split_each(given: Mapping[str, str], scores: Sequence[Score]) -> list[MethodOptions]:
+    """The options of several methods at once: each takes those it knows; one that none knows is an error.
+
+    Raises:
+        RequestError: No method knows a name, or an impossible value.
+    """
+    out = []
+    left = set(given)
+    for score in scores:
+        known = _known(score)
+        out.append(split({k: v for k, v in given.items() if k in known}, score))
+        left -= known
+    if left:
+        split({k: given[k] for k in sorted(left)}, scores[0])
+    return out
+
+
+def _of_probe(score: Score) -> set[str]:
+    return {"warmup", *_OF_FEATURES} if "similarity" in score.needs else set()
+
+
+def _known(score: Score) -> set[str]:
+    return _of_probe(score) | _keywords(score)
 
 
 def _keywords(method: Any) -> set[str]:

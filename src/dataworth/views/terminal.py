@@ -69,6 +69,7 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._finished: set[str] = set()
+        self._said: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report that `done` of `total` rows of a stage are finished."""
@@ -82,7 +83,10 @@ class Bars:
         self._progress.update(self._tasks[stage], completed=done, total=total)
 
     def say(self, text: str) -> None:
-        """Print lines above the bars."""
+        """Print lines above the bars; what was said already isn't said again."""
+        if text in self._said:
+            return
+        self._said.add(text)
         self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Bars:
