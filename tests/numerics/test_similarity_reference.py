@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataworth.errors import NonsenseRefused
@@ -48,6 +48,7 @@ def test_goals_without_a_direction_are_refused(unit, norm, subtask, names):
 small = st.lists(st.one_of(st.integers(-3, 3).map(float), st.just(float("nan"))), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(small, st.integers(0, 45), st.randoms(use_true_random=False), st.integers(1, 9))
 def test_top_k_equals_a_full_sort(values, k, random, block):
     values = np.array(values)

@@ -84,7 +84,8 @@ class Ballot:
             for i in rows.tolist():
                 code_N[i] = code
         texts = {**REASONS, **self.texts}
-        reasons = tuple(r for r in texts if r in set(code_N))
+        used = set(code_N)
+        reasons = tuple(r for r in texts if r in used)
         number = {r: n for n, r in enumerate(reasons)}
         kept_N = np.zeros(len(self.ids), dtype=bool)
         kept_N[kept] = True
