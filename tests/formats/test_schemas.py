@@ -41,6 +41,8 @@ CASES = [
     ({"question": "q", "choices": ["x", "y"], "answer": 0}, "choice", "sft", (U("q"), A("x"))),
     ({"text": "t", "label": 3}, "text", "text", ()),
     ({"raw_content": "t", "meta": {}}, "text", "text", ()),
+    ({"prompt": "p", "completion": "c", "label": False}, "preference", "preference", (U("p"), A("c"))),
+    ({"prompt": "p", "completion": "c", "label": "x"}, "prompt_completion", "sft", (U("p"), A("c"))),
     ({"prompt": "p", "chosen": "c", "rejected": "r"}, "preference", "preference", (U("p"), A("c"))),
     ({"chosen": CHAT[1:], "rejected": CHAT[1:]}, "preference", "preference", (U("q"), A("a"))),
     (

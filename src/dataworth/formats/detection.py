@@ -16,7 +16,7 @@ _WORDS = {
     "question_answer": "question and answer; the answer is trained on (task rl reads them as RL prompts)",
     "choice": "multiple choice; the right choice is trained on after the query",
     "text": "plain text; every token is trained on",
-    "preference": "preference pairs (chosen, rejected), carried unchanged",
+    "preference": "preferences (chosen and rejected, or a label), carried unchanged",
     "rl": "RL prompts with an answer to check against, carried unchanged",
 }
 

@@ -222,7 +222,7 @@ def _packed(path: Path, suffix: str) -> Iterator[Callable[[bytes], Any]]:
     """A writer into `path`, compressed as the suffix says whatever the clock; on disk when it closes."""
     with path.open("wb") as file:
         if suffix == ".gz":
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed:
                 yield packed.write
         elif suffix == ".zst":
             with zstandard.ZstdCompressor(write_checksum=True).stream_writer(file, closefd=False) as packed:

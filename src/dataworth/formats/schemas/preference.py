@@ -1,6 +1,7 @@
-"""Preference pairs: `chosen` and `rejected` (strings or lists of turns), the `prompt` explicit or in both.
+"""Preference rows: `chosen` and `rejected`, or `prompt`, `completion` and a true or false `label`.
 
-The turns are those of the chosen side; the rejected side stays in the row.
+Sides are strings or lists of turns; the `prompt` of a pair is explicit or stands in both sides. The turns are those of the
+chosen side, or of the one completion; the rejected side and the label stay in the row.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ from dataworth.formats.schemas.prompt_completion import side_problem, side_turns
 from dataworth.records import Message
 
 
+def _unpaired(columns: Columns) -> bool:
+    return "chosen" not in columns and "completion" in columns and type(columns.get("label")) is bool
+
+
 def _problem(columns: Columns) -> str | None:
+    if _unpaired(columns):
+        return side_problem(columns, "prompt") or side_problem(columns, "completion")
     problem = side_problem(columns, "chosen") or side_problem(columns, "rejected")
     if problem or columns.get("prompt") is None:
         return problem
@@ -19,7 +26,7 @@ def _problem(columns: Columns) -> str | None:
 
 def _turns(columns: Columns) -> tuple[Message, ...]:
     prompt = columns.get("prompt")
-    turns = side_turns(columns["chosen"], "assistant")
+    turns = side_turns(columns["completion" if _unpaired(columns) else "chosen"], "assistant")
     if prompt is None:
         return turns
     before = side_turns(prompt, "user")
@@ -31,7 +38,7 @@ SCHEMA = Schema(
     "preference",
     "preference",
     ("chosen", "rejected"),
-    ("prompt", "chosen", "rejected"),
+    ("prompt", "chosen", "rejected", "completion", "label"),
     _problem,
     _turns,
 )
