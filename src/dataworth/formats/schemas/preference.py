@@ -1,7 +1,7 @@
 """Preference rows: `chosen` and `rejected`, or `prompt`, `completion` and a true or false `label`.
 
-Sides are strings or lists of turns; the `prompt` of a pair is explicit or stands in both sides. The turns are those of the
-chosen side, or of the one completion; the rejected side and the label stay in the row.
+Sides are strings or lists of turns; the `prompt` of a pair is explicit or stands in both sides. The turns are
+those of the chosen side, or of the one completion; the rejected side and the label stay in the row.
 """
 
 from __future__ import annotations
