@@ -140,3 +140,13 @@ def test_reads_the_store_as_the_gradient_probe_leaves_it(tmp_path):
     direct = similarity([features(pool[0])], [features(goal[0])], subtask, ["a", "b"], np.ones(1))
     np.testing.assert_array_equal(got.mean_CNG, direct.mean_CNG)
     assert sum(done) == 70
+
+
+def test_without_an_integer_kernel_the_numbers_are_the_same(monkeypatch):
+    rng = np.random.default_rng(4)
+    goals, rows = unit_rows(rng.normal(size=(3, 256))), quantize(rng.normal(size=(20, 256)))
+    fast = GoalProduct(goals)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = GoalProduct(goals)
+    assert not plain.integer
+    np.testing.assert_allclose(plain(*rows[:2]), fast(*rows[:2]), atol=1e-5)

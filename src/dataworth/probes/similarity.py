@@ -3,7 +3,7 @@
 Int8 rows are multiplied as they are stored, by an exact int8 x int8 -> int32 product; the goal is stored in two
 int8 planes, q1 + q2 / 254 in steps of max|g| / 127, so its rounding (2^-15 of its largest entry) vanishes beside
 the rows'. Integer sums are exact, so a row's number doesn't depend on its block or device, and copies tie. Other
-formats, and widths no integer kernel takes, go through float32.
+formats, widths that no integer kernel takes and machines without one go through float32.
 
 Memory is one block of rows plus the result [C, N, G].
 """
@@ -97,7 +97,9 @@ class GoalProduct:
         padded[: len(stacked)] = stacked
         self.planes = planes
         self.codes_PG = torch.as_tensor(padded).to(self.device).t()
-        self.integer = goals.shape[1] % 8 == 0 and goals.shape[1] <= _MAX_WIDTH
+        # Without oneDNN (on ARM, say) torch multiplies int8 on the CPU in a scalar loop.
+        kernel = self.device.type == "cuda" or torch.backends.mkldnn.is_available()
+        self.integer = kernel and goals.shape[1] % 8 == 0 and goals.shape[1] <= _MAX_WIDTH
 
     def __call__(self, codes: NDArray[Any], scale_B: NDArray[np.float32]) -> NDArray[np.float32]:
         """Products `[B, G]` of one block."""
