@@ -24,6 +24,7 @@ EAGER_LENGTH = 512
 """Up to this length attention by plain matrix products beats the flash kernel on CPUs."""
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 """Largest relative difference of losses and adapter gradients accepted from the fast path, by dtype."""
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class Forward:
@@ -78,7 +79,9 @@ class Forward:
 
     @torch.no_grad()
     def _head_agrees(self) -> bool:
-        """Whether hidden states times the head give the model's own logits."""
+        """Whether hidden states times the head give the model's own logits (in bf16 a soft cap could hide in noise)."""
+        if any(getattr(self.base.config, name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES):
+            return False
         ids = self._some_ids()
         own = self.base(input_ids=ids, use_cache=False).logits.float()
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state

@@ -220,7 +220,7 @@ class _LoraLayerPass(torch.autograd.Function):
         qkv, o, gate_up, down = layer.groups
         g_flat = g.flatten(0, 1)
         g_act, d_down = down.backward(swiglu(gates) if down.adapters else gates, u4, g_flat, True)
-        g_gates = swiglu_backward(gates, g_act)[1]
+        g_gates = swiglu_backward(gates, g_act, False)[1]
         g_x2, d_gate_up = gate_up.backward(x2, u3, g_gates, True)
         g_middle = rms_norm_backward(middle, layer.norm2, shape.eps, g_x2.unflatten(0, rows)).add_(g)
         g_mixed, d_o = o.backward(mixed, u2, g_middle.flatten(0, 1), True)

@@ -39,7 +39,7 @@ from dataworth.recipe import Recipe
 from dataworth.records import hash_unit
 from dataworth.store.atomic import write_atomic
 
-MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
+MICRO_TOKENS = {"cpu": 1024, "cuda": 16384}
 """Padded tokens of one forward and backward pass."""
 STATE_SECONDS = 60.0
 """How often the state to resume from is written between checkpoints."""
@@ -145,8 +145,8 @@ def load_trained(out: Path) -> Trained:
         raise RequestError(f"{out} holds no finished training: expected {FINISHED}; run the same command to finish it")
     stored = json.loads(path.read_text())
     names = stored.pop("checkpoints")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    return Trained(tuple(out / n for n in names), seconds=0.0, **values)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return Trained(folders=tuple(out / n for n in names), seconds=0.0, **values)
 
 
 class _Run:

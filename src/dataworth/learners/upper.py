@@ -48,6 +48,7 @@ class UpperForward(Forward):
         self._starts = starts
         shape = (int(starts[-1]), self.head.shape[1])
         self._path = folder / _FILE
+        self._bits: type
         self._bits, as_bits = (np.int16, torch.int16) if self.head.dtype == torch.bfloat16 else (np.int32, torch.int32)
         self._store = np.memmap(self._path, dtype=self._bits, mode="w+", shape=shape)
         for batch in batches(rows, _FILL_TOKENS, device):
