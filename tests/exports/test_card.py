@@ -47,7 +47,7 @@ def test_card(tmp_path):
     }
     assert "5 of 40 rows, picked by less, top 5 for the model SmolLM2-135M and the goal gsm8k." in card
     assert "| 5 | among the 5 best |" in card and "| 35 | not among the 5 best |" in card
-    assert "1 further rows could not be read." in card
+    assert "Rows that could not be read: 1." in card
     assert pool.files[0].sha256 in card
     assert "| wiki | 10 | 25.0 % | 5 | 100.0 % |" in card
     assert "| web\\|&lt;b&gt; | 30 | 75.0 % | 0 | 0.0 % |" in card
@@ -59,3 +59,20 @@ def test_a_licence_is_never_invented(tmp_path):
     _, card = made(tmp_path)
     assert "license" not in yaml.safe_load(card.split("---")[1])
     assert "licence was not given" in card
+
+
+def test_many_sources_are_cut_with_their_sum(tmp_path):
+    rows = [{"text": f"t{i}", "source": f"site {i:03}"} for i in range(80)]
+    pool = open_pool(files.jsonl(tmp_path / "p.jsonl", rows))
+    kept = np.arange(80) < 60
+    selection = Selection(
+        ids=pool.ids[:60],
+        weights=np.ones(60),
+        kept_N=kept,
+        reason_code_N=(~kept).astype(np.uint8),
+        reasons=("kept", "dropped"),
+        reason_texts={"kept": "kept", "dropped": "dropped"},
+    )
+    card = dataset_card(pool, selection, title="t", method="m", command="c ``` d")
+    assert card.count("| site ") == 50 and "30 further sources hold 10 picked rows." in card
+    assert "\n````sh\nc ``` d\n````" in card and "picked by m. Rows are" in card

@@ -19,7 +19,7 @@ def test_detect_and_preview(tmp_path):
     said = [str(d) for d in detect(pool)]
     assert said[0] == f"{a}: jsonl.gz, 1,200 rows of prompt and completion; the completion is trained on"
     assert said[1] == f"{empty}: jsonl, no rows"
-    assert said[2] == f"{b}: jsonl, 1 rows of plain text; every token is trained on"
+    assert said[2] == f"{b}: jsonl, 1 row of plain text; every token is trained on"
     assert [e.full_text for e in preview(pool)] == ["question 0\nanswer 0", "question 1\nanswer 1", "t"]
     assert len(preview(pool, 1)) == 1 and len(preview(pool, 5000)) == 1201
     mapped = open_pool(a, mapping={"prompt": "prompt", "completion": "prompt+completion"})

@@ -46,11 +46,11 @@ def dataset_card(
     Returns:
         The text of a `README.md`.
     """
+    aims = [f"{what} {_line(name)}" for what, name in (("the model", learner), ("the goal", goal)) if name]
     sections = [
         _header(len(selection.ids), pool, title, licence),
         f"# {_line(title)}\n\n{len(selection.ids):,} of {len(pool):,} rows, picked by {_line(method)}"
-        + (f" for the model {_line(learner)}" if learner else "")
-        + (f" and the goal {_line(goal)}" if goal else "")
+        + (f" for {' and '.join(aims)}" if aims else "")
         + ". Rows are unchanged and in the order of the parent files.",
         "## Why each row was kept or dropped\n\n" + _reasons(selection, pool),
         "## Parent files\n\n" + _parents(pool),
@@ -77,8 +77,8 @@ def _header(rows: int, pool: Pool, title: str, licence: str | None) -> str:
 def _reasons(selection: Selection, pool: Pool) -> str:
     rows = [(f"{n:,}", selection.reason_texts.get(r, r)) for r, n in selection.counts().items()]
     text = _table(("rows", "reason"), rows)
-    rejected = f"{pool.rejected:,} further rows could not be read." if pool.rejected else ""
-    copies = f"{pool.copies:,} rows of the pool are copies of an earlier row." if pool.copies else ""
+    rejected = f"Rows that could not be read: {pool.rejected:,}." if pool.rejected else ""
+    copies = f"Rows of the pool that are copies of an earlier one: {pool.copies:,}." if pool.copies else ""
     return "\n\n".join(part for part in (text, rejected, copies, *map(_line, selection.notes)) if part)
 
 
