@@ -39,7 +39,8 @@ class Detection:
         mapped = f" (--map{how})" if how else ""
         if not self.rows:
             return f"{self.path}: {self.format}{packed}, no rows"
-        return f"{self.path}: {self.format}{packed}, {self.rows:,} row{'s' * (self.rows > 1)} of {_WORDS[self.schema]}{mapped}"
+        rows = f"{self.rows:,} row{'s' * (self.rows > 1)}"
+        return f"{self.path}: {self.format}{packed}, {rows} of {_WORDS[self.schema]}{mapped}"
 
 
 def detect(pool: Pool) -> list[Detection]:
