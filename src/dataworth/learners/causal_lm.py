@@ -185,6 +185,7 @@ def _fast_dtype(device: Any) -> str:
 def _load_weights(card: LearnerCard) -> Any:
     torch, transformers = require("torch", "running a model"), require("transformers", "running a model")
     folder = card.source.folder
+    transformers.utils.logging.disable_progress_bar()
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder),

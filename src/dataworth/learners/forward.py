@@ -107,5 +107,5 @@ class Forward:
         with torch.enable_grad():
             hidden = self.hidden(ids)[0, :-1]
             losses = token_losses(hidden, self.head, ids[0, 1:], self.bias)
-            grads = torch.autograd.grad(losses.sum(), list(trainable(self.model).values()))
+            grads = torch.autograd.grad(losses.sum(), list(trainable(self.model).values()), materialize_grads=True)
         return losses.detach(), torch.cat([g.flatten().float() for g in grads])

@@ -223,6 +223,7 @@ def _convert_gguf(path: Path, out: Path) -> None:
     torch = require("torch", "a .gguf model")
     transformers = require("transformers", "a .gguf model")
     gguf_utils = require("transformers.modeling_gguf_pytorch_utils", "a .gguf model")
+    transformers.utils.logging.disable_progress_bar()
     where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), **where)

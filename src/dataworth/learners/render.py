@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -134,10 +133,6 @@ class Renderer:
     def encode(self, example: Example) -> Encoded:
         """Token ids and mask of one row; a row that can't carry loss says why in `reason`."""
         return self._encode(example)[0]
-
-    def encode_all(self, examples: Iterable[Example]) -> Iterator[Encoded]:
-        """`encode`, row by row."""
-        return (self.encode(e) for e in examples)
 
     def describe(self, example: Example) -> list[tuple[str, bool]]:
         """The text the learner sees, in pieces: (text, carries loss). What truncation cut off is not shown."""

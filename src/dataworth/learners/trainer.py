@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError
-from dataworth.learners.adapter import trainable
+from dataworth.learners.adapter import adapter_tensors, trainable
 from dataworth.learners.batching import batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import FINISHED, read_state, write_checkpoint, write_state
@@ -286,6 +286,9 @@ def _job(
         "recipe": recipe.to_dict(),
         "rows": content.hexdigest(),
         "checkpoints": list(marks),
+        "start": hashlib.sha256(
+            b"".join(t.numpy().tobytes() for t in adapter_tensors(learner.model).values())
+        ).hexdigest(),
     }
 
 

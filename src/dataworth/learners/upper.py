@@ -6,6 +6,7 @@ which every epoch starts. The gain is the lower layers' forward in all epochs bu
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,7 @@ class UpperForward(Forward):
         self._starts = starts
         shape = (int(starts[-1]), self.head.shape[1])
         self._path = folder / _FILE
+        _refuse_full_disk(folder, shape[0] * shape[1] * self.head.element_size())
         self._bits: type
         self._bits, as_bits = (np.int16, torch.int16) if self.head.dtype == torch.bfloat16 else (np.int32, torch.int32)
         self._store = np.memmap(self._path, dtype=self._bits, mode="w+", shape=shape)
@@ -102,6 +104,16 @@ class UpperForward(Forward):
             raise RequestError(
                 f"recipe lora_layers: splitting {type(self.base).__name__} changes its numbers; use lora_layers=0"
             )
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    """A memory map that outgrows its disk kills the process, so ask first."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RequestError(
+            f"recipe lora_layers: cached states need {needed / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f}: "
+            "make room, choose another folder or use lora_layers=0"
+        )
 
 
 def open_forward(learner: CausalLM, rows: Sequence[Encoded], recipe: Recipe, out: Path) -> Forward:
