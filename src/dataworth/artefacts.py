@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from dataworth.errors import RequestError
 from dataworth.records import Example, Goal, Pool
 from dataworth.results import Similarity
 from dataworth.session import Session
+from dataworth.store.artefact import Artefact
 from dataworth.store.table import Table
 
 if TYPE_CHECKING:
@@ -76,7 +78,6 @@ def goal_of(session: Session) -> Goal:
 def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
     """Token ids and masks of every row of a pool (or of a goal's steer rows)."""
     card = session.learner
-    artefact = session.artefact("tokens", card.renderer.spec)
     settings = {
         "folder": str(card.source.folder),
         "mask_like": session.recipe.mask_like,
@@ -87,7 +88,13 @@ def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
         return [pool.example(pool.position[i]) for i in ids]
 
     return session.fill(
-        stage, artefact, pool.ids, "dataworth.probes.tokens:open_tokens", settings, payload, TOKEN_SHARD
+        stage,
+        token_artefact(session),
+        pool.ids,
+        "dataworth.probes.tokens:open_tokens",
+        settings,
+        payload,
+        TOKEN_SHARD,
     )
 
 
@@ -95,18 +102,35 @@ def encoded_payload(session: Session) -> Callable[[Sequence[str]], list[Encoded]
     """What model probes get for a shard: its rows as the learner sees them, from the token artefact."""
     from dataworth.probes.tokens import encoded_rows
 
-    artefact = session.artefact("tokens", session.learner.renderer.spec)
+    artefact = token_artefact(session)
     return lambda ids: encoded_rows(artefact.table(list(ids)), ids)
 
 
 def probe(session: Session, kind: str, pool: Pool, stage: str) -> Table:
     """Losses or embeddings of the untouched learner for every row of a pool."""
     token_table(session, pool)
-    card = session.learner
-    artefact = session.artefact(kind, {"learner": card.frozen_spec, "probe": kind})
-    settings = {"model": str(card.source.folder), "recipe": session.recipe.to_dict(), "adapter": None}
+    artefact, payload = probe_artefact(session, kind), encoded_payload(session)
     runner = f"dataworth.probes.{kind}:open_{kind}"
-    return session.fill(stage, artefact, pool.ids, runner, settings, encoded_payload(session), MODEL_SHARD)
+    return session.fill(stage, artefact, pool.ids, runner, model_settings(session), payload, MODEL_SHARD)
+
+
+def token_artefact(session: Session) -> Artefact:
+    """Where token ids and masks of this renderer are kept."""
+    return session.artefact("tokens", session.learner.renderer.spec)
+
+
+def probe_artefact(session: Session, kind: str) -> Artefact:
+    """Where `losses` or `embeddings` of the untouched learner are kept."""
+    return session.artefact(kind, {"learner": session.learner.frozen_spec, "probe": kind})
+
+
+def model_settings(session: Session, checkpoint: Path | None = None) -> dict[str, Any]:
+    """What a model probe's runner is told: the model, the recipe and the adapter it is to merge."""
+    return {
+        "model": str(session.learner.source.folder),
+        "recipe": session.recipe.to_dict(),
+        "checkpoint": str(checkpoint) if checkpoint else None,
+    }
 
 
 def tokens(session: Session) -> NDArray[np.float64]:

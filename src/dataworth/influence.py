@@ -15,12 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dataworth.artefacts import MODEL_SHARD, encoded_payload, goal_of, refuse_empty, token_table
+from dataworth.artefacts import (
+    MODEL_SHARD,
+    encoded_payload,
+    goal_of,
+    model_settings,
+    refuse_empty,
+    token_artefact,
+    token_table,
+)
 from dataworth.errors import FingerprintMismatch
 from dataworth.probes.spec import FeatureSpec
 from dataworth.records import hash_unit
 from dataworth.results import Similarity
 from dataworth.session import Session, first_device
+from dataworth.store.artefact import Artefact
 from dataworth.store.atomic import write_atomic
 from dataworth.store.cache import is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
@@ -50,6 +59,10 @@ class WarmUp:
     ids: tuple[str, ...]
     base: int
     checkpoints: tuple[Checkpoint, ...]
+
+
+UNTOUCHED = WarmUp((), 0, (Checkpoint(None, "untouched", 1.0),))
+"""No warm-up: one look at the untouched learner."""
 
 
 def goal_similarity(session: Session) -> Similarity:
@@ -99,22 +112,22 @@ def _rows(table: Table, feature: FeatureSpec) -> FeatureRows:
 
 def features(session: Session, ids: Sequence[str], point: Checkpoint, feature: FeatureSpec, stage: str) -> Table:
     """Gradient features of rows at a checkpoint; only missing rows are computed."""
-    card = session.learner
+    artefact, payload = gradient_artefact(session, point, feature), encoded_payload(session)
+    settings = {**model_settings(session, point.folder), "feature": feature.to_dict()}
+    return session.fill(
+        stage, artefact, ids, "dataworth.probes.gradients:open_gradients", settings, payload, MODEL_SHARD
+    )
+
+
+def gradient_artefact(session: Session, point: Checkpoint, feature: FeatureSpec) -> Artefact:
+    """Where gradient features at a checkpoint are kept."""
     spec = {
-        "learner": card.frozen_spec,
+        "learner": session.learner.frozen_spec,
         "checkpoint": point.sha256,
         "feature": feature.to_dict(),
-        "lora": card.lora_spec,
+        "lora": session.learner.lora_spec,
     }
-    settings = {
-        "model": str(card.source.folder),
-        "recipe": session.recipe.to_dict(),
-        "checkpoint": str(point.folder) if point.folder else None,
-        "feature": feature.to_dict(),
-    }
-    runner = "dataworth.probes.gradients:open_gradients"
-    payload = encoded_payload(session)
-    return session.fill(stage, session.artefact("gradients", spec), ids, runner, settings, payload, MODEL_SHARD)
+    return session.artefact("gradients", spec)
 
 
 def warm_up(session: Session) -> WarmUp:
@@ -124,7 +137,7 @@ def warm_up(session: Session) -> WarmUp:
     """
     share = session.gradient.warmup
     if share == 0:
-        return WarmUp((), 0, (Checkpoint(None, "untouched", 1.0),))
+        return UNTOUCHED
     frozen = None if session.request.rewarm else _frozen(session, share)
     ids, base = frozen or _sample(session, share)
     if base * GROWN < len(session.pool):
@@ -132,7 +145,19 @@ def warm_up(session: Session) -> WarmUp:
             f"the warm-up was drawn from {base:,} rows; the pool has {len(session.pool):,} now: --rewarm draws it again"
         )
     session.warmup_record = {"ids": list(ids), "base": base}
-    trained = _trained(session, ids, base, share)
+    return _warm_up_of(_trained(session, ids, base, share), ids, base)
+
+
+def finished_warm_up(session: Session) -> WarmUp | None:
+    """The warm-up that `warm_up` would reuse; None if it would train one."""
+    share = session.gradient.warmup
+    if share == 0:
+        return UNTOUCHED
+    frozen = None if session.request.rewarm else _frozen(session, share)
+    return _warm_up_of(_trained(session, *frozen, share), *frozen) if frozen else None
+
+
+def _warm_up_of(trained: Trained, ids: tuple[str, ...], base: int) -> WarmUp:
     total = sum(trained.mean_lr)
     points = [
         Checkpoint(folder, sha, lr / total)
@@ -180,11 +205,11 @@ def _trained(session: Session, ids: tuple[str, ...], base: int, share: float) ->
     from dataworth.probes.tokens import encoded_rows
 
     folder = session.cache.folder("warmup", _spec(session, ids, share))
+    session.used[folder.name] = "warmup"
     if not is_done(folder):
         with EntryLock(folder), session.costing("warm-up", len(ids)):
             write_atomic(folder / "base.json", json.dumps({"ids": list(ids), "base": base}).encode())
-            artefact = session.artefact("tokens", session.learner.renderer.spec)
-            rows = encoded_rows(artefact.table(list(ids)), ids)
+            rows = encoded_rows(token_artefact(session).table(list(ids)), ids)
             learner = CausalLM.load(
                 str(session.learner.source.folder), recipe=session.recipe, device=first_device(session.request.device)
             )

@@ -159,12 +159,18 @@ def open_session(request: config.Request, run: Path | None, progress: Progress =
     """
     from dataworth.formats import open_goal
 
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    check_device(request.device, request.workers)
     pool = open_pool_of(request, run)
     goal = None
     if request.goal is not None:
-        goal = open_goal(request.goal, mapping=config.pairs(request.goal_map, "--goal-map") or None)
+        mapping = config.pairs(request.goal_map, "--goal-map") or None
+        goal = open_goal(request.goal, mapping=mapping, rejects=run / "goal-rejected.jsonl" if run else None)
     recipe = config.load_recipe(request.recipe, {"mask_like": request.mask_like})
-    return Session(request, pool, goal, recipe, Cache(), progress)
+    session = Session(request, pool, goal, recipe, Cache(), progress)
+    spent = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu}
+    session.costs["reading"] = {"rows": len(pool), **spent}
+    return session
 
 
 def open_pool_of(request: config.Request, run: Path | None) -> Pool:
@@ -177,11 +183,14 @@ def open_pool_of(request: config.Request, run: Path | None) -> Pool:
 
     if request.duplicate_keys not in ("reject", "last"):
         raise RequestError(f"duplicate_keys={request.duplicate_keys!r}: expected reject or last")
+    if request.task not in (None, "sft", "rl"):
+        raise RequestError(f"task={request.task!r}: expected sft or rl; correct --task")
     return open_pool(
         list(request.pool),
         mapping=config.pairs(request.map, "--map") or None,
         duplicate_keys=request.duplicate_keys,  # type: ignore[arg-type]
         rejects=run / "rejected.jsonl" if run else None,
+        task=request.task,  # type: ignore[arg-type]
     )
 
 
@@ -218,10 +227,7 @@ def worker_devices(device: str, workers: int | None) -> list[str]:
     Raises:
         RequestError: An unknown device, or a negative number of workers.
     """
-    if device != "cpu" and device != "auto" and not device.startswith("cuda"):
-        raise RequestError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
-    if workers is not None and workers < 0:
-        raise RequestError(f"workers {workers}: expected 0 (this process) or more")
+    check_device(device, workers)
     gpus = _gpus() if device in ("auto", "cuda") else 0
     if device.startswith("cuda:"):
         places = [device]
@@ -234,6 +240,18 @@ def worker_devices(device: str, workers: int | None) -> list[str]:
     if workers is None:
         return places
     return [places[i % len(places)] for i in range(workers)]
+
+
+def check_device(device: str, workers: int | None) -> None:
+    """Refuse devices and numbers of workers that mean nothing, before any work.
+
+    Raises:
+        RequestError: An unknown device, or a negative number of workers.
+    """
+    if device not in ("cpu", "auto", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
+        raise RequestError(f"device {device!r}: expected auto, cpu, cuda or cuda:N; correct --device")
+    if workers is not None and workers < 0:
+        raise RequestError(f"workers {workers}: expected 0 (this process) or more; correct --workers")
 
 
 def _gpus() -> int:
