@@ -77,7 +77,7 @@ def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> Se
         session = open_session(request, run.path, progress)
         progress.say(preview_text(session))
         scored, selection = choose_rows(session, method, pick, budget, given)
-        result = store_selection(run, session, method, pick, scored, selection)
+        result = store_selection(run, session, method, pick, scored, selection, request.portable)
     result = replace(result, writer=lambda out: write_picked(result, request, run, Path(out), session))
     if request.out is not None:
         result = replace(result, written=result.write(request.out))

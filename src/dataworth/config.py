@@ -37,6 +37,8 @@ class Request:
     """Which columns play which role, e.g. prompt=question completion=rationale+answer."""
     goal_map: tuple[str, ...] = ()
     """The same for the goal's files."""
+    task: str | None = None
+    """sft or rl, for rows that could serve as either (question and answer)."""
     recipe: str | None = None
     """YAML file with the training recipe; `dataworth plan --show-recipe` prints the one in force."""
     mask_like: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataworth import config, options, plugins
 from dataworth.errors import RequestError
 from dataworth.records import Budget
 from dataworth.results import ReplayResult
-from dataworth.runs import finished_selection, identity
+from dataworth.runs import PORTABLE, finished_selection, identity
 from dataworth.session import Progress, open_session
 from dataworth.store.artefact import differing_keys
 from dataworth.store.cache import Cache
@@ -42,7 +41,7 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
         raise RequestError(f"{path} can't be replayed: {', '.join(changed)} changed since; restore the input files")
     method, pick = choose_method(request), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
-    with _cache(from_scratch) as cache:
+    with _cache(run, from_scratch) as cache:
         session = open_session(request, None, progress)
         session.cache = cache
         session.warmup_ids = _warmup_ids(before.record)
@@ -73,11 +72,13 @@ def _warmup_ids(record: Any) -> tuple[str, ...] | None:
 
 
 @contextmanager
-def _cache(from_scratch: bool) -> Iterator[Cache]:
-    """The shared cache, or an empty one that is deleted afterwards."""
+def _cache(run: RunFolder, from_scratch: bool) -> Iterator[Cache]:
+    """The run's own arrays if it carries them, else the shared cache; from scratch an empty one, deleted afterwards."""
     if not from_scratch:
-        yield Cache()
+        own = run.path / PORTABLE
+        yield Cache(own if own.is_dir() else None)
         return
-    beside = Path(os.environ.get("DATAWORTH_CACHE") or ".").resolve().parent
+    beside = Cache().root.resolve().parent
+    beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dataworth-replay-", dir=beside) as folder:
         yield Cache(folder)

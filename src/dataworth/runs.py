@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -21,6 +22,7 @@ from dataworth.store.fingerprint import fingerprint
 from dataworth.store.run import DEFAULT_RUNS, RunFolder
 
 _NOT_IDENTITY = ("device", "workers", "run", "out", "portable", "max_rejected")
+PORTABLE = "cache"
 _SHOWN = 3
 _CUT = 160
 
@@ -118,9 +120,9 @@ def store_scores(run: RunFolder, session: Session, scores: Mapping[str, Scored])
 
 
 def store_selection(
-    run: RunFolder, session: Session, method: Score, pick: Pick, scored: Scored, selection: Selection
+    run: RunFolder, session: Session, method: Score, pick: Pick, scored: Scored, selection: Selection, portable: bool
 ) -> SelectResult:
-    """Write the selection and the record, mark the run finished, and return the result."""
+    """Write the selection and the record (and with `portable` its arrays), mark the run finished, return the result."""
     samples = sample_rows(session.pool, scored, selection, method)
     store_scores(run, session, {method.name: scored})
     run.write_table(
@@ -137,11 +139,21 @@ def store_selection(
         "method": method.name,
         "pick": pick.name,
         "selection": selection.to_dict(),
+        "reason_order": list(selection.reasons),
         "samples": {k: [dataclasses.asdict(r) for r in rows] for k, rows in samples.items()},
     }
+    if portable:
+        copy_artefacts(run, session)
     run.write_record(content, timings)
     run.finish()
     return _result(run, content, selection, scored)
+
+
+def copy_artefacts(run: RunFolder, session: Session) -> None:
+    """Copy every cache entry the run used into its folder, where a replay finds it before the shared cache."""
+    for entry, kind in session.used.items():
+        source = session.cache.root / kind / entry
+        shutil.copytree(source, run.path / PORTABLE / kind / entry, dirs_exist_ok=True)
 
 
 def finished_selection(run: RunFolder) -> SelectResult | None:
@@ -151,7 +163,7 @@ def finished_selection(run: RunFolder) -> SelectResult | None:
     content = run.read_record()["content"]
     rows, weights = run.read_table("selection"), run.read_table("weights")
     scores = run.read_table(f"scores/{content['method']}")
-    reasons = tuple(content["selection"]["reasons"])
+    reasons = tuple(content["reason_order"])
     code = {r: n for n, r in enumerate(reasons)}
     selection = Selection(
         ids=tuple(weights["id"]),
