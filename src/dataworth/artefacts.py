@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TOKEN_SHARD = 4096
 MODEL_SHARD = 256
+DRIFT_ROWS = 3
 
 
 class PoolText:
@@ -87,14 +88,28 @@ def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
     def payload(ids: Sequence[str]) -> list[Example]:
         return [pool.example(pool.position[i]) for i in ids]
 
-    return session.fill(
-        stage,
-        token_artefact(session),
-        pool.ids,
-        "dataworth.probes.tokens:open_tokens",
-        settings,
-        payload,
-        TOKEN_SHARD,
+    artefact, runner = token_artefact(session), "dataworth.probes.tokens:open_tokens"
+    table = session.fill(stage, artefact, pool.ids, runner, settings, payload, TOKEN_SHARD)
+    _refuse_drift(session, pool, table)
+    return table
+
+
+def _refuse_drift(session: Session, pool: Pool, table: Table) -> None:
+    """Render a few rows again and compare with what is stored: a template that drifts gives other tokens."""
+    from dataworth.probes.tokens import encoded_rows
+
+    chosen = sorted(i for i in pool.ids if i not in table.unscored)[:DRIFT_ROWS]
+    stored = encoded_rows(token_artefact(session).table(chosen), chosen)
+    now = [session.learner.renderer.encode(pool.example(pool.position[i])) for i in chosen]
+    same = all(
+        np.array_equal(a.input_ids, b.input_ids) and np.array_equal(a.supervised, b.supervised)
+        for a, b in zip(stored, now, strict=True)
+    )
+    session.guard(
+        "template-drift",
+        same,
+        f"{len(chosen)} stored rows of tokens {'equal' if same else 'differ from'} those rendered now",
+        "the template renders differently than before; pin what it depends on, or `dataworth cache --clear`",
     )
 
 

@@ -19,8 +19,9 @@ from dataworth.probes.spec import FeatureSpec
 def open_gradients(config: dict[str, Any], device: str) -> Work:
     """Engine runner: encoded rows in; quantised features out.
 
-    Columns: `rows` (codes, see `numerics.quantize`), `scale`, `norm`, `loss` (float32; `loss` is the mean or the sum over
-    supervised tokens, as in the spec) and `tokens` (int32, supervised ones).
+    Columns: `rows` (codes, see `numerics.quantize`), `scale`, `norm`, `loss` (float32; `loss` is the mean or the
+    sum over supervised tokens, as in the spec), `tokens` (int32, supervised ones) and `projection` (uint64: the
+    first bytes of its fingerprint).
 
     Args:
         config: As for `opening.open_pass`, with `feature`.
@@ -35,7 +36,12 @@ def open_gradients(config: dict[str, Any], device: str) -> Work:
     inner = shard_work(config, device, _of_batch, empty)
 
     def work(ids: Sequence[str], payload: Sequence[Encoded]) -> tuple[Columns, dict[str, str]]:
-        return stored(*inner(ids, payload), ids, spec)
+        columns, unscored = stored(*inner(ids, payload), ids, spec)
+        features = inner.model.features
+        assert features is not None
+        # Eight bytes a row let every comparison of two tables check that one projection made both.
+        stamp = np.frombuffer(bytes.fromhex(features.projection.fingerprint)[:8], np.uint64)
+        return columns | {"projection": np.repeat(stamp, len(columns["scale"]))}, unscored
 
     return work
 
