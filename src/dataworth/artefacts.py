@@ -99,6 +99,8 @@ def _refuse_drift(session: Session, pool: Pool, table: Table) -> None:
     from dataworth.probes.tokens import encoded_rows
 
     chosen = sorted(i for i in pool.ids if i not in table.unscored)[:DRIFT_ROWS]
+    if not chosen:
+        return
     stored = encoded_rows(token_artefact(session).table(chosen), chosen)
     now = [session.learner.renderer.encode(pool.example(pool.position[i])) for i in chosen]
     same = all(
