@@ -32,8 +32,8 @@ gradients, whose rounding errors grow with depth (two bf16 passes of a 30-layer 
 class Observer(Protocol):
     """Sees one group of linears in the backward."""
 
-    def observe(self, x_BTI: Tensor, grads: Sequence[Tensor], out_BP: Tensor) -> None:
-        """Add features of inputs and output gradients (one per linear) to `out_BP`."""
+    def observe(self, x_BTI: Tensor, g_BTO: Tensor, sizes: Sequence[int], out_BP: Tensor) -> None:
+        """Add features of inputs and output gradients (the linears' side by side, of `sizes`) to `out_BP`."""
         ...
 
 
@@ -96,7 +96,7 @@ class _Fused:
 
     def observe(self, x: Tensor | None, g: Tensor, out_BP: Tensor | None) -> None:
         if self.observer is not None and out_BP is not None and x is not None:
-            self.observer.observe(x, g.split(self.sizes, -1), out_BP)
+            self.observer.observe(x, g, self.sizes, out_BP)
 
 
 def _fuse(parent: nn.Module, prefix: str, leaves: Sequence[str], observer_of: ObserverOf) -> _Fused:

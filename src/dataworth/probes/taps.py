@@ -116,19 +116,22 @@ class Group:
             None if t.outputs_Ok is None else (t.outputs_Ok * t.scale).to(**cast) for t in self.taps
         ]
 
-    def observe(self, x_BTI: Tensor, grads: Sequence[Tensor], out_BP: Tensor) -> None:
-        """Add the features of inputs `x_BTI` and output gradients `[B, T, d_out]` (one per linear) to `out_BP`."""
+    def observe(self, x_BTI: Tensor, g_BTO: Tensor, sizes: Sequence[int], out_BP: Tensor) -> None:
+        """Add the features of inputs `x_BTI` and output gradients (side by side, of these sizes) to `out_BP`.
+
+        g^T u is formed for the whole group and its diagonal blocks are kept: cheaper than copying slices of g.
+        """
         u_BTK = x_BTI @ self.inputs_KI.t()
+        up_BOK = torch.bmm(g_BTO.transpose(1, 2), u_BTK)
+        grads, ups = g_BTO.split(sizes, -1), up_BOK.split(sizes, 1)
         ranks = [len(tap.inputs_kI) for tap in self.taps]
-        down = []
-        for i, tap, outputs, u in zip(
-            self.tapped, self.taps, self.outputs, u_BTK.split(ranks, -1), strict=True
-        ):
-            g = grads[i]
+        down, column = [], 0
+        for i, tap, outputs in zip(self.tapped, self.taps, self.outputs, strict=True):
             names = list(tap.parameters())
-            self.features.write(names[-1], torch.bmm(g.transpose(1, 2), u), out_BP)
+            self.features.write(names[-1], ups[i][:, :, column : column + len(tap.inputs_kI)], out_BP)
+            column += len(tap.inputs_kI)
             if outputs is not None:
-                down.append((names[0], g @ outputs))
+                down.append((names[0], grads[i] @ outputs))
         if down:
             both = torch.bmm(torch.cat([h for _, h in down], -1).transpose(1, 2), x_BTI)
             for (name, _), part in zip(down, both.split(ranks, 1), strict=True):
@@ -182,7 +185,7 @@ class _Tapped(torch.autograd.Function):
         features = ctx.group.features
         out = torch.zeros(ctx.rows, features.spec.width, device=g.device)
         shape = (ctx.rows, ctx.tokens)
-        ctx.group.observe(_per_row(x, *shape), [_per_row(g, *shape)], out)
+        ctx.group.observe(_per_row(x, *shape), _per_row(g, *shape), (g.shape[-1],), out)
         return (g @ weight if ctx.needs_input_grad[0] else None), out, None, None, None, None
 
 
