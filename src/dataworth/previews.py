@@ -26,7 +26,7 @@ def preview_text(session: Session) -> str:
 
 def _rendered(session: Session, example: Example) -> str:
     if session.request.model is None:
-        pieces = [(example.prompt, False), (example.response, True)]
+        pieces = [(f"{example.prompt} ", False), (example.response, True)]
     else:
         pieces = session.learner.renderer.describe(example)
     text = "".join(f"«{t}»" if loss else t for t, loss in pieces).replace("\n", "⏎")
