@@ -74,9 +74,9 @@ def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> Se
     session: Session | None = None
     result = finished_selection(run)
     if result is None:
-        session = open_session(request, run.path, progress)
-        progress.say(preview_text(session))
-        scored, selection = choose_rows(session, method, pick, budget, given)
+        with open_session(request, run.path, progress) as session:
+            progress.say(preview_text(session))
+            scored, selection = choose_rows(session, method, pick, budget, given)
         result = store_selection(run, session, method, pick, scored, selection, request.portable)
     result = replace(result, writer=lambda out: write_picked(result, request, run, Path(out), session))
     if request.out is not None:
@@ -104,11 +104,11 @@ def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> Scor
     run = open_run("score", request)
     result = finished_scores(run)
     if result is None:
-        session = open_session(request, run.path, progress)
-        progress.say(preview_text(session))
-        gate(session)
-        scores = {m.name: score_one(session, m, g) for m, g in zip(methods, given, strict=True)}
-        result = store_score_run(run, session, scores, {n: correlations(session, s) for n, s in scores.items()})
+        with open_session(request, run.path, progress) as session:
+            progress.say(preview_text(session))
+            gate(session)
+            scores = {m.name: score_one(session, m, g) for m, g in zip(methods, given, strict=True)}
+            result = store_score_run(run, session, scores, {n: correlations(session, s) for n, s in scores.items()})
     failed = too_many_rejects(result.record["pool"], request, run.path)
     if failed is not None:
         raise failed
@@ -121,9 +121,9 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
 
     method = choose_method(request)
     given = options.split(config.pairs(request.option, "--option"), method, plugins.load("picks", request.pick))
-    session = open_session(request, None, progress)
-    session.gradient = given.gradient
-    return price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
+    with open_session(request, None, progress) as session:
+        session.gradient = given.gradient
+        return price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
 
 
 def cache_size() -> CacheReport:

@@ -41,8 +41,7 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
         raise RequestError(f"{path} can't be replayed: {', '.join(changed)} changed since; restore the input files")
     method, pick = choose_method(request), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
-    with _cache(run, from_scratch) as cache:
-        session = open_session(request, None, progress)
+    with _cache(run, from_scratch) as cache, open_session(request, None, progress) as session:
         session.cache = cache
         session.warmup_ids = _warmup_ids(before.record)
         scored, selection = choose_rows(session, method, pick, Budget.parse(request.keep), given)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dataworth import config
@@ -52,7 +53,10 @@ SILENT = Silent()
 
 @dataclass
 class Session:
-    """Everything a verb works with. `guards` and `costs` end up in the run's record."""
+    """Everything a verb works with. `guards` and `costs` end up in the run's record.
+
+    `with` it, so that the engine's workers end with the verb.
+    """
 
     request: config.Request
     pool: Pool
@@ -70,6 +74,13 @@ class Session:
     unscored: dict[str, str] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)
 
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if "engine" in self.__dict__:
+            self.engine.close()
+
     @cached_property
     def learner(self) -> LearnerCard:
         """Model folder, renderer and fingerprints; no weights are loaded.
@@ -85,7 +96,7 @@ class Session:
 
     @cached_property
     def engine(self) -> LocalEngine:
-        """Where shards run: one worker per GPU or core, or this process for `--workers 0`."""
+        """Where shards run: one worker per GPU or core, or this process for `--workers 0`, for all stages."""
         from dataworth.engines.local import LocalEngine
 
         devices = worker_devices(self.request.device, self.request.workers)
@@ -124,13 +135,16 @@ class Session:
 
     @contextmanager
     def costing(self, stage: str, rows: int) -> Iterator[None]:
-        """Add the wall and CPU seconds of a stage, children included, to the ledger."""
-        wall, cpu = time.perf_counter(), cpu_seconds()
+        """Add the wall and CPU seconds of a stage, workers included, to the ledger."""
+        wall, cpu = time.perf_counter(), self._cpu_seconds()
         yield
         cost = self.costs.setdefault(stage, {"rows": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0})
         cost["rows"] += rows
         cost["wall_seconds"] += time.perf_counter() - wall
-        cost["cpu_seconds"] += cpu_seconds() - cpu
+        cost["cpu_seconds"] += self._cpu_seconds() - cpu
+
+    def _cpu_seconds(self) -> float:
+        return cpu_seconds() + (self.engine.worker_seconds() if "engine" in self.__dict__ else 0.0)
 
     def guard(self, name: str, passed: bool, evidence: str, advice: str) -> None:
         """Record a guard of law 6 and refuse if it fails.

@@ -93,7 +93,7 @@ def test_errors_about_the_request_and_about_everything_end_the_run(tmp_path, wor
 
 
 def test_an_error_comes_back_as_its_class_even_if_it_is_built_from_parts():
-    from dataworth.engines.local import _same_error
+    from dataworth.engines.supervisor import _same_error
 
     error = _same_error("MissingExtra", "vectors needs the package 'torch'")
     assert isinstance(error, MissingExtra) and str(error) == "vectors needs the package 'torch'"
@@ -115,14 +115,15 @@ import sys
 from engine_toys import artefact_at, row_ids
 from dataworth.engines import LocalEngine
 from pathlib import Path
-artefact = artefact_at(Path(sys.argv[1]))
-LocalEngine(2).run(artefact, row_ids(40), runner="engine_toys:make", config={"sleep": float(sys.argv[2])}, shard_rows=4)
+artefact, engine = artefact_at(Path(sys.argv[1])), LocalEngine(2)
+engine.run(artefact, row_ids(40), runner="engine_toys:make", config={"sleep": float(sys.argv[2])}, shard_rows=4)
 """
 
 
-def start_driver(root, sleep):
+def start_driver(root, sleep, then=""):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, "-c", DRIVER, str(root), str(sleep)], env=env, stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", DRIVER + then, str(root), str(sleep)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def workers_of(driver, at_least=2):
@@ -157,11 +158,85 @@ def test_a_killed_worker_costs_nothing(tmp_path):
     assert driver.wait(timeout=20) == 0
     run(tmp_path / "b", 0, shard_rows=4)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    assert driver.stderr is not None
-    driver.stderr.close()
+    driver.communicate()
+
+
+def seen_by(engine, root, config=None, rows=2):
+    """What the workers of a run saw, one dict per shard of one row."""
+    artefact = artefact_at(root)
+    engine.run(artefact, IDS[:rows], runner="engine_surroundings:look", config=config or {}, shard_rows=1)
+    return [json.loads(bytes(row).rstrip(b"\0")) for row in artefact.table(IDS[:rows]).column("seen")]
 
 
 def test_workers_get_their_devices_and_one_thread(tmp_path):
-    LocalEngine(1, ["cpu"]).run(artefact_at(tmp_path), IDS[:2], runner="engine_surroundings:look", config={})
-    seen = json.loads(bytes(artefact_at(tmp_path).table(IDS[:1]).column("seen")[0]).rstrip(b"\0"))
-    assert seen == {"device": "cpu", "OMP_NUM_THREADS": "1", "stdout_is_stderr": True}
+    with LocalEngine(1, ["cpu"]) as engine:
+        (seen,) = seen_by(engine, tmp_path, rows=1)
+    assert (seen["device"], seen["OMP_NUM_THREADS"], seen["stdout_is_stderr"]) == ("cpu", "1", True)
+
+
+def test_workers_stay_between_runs_without_the_last_runs_model(tmp_path):
+    with LocalEngine(1) as engine:
+        first, second = (seen_by(engine, tmp_path / name, {"name": name}, rows=1)[0] for name in "ab")
+        assert first["pid"] == second["pid"] and (first["name"], second["name"]) == ("a", "b")
+        assert second["models_before"] == []
+        spent = engine.worker_seconds()
+        assert 0 < spent and psutil.Process(first["pid"]).is_running()
+    assert psutil.Process().children() == [] and engine.worker_seconds() == 0
+    (third,) = seen_by(engine, tmp_path / "c", rows=1)
+    assert third["pid"] != first["pid"]
+    del engine
+    assert psutil.Process().children() == []
+
+
+def test_a_short_run_uses_as_many_workers_as_it_has_shards(tmp_path):
+    with LocalEngine(2) as engine:
+        (seen,) = seen_by(engine, tmp_path / "a", rows=1)
+        assert [c.pid for c in psutil.Process().children()] == [seen["pid"]]
+
+
+def test_a_worker_that_dies_between_runs_is_replaced_quietly(tmp_path):
+    with LocalEngine(1) as engine:
+        (before,) = seen_by(engine, tmp_path / "a", rows=1)
+        psutil.Process(before["pid"]).kill()
+        time.sleep(0.1)
+        report = engine.run(artefact_at(tmp_path / "b"), IDS, runner="engine_toys:make", config={}, shard_rows=16)
+        assert report.deaths == 0
+    assert_all_but(tmp_path / "b", [])
+
+
+@pytest.mark.parametrize("ill", ["refuse", "late"])
+def test_a_failed_run_ends_its_workers_and_the_next_one_gets_new_ones(tmp_path, ill):
+    with LocalEngine(2) as engine:
+        (before,) = seen_by(engine, tmp_path / "a", rows=1)
+
+        def payload(ids):
+            if ill == "late":
+                raise KeyboardInterrupt
+            return None
+
+        config = {"refuse": IDS[:1]} if ill == "refuse" else {}
+        with pytest.raises((NonsenseRefused, KeyboardInterrupt)):
+            engine.run(artefact_at(tmp_path / "b"), IDS, runner="engine_toys:make", config=config, payload=payload)
+        assert psutil.Process().children() == []
+        (after,) = seen_by(engine, tmp_path / "c", rows=1)
+        assert before["pid"] != after["pid"]
+
+
+def test_a_worker_still_loading_when_the_run_ends_serves_the_next_one(tmp_path):
+    with LocalEngine(2) as engine:
+        for name, runner in (("a", "one_fast"), ("b", "make")):
+            asked = dict(runner=f"engine_toys:{runner}", config={"fast": str(tmp_path / "fast"), "sleep": 0.1})
+            report = engine.run(artefact_at(tmp_path / name), IDS, shard_rows=20, **asked)
+            assert report.deaths == 0
+            assert_all_but(tmp_path / name, [])
+            assert len(psutil.Process().children()) == 2
+
+
+def test_a_resting_worker_ends_with_its_driver(tmp_path):
+    driver = start_driver(tmp_path, 0, then="import time; print(flush=True); time.sleep(60)")
+    assert driver.stdout.readline()
+    workers = workers_of(driver)
+    time.sleep(1.2)
+    driver.kill()
+    driver.communicate(timeout=10)
+    assert psutil.wait_procs(workers, timeout=5)[1] == []

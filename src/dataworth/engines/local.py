@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from types import TracebackType
 from typing import Any
 
 from dataworth import errors
 from dataworth.engines.ledger import Finished, Ledger
-from dataworth.engines.process import WorkerProcess
-from dataworth.engines.runner import Answer, Failure, attempt, load_work, one_thread
+from dataworth.engines.run import Payload, Run, RunReport
+from dataworth.engines.supervisor import Crew, Supervisor
 from dataworth.store.artefact import Artefact
 
-Payload = Callable[[tuple[str, ...]], Any]
 Progress = Callable[[int, int], None]
-EARLY_DEATHS = 6
-"""So many workers in a row that died before they were ready end the run."""
-
-
-@dataclass
-class RunReport:
-    """What a run did: rows committed by it, wall seconds, worker deaths, and quarantined id -> reason."""
-
-    rows: int = 0
-    seconds: float = 0.0
-    deaths: int = 0
-    quarantined: dict[str, str] = field(default_factory=dict)
 
 
 class LocalEngine:
     """Runs shards on this machine; the stored bytes are the same for any number of workers.
+
+    Workers are started by the first `run` that needs them and wait for the next one, without the model of the last.
+    They end with `close` (or the `with` block), with the engine and with this process.
 
     Args:
         workers: Processes; 0 runs in the calling process (which then dies with a row that kills its process).
@@ -55,9 +45,24 @@ class LocalEngine:
             raise errors.RequestError(f"workers={workers}: expected 0 (this process) or more; correct --workers")
         self.workers = workers
         self.devices = tuple(devices or ("cpu",))
-        self.heartbeat_s = heartbeat_s
         self.hang_s = hang_s
         self.retries = retries
+        self._crew = Crew([self.devices[n % len(self.devices)] for n in range(workers)], heartbeat_s)
+        weakref.finalize(self, self._crew.end)
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; a later `run` starts new ones."""
+        self._crew.end()
+
+    def worker_seconds(self) -> float:
+        """CPU seconds of the living workers so far; those of ended ones are this process's children's."""
+        return self._crew.cpu_seconds()
 
     def run(
         self,
@@ -76,7 +81,7 @@ class LocalEngine:
         Args:
             artefact: Where the rows go; its lock is held during the run.
             ids: Row ids, in any order.
-            runner: `package.module:function`; `function(config, device)` is called once per worker and returns
+            runner: `package.module:function`; `function(config, device)` is called in each worker and returns
                 `work(ids, payload) -> (columns, unscored)`.
             config: Passed to the function; plain values.
             payload: Called here with a task's ids; what it returns (picklable) reaches `work`. None sends None.
@@ -109,134 +114,10 @@ class LocalEngine:
 
             if progress:
                 progress(done, total)
-            run = _Run(ledger, commit, payload or (lambda _: None), report)
-            start = {"runner": runner, "config": dict(config), "beat_s": self.heartbeat_s}
+            run = Run(runner, config, ledger, commit, payload or (lambda _: None), report)
             if shards and self.workers:
-                crew = [{**start, "device": self.devices[n % len(self.devices)]} for n in range(self.workers)]
-                _Supervisor(run, crew[: len(shards)], self.hang_s).run()
+                Supervisor(run, self._crew, min(self.workers, len(shards)), self.hang_s).run()
             elif shards:
-                run.here(runner, config, self.devices[0])
+                run.here(self.devices[0])
         report.seconds = time.monotonic() - began
         return report
-
-
-@dataclass
-class _Run:
-    """What both ways of running share."""
-
-    ledger: Ledger
-    commit: Callable[[Finished], None]
-    payload: Payload
-    report: RunReport
-
-    def here(self, runner: str, config: Mapping[str, Any], device: str) -> None:
-        """Run everything in this process."""
-        work = load_work(runner, config, device)
-        with one_thread(device):
-            while (task := self.ledger.next(float("inf"))) is not None:
-                outcome = attempt(work, task.ids, self.payload(task.ids))
-                if isinstance(outcome, Answer):
-                    finished = self.ledger.answered(task, outcome)
-                else:
-                    finished = self.ledger.failed(task, outcome, time.monotonic())
-                if finished:
-                    self.commit(finished)
-
-
-class _Supervisor:
-    """The loop that starts workers, feeds them, listens, and replaces those that die or hang."""
-
-    def __init__(self, run: _Run, starts: Sequence[Mapping[str, Any]], hang_s: float) -> None:
-        self._run = run
-        self._ledger = run.ledger
-        self._starts = starts
-        self._crew: list[WorkerProcess | None] = [None] * len(starts)
-        self._hang_s = hang_s
-        self._slowest_s = 0.0
-        self._early_deaths = 0
-
-    def run(self) -> None:
-        """Work until the ledger is done; no worker outlives this call."""
-        try:
-            while self._ledger.unfinished:
-                self._feed()
-                self._listen()
-        finally:
-            for worker in self._crew:
-                if worker:
-                    worker.end()
-
-    def _feed(self) -> None:
-        for n, worker in enumerate(self._crew):
-            if worker is None:
-                self._crew[n] = WorkerProcess(self._starts[n])
-            elif worker.ready and worker.task is None:
-                task = self._ledger.next(time.monotonic())
-                if task is not None:
-                    worker.give(task, self._run.payload(task.ids))
-
-    def _listen(self) -> None:
-        crew = {w.connection: (n, w) for n, w in enumerate(self._crew) if w}
-        # A short wait, for tasks that become due and hangs; messages end it at once.
-        for connection in wait(list(crew), timeout=0.05):
-            n, worker = crew[connection]  # type: ignore[index]
-            message = worker.hear()
-            if message is None:
-                self._bury(n, worker.end())
-            else:
-                self._take(worker, message)
-        limit_s = max(self._hang_s, 20 * self._slowest_s)
-        for n, worker in ((n, w) for n, w in enumerate(self._crew) if w):
-            reason = worker.hung(limit_s)
-            if reason:
-                worker.dump_stacks()
-                worker.end()
-                self._bury(n, reason)
-
-    def _take(self, worker: WorkerProcess, message: tuple[Any, ...]) -> None:
-        kind, rest = message[0], message[1:]
-        if kind == "ready":
-            worker.ready, self._early_deaths = True, 0
-        elif kind == "refused":
-            raise _same_error(*rest)
-        elif kind == "broken":
-            raise RuntimeError(f"a worker failed outside any row:\n{rest[0]}")
-        elif kind == "answer":
-            self._settle(worker, rest[0])
-
-    def _settle(self, worker: WorkerProcess, outcome: Answer | Failure) -> None:
-        task, worker.task = worker.task, None
-        assert task is not None
-        self._slowest_s = max(self._slowest_s, time.monotonic() - worker.since)
-        if isinstance(outcome, Answer):
-            finished = self._ledger.answered(task, outcome)
-        else:
-            finished = self._ledger.failed(task, outcome, time.monotonic())
-        self._feed()  # before the commit, so that no worker waits for the disk
-        if finished:
-            self._run.commit(finished)
-
-    def _bury(self, n: int, reason: str) -> None:
-        """Note a death: of a task's process, or of one that was only starting."""
-        worker, self._crew[n] = self._crew[n], None
-        assert worker is not None
-        self._run.report.deaths += 1
-        if worker.task is not None:
-            finished = self._ledger.failed(worker.task, Failure("death", reason), time.monotonic())
-            if finished:
-                self._run.commit(finished)
-        elif not worker.ready:
-            self._early_deaths += 1
-            if self._early_deaths == EARLY_DEATHS:
-                raise errors.DataworthError(
-                    f"{self._early_deaths} workers in a row died while starting ({reason}): "
-                    "expected the runner to load; try --workers 0 to see why"
-                )
-
-
-def _same_error(name: str, message: str) -> errors.DataworthError:
-    """The error a worker raised, by the name of its class; a class defined elsewhere comes back as the base."""
-    found = getattr(errors, name, errors.DataworthError)
-    error: errors.DataworthError = found.__new__(found)
-    error.args = (message,)
-    return error

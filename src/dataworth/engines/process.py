@@ -22,46 +22,61 @@ START_S = 600.0
 
 
 class WorkerProcess:
-    """A worker and what it does now: starting (`ready` is False), idle, or busy with `task`.
+    """A worker and what it does now: resting, loading a runner (`ready` is False), idle, or busy with `task`.
 
     Args:
-        start: runner, config, device and beat_s, as the worker reads them first.
+        device: Torch device name, for all runs.
+        beat_s: Seconds between its signs of life.
     """
 
-    def __init__(self, start: Mapping[str, Any]) -> None:
+    def __init__(self, device: str, beat_s: float) -> None:
         ours, theirs = Pipe()
         self.connection: Connection = ours
-        command = [sys.executable, "-m", "dataworth.engines.worker", str(theirs.fileno()), str(os.getpid())]
+        handle = theirs.fileno()
+        command = [sys.executable, "-m", "dataworth.engines.worker", str(handle), str(os.getpid()), str(beat_s)]
         # Its own process group: Ctrl-C reaches the driver alone. Its stdout is our stderr: ours may carry JSON.
         self.process = subprocess.Popen(
-            command,
-            env=_environment(start["device"]),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            process_group=0,
+            command, env=_environment(device), pass_fds=[handle], stdin=subprocess.DEVNULL, stdout=2, process_group=0
         )
         theirs.close()
+        self.device = device
+        self.cpu_seconds = 0.0
+        self._run = 0
+        self._silence_s = SILENT_BEATS * beat_s
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def begin(self, runner: str, config: Mapping[str, Any]) -> None:
+        """Let a new or resting worker load a runner."""
+        self._run += 1
         self.ready = False
         self.task: Task | None = None
         self.since = self.last_beat = time.monotonic()
-        self._silence_s = SILENT_BEATS * start["beat_s"]
-        self._send(dict(start))
+        self._send(("start", self._run, {"runner": runner, "config": dict(config), "device": self.device}))
 
     def give(self, task: Task, payload: Any) -> None:
         """Send rows to run."""
         self.task = task
         self.since = time.monotonic()
-        self._send((task.ids, payload))
+        self._send(("task", task.ids, payload))
+
+    def rest(self) -> None:
+        """Let an idle worker (or one that still loads, once it has) drop its runner and wait."""
+        self._send(("rest",))
 
     def hear(self) -> tuple[Any, ...] | None:
-        """The next message, or None when the process is gone."""
+        """The next message as (kind, ...), or None when the process is gone."""
         try:
-            message: tuple[Any, ...] = self.connection.recv()
+            kind, run, self.cpu_seconds, *rest = self.connection.recv()
         except (EOFError, OSError):
             return None
         self.last_beat = time.monotonic()
-        return message
+        if run != self._run:  # of an earlier run, which ended before this worker had loaded its runner
+            return None if kind in ("refused", "broken") else ("beat",)
+        return (kind, *rest)
 
     def hung(self, limit_s: float) -> str | None:
         """Why the worker counts as hung, if it does: silent, busy for longer than `limit_s`, or too slow to start."""
