@@ -329,7 +329,7 @@ class PlanResult:
                 f"{s.tokens:,}",
                 f"{s.passes:g}",
                 _bytes(s.disk_bytes),
-                _seconds(s.cpu_seconds),
+                duration(s.cpu_seconds),
             ]
             for s in stages
         ]
@@ -407,7 +407,8 @@ def _bytes(n: int) -> str:
     return f"{n / 1024**power:.{1 if power else 0}f} {units[power]}"
 
 
-def _seconds(s: float | None) -> str:
+def duration(s: float | None) -> str:
+    """Seconds, minutes or hours in words; a dash for None."""
     if s is None:
         return "-"
     if s < 90:

@@ -1,0 +1,288 @@
+"""What a selection will cost before any long work, beside the price of simply training on everything.
+
+Rows to do come from the same artefacts a run would fill; tokens are exact where they are cached and otherwise those
+of a hash-chosen sample, scaled; CPU-seconds are what `calibration` measured on this machine, times the work.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from dataworth import artefacts
+from dataworth.calibration import CHARACTERS_PER_TOKEN, PerUnit, Sample, draw, measure
+from dataworth.influence import Checkpoint, finished_warm_up, gradient_artefact
+from dataworth.probes.spec import FeatureSpec
+from dataworth.records import Budget
+from dataworth.results import PlanResult, Score, Stage, duration
+from dataworth.session import Session, shard_size, worker_devices
+from dataworth.store.artefact import Artefact
+
+_ROW_BYTES = 96
+"""Of a stored row beside its values: id, scale, norm, loss, counts, and its share of the markers."""
+_TOKEN_BYTES = 5
+_MODEL = frozenset({"losses", "vectors", "goal_vectors", "similarity"})
+_KEPT_OF_A_PARAMETER = 3 * 4
+"""Bytes a checkpoint holds per adapter parameter: itself and two moments in fp32."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stage and what it is made of: (kind of unit, how many)."""
+
+    stage: Stage
+    work: tuple[tuple[str, float], ...]
+
+    def priced(self, cost: Mapping[str, float] | None) -> Stage:
+        """The stage with its CPU-seconds; None where a unit's cost isn't known."""
+        if cost is None or any(n and unit not in cost for unit, n in self.work):
+            return self.stage
+        return replace(self.stage, cpu_seconds=sum(n * cost[unit] for unit, n in self.work if n))
+
+
+class Lengths:
+    """Tokens of rows: known ones by id, the mean of the sample for the others."""
+
+    def __init__(self, samples: Sequence[Sample], cached: Mapping[str, int]) -> None:
+        drawn = {e.id: tokens for s in samples for e, tokens in zip(s.examples, s.tokens, strict=True)}
+        self.known = {**drawn, **cached}
+        self.mean = sum(drawn.values()) / max(1, len(drawn))
+
+    def of(self, ids: Iterable[str]) -> int:
+        """Tokens of these rows together."""
+        return round(sum(self.known.get(i, self.mean) for i in ids))
+
+
+def price(session: Session, method: Score, budget: Budget, *, calibrate: bool) -> PlanResult:
+    """Stages of a selection with rows, tokens, passes, disk and CPU-seconds, and both trainings beside them.
+
+    Args:
+        session: Pool, goal, learner and gradient options of the request.
+        method: The score.
+        budget: How much is to be kept.
+        calibrate: Time the machine on the pool first (about a minute with a learner). Without, CPU-seconds are None.
+
+    Raises:
+        MissingExtra: A calibration needs a model library that isn't installed.
+    """
+    has_torch = importlib.util.find_spec("torch") is not None
+    tokenizer = session.request.model is not None and (calibrate or has_torch)
+    sample = draw(session, session.pool, tokenizer)
+    book = _Book(session, sample, tokenizer)
+    items = book.selection(method, budget)
+    full, pick = book.training("train on everything", 1.0), book.training("train on the pick", book.kept(budget))
+    cost: PerUnit | None = None
+    how: dict[str, object] = {}
+    if calibrate:
+        missing = max((i.stage.rows for i in items if i.work and i.work[0][0] in book.loads), default=0)
+        cost, how = measure(session, sample, method, sorted(book.loads), missing)
+        cost["reading"] = session.costs["reading"]["cpu_seconds"]
+    stages = tuple(i.priced(cost) for i in items)
+    result = PlanResult(stages, pick.priced(cost), full.priced(cost), how, session.recipe.to_dict())
+    return replace(result, notes=(*book.notes(), *comparison(result)))
+
+
+def comparison(plan: PlanResult) -> tuple[str, ...]:
+    """Selecting and training on the pick against training on everything, in a sentence; nothing without prices."""
+    select = plan.cpu_seconds
+    pick, full = (s.cpu_seconds if s else None for s in (plan.train_pick, plan.train_full))
+    if select is None or pick is None or full is None:
+        return ()
+    text = (
+        f"selecting costs {duration(select)} of CPU time, training on everything {duration(full)}, on the pick "
+        f"{duration(pick)}: selecting and training on the pick is {(select + pick) / full:.2f} times training on "
+        "everything"
+    )
+    if select >= full - pick:
+        text += (
+            f"; selection can't save time here: it costs at least the {duration(full - pick)} that it would save, "
+            "so only a better model would justify it"
+        )
+    return (text,)
+
+
+def adapter_parameters(config: Mapping[str, int], recipe: Mapping[str, object]) -> int:
+    """Parameters of the recipe's LoRA on a decoder of this config; unknown targets count as square ones."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    inner = config.get("intermediate_size", 4 * hidden)
+    head = config.get("head_dim") or hidden // heads
+    queries, keys = heads * head, (config.get("num_key_value_heads") or heads) * head
+    ends = {
+        "q_proj": hidden + queries,
+        "k_proj": hidden + keys,
+        "v_proj": hidden + keys,
+        "o_proj": queries + hidden,
+        "gate_proj": hidden + inner,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    targets: Sequence[str] = recipe["lora_targets"]  # type: ignore[assignment]
+    layers = int(recipe["lora_layers"] or config["num_hidden_layers"])  # type: ignore[call-overload]
+    return layers * int(recipe["lora_r"]) * sum(ends.get(t, 2 * hidden) for t in targets)  # type: ignore[call-overload]
+
+
+class _Book:
+    """The price list in the making. `loads` counts model loads by probe; `crew` the worker processes started."""
+
+    def __init__(self, session: Session, sample: Sample, tokenizer: bool) -> None:
+        self.session, self.tokenizer = session, tokenizer
+        self.pool = session.pool
+        self.goal_pools = [sub.steer for sub in session.goal.subtasks] if session.goal else []
+        self.lengths = self._lengths(self.pool.ids, [sample])
+        self.goal_lengths = self._lengths((), [draw(session, pool, tokenizer) for pool in self.goal_pools])
+        self.loads: dict[str, int] = {}
+        self.crew = 0
+        self.disk_of_adapter = self._adapter_bytes()
+
+    def selection(self, method: Score, budget: Budget) -> list[Item]:
+        """Every step of the selection in the order in which it would run."""
+        needs, rows = method.needs, len(self.pool)
+        items = [Item(Stage("read the pool", rows, 0, 0, 1, 0, None), (("reading", 1),))]
+        if self.session.goal is not None:
+            items.append(Item(Stage("gate", rows, 0, 0, 1, 0, None), (("read", rows), ("gate", rows))))
+        if needs & (_MODEL | {"tokens"}) or (budget.unit == "tokens" and self.session.request.model is not None):
+            items.append(self._tokens(self.pool.ids, self.lengths, "tokens"))
+        if "losses" in needs:
+            items.append(self._probe("losses", self.pool.ids, self.lengths, "losses"))
+        if "vectors" in needs:
+            items.append(self._probe("embeddings", self.pool.ids, self.lengths, "embeddings"))
+        if "goal_vectors" in needs:
+            for pool in self.goal_pools:
+                items.append(self._tokens(pool.ids, self.goal_lengths, "tokens (goal)"))
+                items.append(self._probe("embeddings", pool.ids, self.goal_lengths, "embeddings (goal)"))
+        if "similarity" in needs:
+            items += self._influence()
+        return [*items, *self._overhead(method, budget)]
+
+    @cached_property
+    def workers(self) -> int:
+        """Worker processes of the request."""
+        return len(worker_devices(self.session.request.device, self.session.request.workers))
+
+    def _overhead(self, method: Score, budget: Budget) -> list[Item]:
+        """What doesn't grow with the probes' tokens, and the pure functions at the end."""
+        needs, rows, items = method.needs, len(self.pool), []
+        if needs & _MODEL:
+            loads = tuple((f"load {kind}", n) for kind, n in self.loads.items())
+            total = sum(self.loads.values())
+            items.append(Item(Stage("model loads in workers", 0, 0, 0, total, 0, None), loads))
+        if needs & (_MODEL | {"tokens"}):
+            items.append(Item(Stage("process starts", 0, 0, 0, 1 + self.crew, 0, None), (("start", 1 + self.crew),)))
+        elif needs <= {"text:pool", "text:goal"}:
+            work = (("score", rows), ("read", rows if needs else 0))
+            items.append(Item(Stage(f"score {method.name}", rows, 0, 0, 1, 0, None), work))
+        out = round(sum(f.size for f in self.pool.files) * self.kept(budget)) + rows * _ROW_BYTES
+        items.append(Item(Stage("pick and write", rows, 0, 0, 1, out, None), (("read", rows),)))
+        return items
+
+    def kept(self, budget: Budget) -> float:
+        """The share of the pool's rows that the budget keeps."""
+        rows = len(self.pool)
+        count = budget.amount / max(1e-9, self.lengths.mean) if budget.unit == "tokens" else budget.rows(rows)
+        return min(1.0, count / rows)
+
+    def training(self, name: str, share: float) -> Item:
+        """Training on a share of the rows with the recipe's epochs."""
+        epochs, tokens = self.session.recipe.epochs, round(self.lengths.of(self.pool.ids) * share)
+        stage = Stage(name, round(share * len(self.pool)), 0, tokens, epochs, self.disk_of_adapter, None)
+        return Item(stage, (("training", tokens * epochs), ("load training", 1), ("start", 1)))
+
+    def notes(self) -> list[str]:
+        """What the reader must know to read the figures."""
+        model, out = self.session.request.model, []
+        if not self.tokenizer:
+            why = "no --model was given" if model is None else "torch isn't installed, so nothing cached is counted"
+            out.append(f"tokens are characters / {CHARACTERS_PER_TOKEN}, and adapters take no disk here ({why})")
+        elif len(self.lengths.known) < len(self.pool):
+            out.append(f"tokens are those of {len(self.lengths.known):,} of {len(self.pool):,} rows, scaled")
+        if self.tokenizer and any("cuda" in d for d in worker_devices(self.session.request.device, None)):
+            out.append("prices of model passes are seconds of one GPU, not of a processor")
+        return out
+
+    def _lengths(self, ids: Sequence[str], samples: Sequence[Sample]) -> Lengths:
+        if not self.tokenizer:
+            return Lengths(samples, {})
+        artefact = artefacts.token_artefact(self.session)
+        absent = set(artefact.missing(ids))
+        have = [i for i in ids if i not in absent]
+        tokens = artefact.table(have).column("tokens", fill=0).tolist() if have else []
+        return Lengths(samples, dict(zip(have, tokens, strict=True)))
+
+    def _step(
+        self,
+        name: str,
+        ids: Sequence[str],
+        artefact: Artefact | None,
+        unit: str,
+        tokens_of: Lengths,
+        row_bytes: int,
+    ) -> Item:
+        """A probe over rows. None as artefact: nothing of it can be cached yet."""
+        missing = artefact.missing(ids) if artefact else list(ids)
+        tokens = tokens_of.of(missing)
+        most = artefacts.TOKEN_SHARD if unit == "tokenise" else artefacts.MODEL_SHARD
+        if missing:
+            shards = -(-len(missing) // shard_size(len(missing), most))
+            openings = min(max(1, self.workers), shards)
+            self.crew = max(self.crew, min(self.workers, shards))
+            if unit != "tokenise":
+                self.loads[unit] = self.loads.get(unit, 0) + openings
+        disk = len(missing) * (_ROW_BYTES + row_bytes) + (tokens * _TOKEN_BYTES if unit == "tokenise" else 0)
+        stage = Stage(name, len(missing), len(set(ids)) - len(missing), tokens, 1, disk, None)
+        return Item(stage, ((unit, tokens),))
+
+    def _tokens(self, ids: Sequence[str], lengths: Lengths, name: str) -> Item:
+        artefact = artefacts.token_artefact(self.session) if self.tokenizer else None
+        return self._step(name, ids, artefact, "tokenise", lengths, 0)
+
+    def _probe(self, kind: str, ids: Sequence[str], lengths: Lengths, name: str) -> Item:
+        artefact = artefacts.probe_artefact(self.session, kind) if self.tokenizer else None
+        width = self._config().get("hidden_size", 0) if kind == "embeddings" else 0
+        return self._step(name, ids, artefact, kind, lengths, 4 * width)
+
+    def _influence(self) -> list[Item]:
+        """Warm-up, features of pool and goal at its checkpoints, similarity."""
+        session, share = self.session, self.session.gradient.warmup
+        items = [self._tokens(pool.ids, self.goal_lengths, "tokens (goal)") for pool in self.goal_pools]
+        goal_ids = tuple(i for pool in self.goal_pools for i in pool.ids)
+        warm = finished_warm_up(session) if self.tokenizer else None
+        points: Sequence[Checkpoint | None] = warm.checkpoints if warm else [None] * session.recipe.epochs
+        if share:
+            rows = int(share) if share >= 1 else max(1, int(share * len(self.pool) + 1e-9))
+            todo = 0 if warm else min(rows, len(self.pool))
+            tokens, epochs = round(self.lengths.mean * todo), session.recipe.epochs
+            disk = (epochs + 1) * self.disk_of_adapter if todo else 0
+            stage = Stage("warm-up training", todo, len(warm.ids) if warm else 0, tokens, epochs, disk, None)
+            items.append(Item(stage, (("training", tokens * epochs), ("load training", int(todo > 0)))))
+        feature = session.gradient.with_recipe(session.recipe).feature
+        plain = replace(feature, optimizer="sgd", bias_correction=False)
+        for n, point in enumerate(points, 1):
+            label = f"checkpoint {n} of {len(points)}"
+            items.append(self._gradients(self.pool.ids, point, feature, self.lengths, f"gradients, {label}"))
+            items.append(self._gradients(goal_ids, point, plain, self.goal_lengths, f"goal gradients, {label}"))
+        seen = len(self.pool) * len(points)
+        items.append(Item(Stage("similarity", len(self.pool), 0, 0, len(points), 0, None), (("similarity", seen),)))
+        return items
+
+    def _gradients(
+        self, ids: Sequence[str], point: Checkpoint | None, feature: FeatureSpec, lengths: Lengths, name: str
+    ) -> Item:
+        artefact = gradient_artefact(self.session, point, feature) if point and self.tokenizer else None
+        width = {"int8": feature.width, "fp16": 2 * feature.width, "int4": -(-feature.width // 2)}[feature.format]
+        return self._step(name, ids, artefact, "gradients", lengths, width)
+
+    def _config(self) -> dict[str, int]:
+        """The model's config; empty where its folder isn't known."""
+        if not self.tokenizer:
+            return {}
+        found: dict[str, int] = json.loads((self.session.learner.source.folder / "config.json").read_text())
+        return found
+
+    def _adapter_bytes(self) -> int:
+        config = self._config()
+        if "hidden_size" not in config:
+            return 0
+        return _KEPT_OF_A_PARAMETER * adapter_parameters(config, self.session.recipe.to_dict())
