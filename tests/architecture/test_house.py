@@ -116,6 +116,22 @@ def test_importing_the_api_and_cli_loads_no_model_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_importing_the_package_is_quick() -> None:
+    code = "import time; t = time.perf_counter(); import dataworth; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    assert min(float(r.stdout) for r in runs) < 0.3
+
+
+def test_public_names_come_when_asked_for() -> None:
+    code = (
+        "import dataworth as dw, sys; assert 'dataworth.api' not in sys.modules; "
+        "print([getattr(dw, n).__module__ for n in dw.__all__]); dw.nope"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert set(ast.literal_eval(done.stdout)) == {"dataworth.api"}
+    assert done.stderr.strip().endswith("AttributeError: module 'dataworth' has no attribute 'nope'")
+
+
 def test_public_names_are_few_and_sorted() -> None:
     import dataworth
 
