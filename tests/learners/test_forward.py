@@ -11,6 +11,7 @@ from dataworth.learners.batching import batches, collate
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.forward import Forward
 from dataworth.learners.load import find_smollm2
+from dataworth.learners.lora_decoder import Packing
 from dataworth.learners.render import Encoded
 from dataworth.learners.upper import UpperForward
 from dataworth.recipe import Recipe
@@ -107,6 +108,21 @@ def test_every_path_gives_the_losses_and_gradients_of_one_row_at_a_time(family, 
     agree(losses_and_grads(model, forward, rows), expected)
     agree(losses_and_grads(model, forward, rows, tokens=60), expected)
     agree(naive(model, rows), expected)
+
+
+def test_what_rows_share_is_computed_once_and_still_counts_for_each():
+    model = tiny()
+    start = np.arange(12, dtype=np.int32) + 30
+    rows = [Encoded(r.id, np.concatenate([start, r.input_ids]), np.arange(len(r) + 12) > 3) for r in some_rows(4)]
+    twin = Encoded("e" * 32, rows[0].input_ids, rows[0].supervised)
+    only_the_start = Encoded("f" * 32, start, np.arange(12) > 3)
+    for group in (rows, [*rows, twin, only_the_start], [rows[0], twin]):
+        batch = collate(group, range(len(group)), "cpu")
+        packing = Packing.of(batch.ids_BT, batch.lengths_B)
+        assert packing.shared >= 12 and len(packing.place_n) <= sum(len(r) for r in group) - 12 * (len(group) - 1)
+        forward = Forward(model)
+        assert forward.path == "fast"
+        agree(losses_and_grads(model, forward, group), naive(model, group))
 
 
 def test_long_rows_take_the_other_attention():

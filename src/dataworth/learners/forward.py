@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dataworth.learners.adapter import trainable
-from dataworth.learners.batching import Batch
+from dataworth.learners.batching import Batch, collate
 from dataworth.learners.crossentropy import token_losses
-from dataworth.learners.lora_decoder import LoraDecoder, unsupported
+from dataworth.learners.lora_decoder import LoraDecoder, Packing, unsupported
+from dataworth.learners.render import Encoded
 
 EAGER_LENGTH = 512
 """Up to this length attention by plain matrix products beats the flash kernel on CPUs."""
@@ -53,18 +55,17 @@ class Forward:
             logits = self.base(input_ids=batch.ids_BT, use_cache=False).logits
             picked = logits.flatten(0, 1)[batch.source_n].float()
             return functional.cross_entropy(picked, batch.target_n, reduction="none")
-        return self.losses_from(self.hidden(batch.ids_BT), batch)
-
-    def hidden(self, ids_BT: Tensor) -> Tensor:
-        """Last hidden states after the final norm, `[B, T, D]`."""
         if self.decoder is not None:
-            return self.decoder.run(self.decoder.embed(ids_BT))
-        self._choose_attention(ids_BT.shape[1])
-        return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
+            packing = Packing.of(batch.ids_BT, batch.lengths_B)
+            hidden = self.decoder.run(self.decoder.embed(batch.ids_BT, packing), packing)
+            return self._losses(hidden[packing.index_BT.flatten()[batch.source_n]], batch)
+        self._choose_attention(batch.ids_BT.shape[1])
+        hidden = self.body(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
+        return self._losses(hidden.flatten(0, 1)[batch.source_n], batch)
 
-    def losses_from(self, hidden_BTD: Tensor, batch: Batch) -> Tensor:
-        """Token losses from the last hidden states."""
-        return token_losses(hidden_BTD.flatten(0, 1)[batch.source_n], self.head, batch.target_n, self.bias)
+    def _losses(self, hidden_nD: Tensor, batch: Batch) -> Tensor:
+        """Token losses from the last hidden states that predict them."""
+        return token_losses(hidden_nD, self.head, batch.target_n, self.bias)
 
     def close(self) -> None:
         """Let go of what was opened: nothing here."""
@@ -75,7 +76,9 @@ class Forward:
             self.base.set_attn_implementation(wanted)
 
     def _some_ids(self) -> Tensor:
-        return torch.linspace(0, len(self.head) - 1, 16, device=self.head.device).long()[None]
+        """Two rows of tokens spread over the vocabulary that begin alike, `[2, 16]`."""
+        row = torch.linspace(0, len(self.head) - 1, 16, device=self.head.device).long()
+        return torch.stack([row, torch.cat([row[:5], row[5:].flip(0)])])
 
     @torch.no_grad()
     def _head_agrees(self) -> bool:
@@ -103,9 +106,9 @@ class Forward:
 
     def _probe(self) -> tuple[Tensor, Tensor]:
         """Losses and adapter gradients of a few tokens on the present path, flat, fp32."""
-        ids = self._some_ids()
+        ids = self._some_ids().cpu().numpy().astype(np.int32)
+        rows = [Encoded(str(k), row[: 16 - 3 * k], np.arange(16 - 3 * k) > 0) for k, row in enumerate(ids)]
         with torch.enable_grad():
-            hidden = self.hidden(ids)[0, :-1]
-            losses = token_losses(hidden, self.head, ids[0, 1:], self.bias)
+            losses = Forward.losses(self, collate(rows, (0, 1), self.head.device))
             grads = torch.autograd.grad(losses.sum(), list(trainable(self.model).values()), materialize_grads=True)
         return losses.detach(), torch.cat([g.flatten().float() for g in grads])

@@ -1,8 +1,9 @@
 """The fast path of LoRA training: Llama-family layers with a written-out backward for inputs and adapters only.
 
 Linears with one input are one product, and the adapters' A matrices ride along as extra rows of it (`[W; A]`), since
-products of rank 8 run far below the machine's peak. The frozen weights get no gradient. The layer's arithmetic is that
-of `decoder.FastDecoder`. The transformers model stays usable: its weights become views of the joined ones.
+products of rank 8 run far below the machine's peak. The frozen weights get no gradient. Padding isn't computed, and
+what all rows of a batch begin with is computed once. The layer's arithmetic is that of `decoder.FastDecoder`. The
+transformers model stays usable: its weights become views of the joined ones.
 """
 
 from __future__ import annotations
@@ -151,6 +152,54 @@ class _Layer:
         self.shape = shape
 
 
+@dataclass(frozen=True)
+class Packing:
+    """Where the tokens of a padded batch [B, T] lie among the n tokens that are really computed.
+
+    Padding is left out, and what all rows begin with (a system prompt, few-shot examples) is there once: causal
+    attention gives it the same hidden states in every row. `index_BT` leads from a place in the batch to its token,
+    `place_n` from a token to its (first) place, flat. The first `shared` tokens stand for every row.
+    """
+
+    index_BT: Tensor
+    place_n: Tensor
+    shared: int
+
+    @classmethod
+    def of(cls, ids_BT: Tensor, lengths_B: Tensor) -> Packing:
+        """Pack a batch padded on the right."""
+        rows, width = ids_BT.shape
+        at = torch.arange(width, device=ids_BT.device)
+        same = (ids_BT == ids_BT[0]).all(0) & (at < lengths_B.min())
+        shared = int(same.long().cumprod(0).sum()) if rows > 1 else 0
+        own = (at >= shared) & (at < lengths_B[:, None])
+        own[0] = at < lengths_B[0]
+        index = (own.flatten().long().cumsum(0) - 1).view(rows, width) * own
+        index[:, :shared] = at[:shared]
+        return cls(index, own.flatten().nonzero()[:, 0], shared)
+
+    def pack(self, padded_BTX: Tensor) -> Tensor:
+        """The computed tokens of a padded batch, `[n, X]`."""
+        return padded_BTX.flatten(0, 1).index_select(0, self.place_n)
+
+    def unpack(self, packed_nX: Tensor) -> Tensor:
+        """The padded batch `[B, T, X]`; padding repeats the first token, which no real token attends to."""
+        return packed_nX.index_select(0, self.index_BT.flatten()).view(*self.index_BT.shape, -1)
+
+    def pack_grad(self, grad_BTX: Tensor) -> Tensor:
+        """Gradient of `unpack`: the rows' gradients of shared tokens are summed."""
+        packed = self.pack(grad_BTX)
+        if self.shared:
+            packed[: self.shared] = grad_BTX[:, : self.shared].float().sum(0)
+        return packed
+
+    def unpack_grad(self, grad_nX: Tensor) -> Tensor:
+        """Gradient of `pack`: each token's gradient at its place, zero elsewhere."""
+        rows, width = self.index_BT.shape
+        flat = grad_nX.new_zeros(rows * width, grad_nX.shape[1])
+        return flat.index_copy_(0, self.place_n, grad_nX).view(rows, width, -1)
+
+
 class LoraDecoder:
     """Token ids or hidden states to hidden states, differentiable in the adapters and in the hidden states.
 
@@ -172,62 +221,66 @@ class LoraDecoder:
         self.rotary, self.eps = body.rotary_emb, config.rms_norm_eps
         self.layers = [_Layer(layer, shape) for layer in body.layers]
 
-    def embed(self, ids_BT: Tensor) -> Tensor:
-        """Embeddings `[B, T, D]`."""
-        return nn.functional.embedding(ids_BT, self.embed_VD)
+    def embed(self, ids_BT: Tensor, packing: Packing) -> Tensor:
+        """Embeddings of the packed tokens, `[n, D]`."""
+        return nn.functional.embedding(ids_BT.flatten()[packing.place_n], self.embed_VD)
 
-    def run(self, hidden_BTD: Tensor, first: int = 0, last: int | None = None) -> Tensor:
-        """Hidden states after layers `first` to `last` (exclusive; all, and the final norm, if None)."""
-        length = hidden_BTD.shape[1]
-        cos, sin = self.rotary(hidden_BTD, torch.arange(length, device=hidden_BTD.device)[None])
-        h = hidden_BTD
+    def run(self, hidden_nD: Tensor, packing: Packing, first: int = 0, last: int | None = None) -> Tensor:
+        """Packed hidden states after layers `first` to `last` (exclusive; all, and the final norm, if None)."""
+        length = packing.index_BT.shape[1]
+        cos, sin = self.rotary(hidden_nD, torch.arange(length, device=hidden_nD.device)[None])
+        h = hidden_nD
         for layer in self.layers[first:last]:
             for group in layer.groups:
                 group.refresh()
-            h = _LoraLayerPass.apply(h, layer, cos[0], sin[0], *layer.parameters)
+            h = _LoraLayerPass.apply(h, packing, layer, cos[0], sin[0], *layer.parameters)
         return _FinalNorm.apply(h, self.norm_D, self.eps) if last is None else h
 
 
 class _LoraLayerPass(torch.autograd.Function):
-    """One layer. Kept: its input, the groups' inputs and low-rank activations, attention, and the gate-up product."""
+    """One layer over packed tokens; only attention sees the padded batch.
+
+    Kept: its input, the groups' inputs and low-rank activations, attention, and the gate-up product.
+    """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, layer: _Layer, cos: Tensor, sin: Tensor, *parameters: Tensor) -> Tensor:
-        shape, rows = layer.shape, h.shape[:2]
+    def forward(
+        ctx: Any, h: Tensor, packing: Packing, layer: _Layer, cos: Tensor, sin: Tensor, *parameters: Tensor
+    ) -> Tensor:
+        shape = layer.shape
         qkv, o, gate_up, down = layer.groups
-        x1 = rms_norm(h, layer.norm1, shape.eps).flatten(0, 1)
+        x1 = rms_norm(h, layer.norm1, shape.eps)
         turned, u1 = qkv.forward(x1)
-        q, k, v = split_heads(turned.unflatten(0, rows), cos, sin, shape)
+        q, k, v = split_heads(packing.unpack(turned), cos, sin, shape)
         keep = any(ctx.needs_input_grad)
         mixed, attended = attend(q, k, v, shape, keep)
-        mixed = mixed.flatten(0, 1)
+        mixed = packing.pack(mixed)
         delta, u2 = o.forward(mixed)
-        middle = h + delta.unflatten(0, rows)
-        x2 = rms_norm(middle, layer.norm2, shape.eps).flatten(0, 1)
+        middle = h + delta
+        x2 = rms_norm(middle, layer.norm2, shape.eps)
         gates, u3 = gate_up.forward(x2)
         delta, u4 = down.forward(swiglu(gates))
-        out = middle + delta.unflatten(0, rows)
+        out = middle + delta
         if keep:
-            ctx.layer, ctx.attended = layer, attended
+            ctx.packing, ctx.layer, ctx.attended = packing, layer, attended
             ctx.save_for_backward(h, x1, u1, mixed, u2, middle, x2 if gate_up.adapters else u3, gates, u3, u4, cos, sin)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         h, x1, u1, mixed, u2, middle, x2, gates, u3, u4, cos, sin = ctx.saved_tensors
-        layer, g = ctx.layer, grads[0]
-        shape, rows = layer.shape, h.shape[:2]
+        packing, layer, g = ctx.packing, ctx.layer, grads[0]
+        shape = layer.shape
         qkv, o, gate_up, down = layer.groups
-        g_flat = g.flatten(0, 1)
-        g_act, d_down = down.backward(swiglu(gates) if down.adapters else gates, u4, g_flat, True)
+        g_act, d_down = down.backward(swiglu(gates) if down.adapters else gates, u4, g, True)
         g_gates = swiglu_backward(gates, g_act, False)[1]
         g_x2, d_gate_up = gate_up.backward(x2, u3, g_gates, True)
-        g_middle = rms_norm_backward(middle, layer.norm2, shape.eps, g_x2.unflatten(0, rows)).add_(g)
-        g_mixed, d_o = o.backward(mixed, u2, g_middle.flatten(0, 1), True)
-        g_heads = attend_backward(ctx.attended, g_mixed.unflatten(0, rows), shape)
-        g_qkv = join_heads(g_heads, cos, sin).flatten(0, 1)
+        g_middle = rms_norm_backward(middle, layer.norm2, shape.eps, g_x2).add_(g)
+        g_mixed, d_o = o.backward(mixed, u2, g_middle, True)
+        g_heads = attend_backward(ctx.attended, packing.unpack_grad(g_mixed), shape)
+        g_qkv = packing.pack_grad(join_heads(g_heads, cos, sin))
         g_x1, d_qkv = qkv.backward(x1, u1, g_qkv, ctx.needs_input_grad[0])
         g_h = None
         if g_x1 is not None:
-            g_h = rms_norm_backward(h, layer.norm1, shape.eps, g_x1.unflatten(0, rows)).add_(g_middle)
-        return (g_h, None, None, None, *d_qkv, *d_o, *d_gate_up, *d_down)
+            g_h = rms_norm_backward(h, layer.norm1, shape.eps, g_x1).add_(g_middle)
+        return (g_h, None, None, None, None, *d_qkv, *d_o, *d_gate_up, *d_down)

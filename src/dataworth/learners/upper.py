@@ -20,6 +20,7 @@ from dataworth.errors import RequestError
 from dataworth.learners.batching import Batch, batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.forward import Forward
+from dataworth.learners.lora_decoder import Packing
 from dataworth.learners.render import Encoded
 from dataworth.recipe import Recipe
 
@@ -54,7 +55,7 @@ class UpperForward(Forward):
         self._bits, as_bits = (np.int16, torch.int16) if self.head.dtype == torch.bfloat16 else (np.int32, torch.int32)
         self._store = np.memmap(self._path, dtype=self._bits, mode="w+", shape=shape)
         for batch in batches(rows, _FILL_TOKENS, device):
-            hidden = self._lower(batch.ids_BT)
+            hidden = self._lower(batch.ids_BT, batch.lengths_B)
             for b, i in enumerate(batch.rows):
                 row = hidden[b, : len(rows[i])].cpu().contiguous()
                 self._store[starts[i] : starts[i + 1]] = row.view(as_bits).numpy()
@@ -65,7 +66,8 @@ class UpperForward(Forward):
         for b, i in enumerate(batch.rows):
             part = torch.from_numpy(np.array(self._store[self._starts[i] : self._starts[i + 1]]))
             cached[b, : len(part)] = part.view(self.head.dtype)
-        return self.losses_from(self._upper(cached.to(self.head.device)), batch)
+        hidden = self._upper(cached.to(self.head.device), batch.ids_BT, batch.lengths_B)
+        return self._losses(hidden.flatten(0, 1)[batch.source_n], batch)
 
     def close(self) -> None:
         """Remove the file of hidden states."""
@@ -81,16 +83,19 @@ class UpperForward(Forward):
             self.body.layers, self.body.norm = self._layers, self._norm
 
     @torch.no_grad()
-    def _lower(self, ids_BT: Tensor) -> Tensor:
+    def _lower(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         if self.decoder is not None:
-            return self.decoder.run(self.decoder.embed(ids_BT), 0, self._cut)
+            packing = Packing.of(ids_BT, lengths_B)
+            return packing.unpack(self.decoder.run(self.decoder.embed(ids_BT, packing), packing, 0, self._cut))
         self._choose_attention(ids_BT.shape[1])
         with self._only(self._layers[: self._cut], nn.Identity()):
             return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
 
-    def _upper(self, hidden_BTD: Tensor) -> Tensor:
+    def _upper(self, hidden_BTD: Tensor, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         if self.decoder is not None:
-            return self.decoder.run(hidden_BTD, self._cut)
+            packing = Packing.of(ids_BT, lengths_B)
+            hidden = self.decoder.run(packing.pack(hidden_BTD), packing, self._cut)
+            return hidden[packing.index_BT]
         self._choose_attention(hidden_BTD.shape[1])
         with self._only(self._layers[self._cut :], self._norm):
             return self.body(inputs_embeds=hidden_BTD, use_cache=False).last_hidden_state
@@ -98,8 +103,11 @@ class UpperForward(Forward):
     @torch.no_grad()
     def _check(self, row: Encoded, device: torch.device) -> None:
         ids = torch.from_numpy(row.input_ids.astype(np.int64))[None].to(device)
-        whole, split = self.hidden(ids).float(), self._upper(self._lower(ids)).float()
-        tolerance = 1e-5 if self.head.dtype == torch.float32 else 2e-2
+        length = torch.tensor([len(row)], device=device)
+        self._choose_attention(len(row))
+        whole = self.body(input_ids=ids, use_cache=False).last_hidden_state.float()
+        split = self._upper(self._lower(ids, length), ids, length).float()
+        tolerance = 1e-4 if self.head.dtype == torch.float32 else 4e-2
         if self.path == "plain" or float((whole - split).abs().max()) > tolerance * float(whole.abs().max()):
             raise RequestError(
                 f"recipe lora_layers: splitting {type(self.base).__name__} changes its numbers; use lora_layers=0"
