@@ -42,9 +42,7 @@ FAMILIES = {
     "mistral": lambda: transformers.MistralForCausalLM(
         transformers.MistralConfig(**COMMON, sliding_window=None, head_dim=16)
     ),
-    "tied": lambda: transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(**COMMON, tie_word_embeddings=True)
-    ),
+    "tied": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**COMMON, tie_word_embeddings=True)),
 }
 
 

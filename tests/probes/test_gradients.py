@@ -105,9 +105,7 @@ def naive_map(g, m, v, spec, step):
 @pytest.mark.parametrize("bias_correction", [True, False])
 def test_optimizer_maps_equal_their_formulas(optimizer, eps_mode, bias_correction):
     rows = make_rows(5)
-    spec = FeatureSpec(
-        width=WIDTH, optimizer=optimizer, eps_mode=eps_mode, bias_correction=bias_correction, eps=1e-4
-    )
+    spec = FeatureSpec(width=WIDTH, optimizer=optimizer, eps_mode=eps_mode, bias_correction=bias_correction, eps=1e-4)
     adapted = with_lora(llama())
     exact, _ = naive_gradients(adapted, rows)
     first, second = moments_of(exact)
@@ -197,9 +195,7 @@ def test_onesided_is_the_weight_gradient_with_projected_inputs(fast):
     for row in rows:
         ids = torch.tensor(row.input_ids, dtype=torch.long)[None]
         model.zero_grad()
-        model(
-            input_ids=ids, labels=torch.where(torch.tensor(row.supervised)[None], ids, -100)
-        ).loss.backward()
+        model(input_ids=ids, labels=torch.where(torch.tensor(row.supervised)[None], ids, -100)).loss.backward()
         for name, linear in linears.items():
             signs = module_signs(0, f"{name}|inputs", linear.in_features * 4).view(-1, 4).float()
             grads[name].append((linear.weight.grad @ signs / 2).flatten().numpy())
@@ -227,17 +223,13 @@ def opener(dtype):
 
 def test_rows_without_loss_or_finite_values_are_listed_with_reasons():
     rows = make_rows(4)
-    rows[1] = type(rows[1])(
-        rows[1].id, rows[1].input_ids, np.zeros(len(rows[1]), bool), reason="its answer is empty"
-    )
+    rows[1] = type(rows[1])(rows[1].id, rows[1].input_ids, np.zeros(len(rows[1]), bool), reason="its answer is empty")
     asked = []
 
     def of_batch(model, batch):
         asked.append(model)
         columns = {n: v.copy() for n, v in _of_batch(model, batch).items()}
-        broken = [
-            b for b, n in enumerate(batch.rows) if (len(batch.rows) > 1 and n == 2) or len(batch.rows) == 1
-        ]
+        broken = [b for b, n in enumerate(batch.rows) if (len(batch.rows) > 1 and n == 2) or len(batch.rows) == 1]
         if len(set(map(id, asked))) == 1:
             columns["features"][broken] = np.inf
         return columns

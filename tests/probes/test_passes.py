@@ -31,9 +31,7 @@ def run_all(run, rows, what, tokens=10_000):
 @pytest.mark.parametrize("tokens", [1, 10_000])
 def test_losses_and_entropies_of_rows(fast, tokens):
     rows, model = make_rows(), llama()
-    got = run_all(
-        ModelPass(llama(), fast=fast), rows, lambda m, b: torch.stack(tuple(vars_of(m.losses(b))), 1), tokens
-    )
+    got = run_all(ModelPass(llama(), fast=fast), rows, lambda m, b: torch.stack(tuple(vars_of(m.losses(b))), 1), tokens)
     for row, (loss, entropy) in zip(rows, got, strict=True):
         ids = torch.tensor(row.input_ids, dtype=torch.long)
         log_p = model(ids[None]).logits[0].log_softmax(-1).detach()
@@ -51,12 +49,7 @@ def test_embeddings_are_position_weighted_means(fast):
     rows, model = make_rows(), llama()
     got = run_all(ModelPass(llama(), fast=fast), rows, lambda m, b: m.embeddings(b))
     for row, vector in zip(rows, got, strict=True):
-        hidden = (
-            model.model(torch.tensor(row.input_ids, dtype=torch.long)[None])
-            .last_hidden_state[0]
-            .detach()
-            .numpy()
-        )
+        hidden = model.model(torch.tensor(row.input_ids, dtype=torch.long)[None]).last_hidden_state[0].detach().numpy()
         np.testing.assert_allclose(
             vector, np.average(hidden, axis=0, weights=np.arange(1, len(row) + 1)), rtol=1e-3, atol=1e-4
         )
@@ -86,9 +79,7 @@ FAMILIES = {
         ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"],
     ),
     "gpt2": (
-        lambda: transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4)
-        ),
+        lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4)),
         ["c_attn", "c_proj", "c_fc"],
     ),
     "opt": (

@@ -1,4 +1,4 @@
-"""A tiny random Llama with a warmed-up LoRA adapter, rows with random masks, and the naive gradients to compare with."""
+"""A tiny random Llama with a warmed-up LoRA adapter, rows with random masks, and naive gradients."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def llama(attention="sdpa", tied=True, **changes):
 def with_lora(model, targets=ALL, r=4, seed=1):
     """A LoRA adapter whose B is not zero, as after some training."""
     torch.manual_seed(seed)
-    adapted = get_peft_model(
-        model, LoraConfig(r=r, lora_alpha=2 * r, lora_dropout=0.0, target_modules=targets)
-    )
+    adapted = get_peft_model(model, LoraConfig(r=r, lora_alpha=2 * r, lora_dropout=0.0, target_modules=targets))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

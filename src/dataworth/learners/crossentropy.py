@@ -1,9 +1,9 @@
 """Fused linear cross-entropy: per-token losses of a frozen head without keeping the logits.
 
 The head and the softmax over the vocabulary cost as much as the layers of a small model, so they are evaluated at
-supervised positions only, a few rows at a time. The gradient with respect to the hidden states is formed while the chunk's
-logits are still warm (as in Liger kernel, Hsu et al. 2024, arXiv 2410.10989) and the head gets none, because it's frozen.
-Products run in the hidden states' dtype, the softmax and the losses in fp32.
+supervised positions only, a few rows at a time. The gradient with respect to the hidden states is formed while the
+chunk's logits are still warm (as in Liger kernel, Hsu et al. 2024, arXiv 2410.10989) and the head gets none,
+because it's frozen. Products run in the hidden states' dtype, the softmax and the losses in fp32.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ _CPU_CHUNK_BYTES = 2**25
 _CUDA_CHUNK_BYTES = 2**29
 
 
-def token_losses(
-    hidden_nD: Tensor, head_VD: Tensor, target_n: Tensor, bias_V: Tensor | None = None
-) -> Tensor:
+def token_losses(hidden_nD: Tensor, head_VD: Tensor, target_n: Tensor, bias_V: Tensor | None = None) -> Tensor:
     """Cross-entropy in nats of every position, differentiable in the hidden states.
 
     Args:
@@ -56,9 +54,7 @@ class _TokenLosses(torch.autograd.Function):
     """Losses and, in the same sweep, their gradient in the hidden states; backward only scales it."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden_nD: Tensor, head_VD: Tensor, target_n: Tensor, bias_V: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, hidden_nD: Tensor, head_VD: Tensor, target_n: Tensor, bias_V: Tensor | None) -> Tensor:
         losses = torch.empty(len(target_n), device=hidden_nD.device)
         wanted = ctx.needs_input_grad[0]
         grad = torch.empty_like(hidden_nD) if wanted else hidden_nD.new_empty(0)

@@ -1,13 +1,13 @@
 """Frozen decoders: token ids to the last hidden states, with input gradients only.
 
-`FastDecoder` is a hand-written Llama-family layer: q, k, v and gate, up are one product each, attention is plain batched
-products for short rows on the CPU (faster there than flash) and `scaled_dot_product_attention` elsewhere, and the backward is
-written out, since frozen weights need nothing but d input. Fused weights replace the module's own storage, so the transformers
-model stays usable and memory doesn't grow. `PlainDecoder` runs any transformers decoder as it is. `open_decoder`
-takes the fast one only after it agreed with the model itself on real token ids.
+`FastDecoder` is a hand-written Llama-family layer: q, k, v and gate, up are one product each, attention is plain
+batched products for short rows on the CPU (faster there than flash) and `scaled_dot_product_attention` elsewhere,
+and the backward is written out, since frozen weights need nothing but d input. Fused weights replace the module's
+own storage, so the transformers model stays usable and memory doesn't grow. `PlainDecoder` runs any transformers
+decoder as it is. `open_decoder` takes the fast one only after it agreed with the model itself on real token ids.
 
-An `Observer` sees the input and the output gradients of a group of linears during the backward and may add to the gradient of
-the dummy tensor `z[B, P]`; that is how per-row features leave the pass.
+An `Observer` sees the input and the output gradients of a group of linears during the backward and may add to the
+gradient of the dummy tensor `z[B, P]`; that is how per-row features leave the pass.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FAST_FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 _EAGER_ATTENTION_TOKENS = 1024
 """On the CPU, up to this length the T x T scores are formed in memory."""
 _TOLERANCE = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (0.02, 0.25), torch.float16: (0.005, 0.06)}
-"""Largest relative difference (norms) accepted between the fast path and the model itself, by dtype: losses, and input
-gradients, whose rounding errors grow with depth (two bf16 passes of a 30-layer model differ by 0.08)."""
+"""Largest relative difference (norms) accepted between the fast path and the model itself, by dtype: losses, and
+input gradients, whose rounding errors grow with depth (two bf16 passes of a 30-layer model differ by 0.08)."""
 
 
 class Observer(Protocol):
@@ -55,7 +55,7 @@ class Decoder(Protocol):
 class PlainDecoder:
     """Any transformers decoder, run as it is; taps live in its modules, so `z_BP` isn't passed on."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         self.body = model.base_model
         head = model.get_output_embeddings()
         self.head_VD, self.head_bias = head.weight.detach(), getattr(head, "bias", None)
@@ -66,7 +66,7 @@ class PlainDecoder:
         return self.body(**inputs, use_cache=False).last_hidden_state
 
 
-def supports(model: nn.Module) -> str | None:
+def supports(model: Any) -> str | None:
     """None if the fast path knows the model, else the reason in plain words."""
     family, config = type(model).__name__, model.config
     if family not in FAST_FAMILIES:
@@ -99,14 +99,14 @@ class _Fused:
             self.observer.observe(x, g, self.sizes, out_BP)
 
 
-def _fuse(parent: nn.Module, prefix: str, leaves: Sequence[str], observer_of: ObserverOf) -> _Fused:
+def _fuse(parent: Any, prefix: str, leaves: Sequence[str], observer_of: ObserverOf) -> _Fused:
     modules = [parent.get_submodule(leaf) for leaf in leaves]
     sizes = tuple(m.out_features for m in modules)
     weight, bias = _joined(modules, "weight"), _joined(modules, "bias")
     return _Fused(weight, bias, sizes, observer_of([f"{prefix}.{leaf}" for leaf in leaves]))
 
 
-def _joined(modules: Sequence[Any], what: str) -> Tensor | None:
+def _joined(modules: Sequence[Any], what: str) -> Any:
     """The modules' tensors on top of each other; each module keeps a view, so nothing is stored twice."""
     parts = [getattr(m, what) for m in modules]
     if parts[0] is None:
@@ -145,11 +145,11 @@ class FastDecoder:
     """A Llama-family decoder with frozen weights and a written-out backward.
 
     Args:
-        model: A bare `*ForCausalLM` that `supports` accepts; its q, k, v and gate, up weights become views of fused ones.
-        observer_of: Who watches which group of linears; nobody by default.
+        model: A bare `*ForCausalLM` that `supports` accepts; its q, k, v and gate, up weights become views of fused
+        ones. observer_of: Who watches which group of linears; nobody by default.
     """
 
-    def __init__(self, model: nn.Module, observer_of: ObserverOf = lambda names: None) -> None:
+    def __init__(self, model: Any, observer_of: ObserverOf = lambda names: None) -> None:
         body, config = model.model, model.config
         self.embed_VD, self.norm_D, self.rotary = (
             body.embed_tokens.weight.detach(),
@@ -167,9 +167,7 @@ class FastDecoder:
             config.rms_norm_eps,
         )
         self.eps = config.rms_norm_eps
-        self.layers = [
-            _layer(layer, f"model.layers.{i}", shape, observer_of) for i, layer in enumerate(body.layers)
-        ]
+        self.layers = [_layer(layer, f"model.layers.{i}", shape, observer_of) for i, layer in enumerate(body.layers)]
 
     def hidden(self, ids_BT: Tensor, z_BP: Tensor | None = None, embeds_BTD: Tensor | None = None) -> Tensor:
         """Hidden states after the final norm, `[B, T, D]`.
@@ -186,7 +184,7 @@ class FastDecoder:
         return _FinalNorm.apply(h, self.norm_D, self.eps)
 
 
-def _layer(module: nn.Module, prefix: str, shape: _Shape, observer_of: ObserverOf) -> _Layer:
+def _layer(module: Any, prefix: str, shape: _Shape, observer_of: ObserverOf) -> _Layer:
     attn, mlp = module.self_attn, module.mlp
     return _Layer(
         module.input_layernorm.weight.detach(),
@@ -317,21 +315,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, shape: _Shape, keep: bool) -> tuple[
         groups = (rows * shape.kv_heads, -1, width)
         q3, k3, v3 = q.view(groups), k.view(groups), v.view(groups)
         ahead = (
-            torch.full((tokens, tokens), float("-inf"), dtype=q.dtype)
-            .triu_(1)
-            .repeat(shape.heads // shape.kv_heads, 1)
+            torch.full((tokens, tokens), float("-inf"), dtype=q.dtype).triu_(1).repeat(shape.heads // shape.kv_heads, 1)
         )
         weights = torch.baddbmm(ahead, q3, k3.transpose(1, 2), alpha=shape.scale).softmax(-1)
         mixed = torch.bmm(weights, v3).view(q.shape)
         kept: tuple[Any, ...] = (q3, k3, v3, weights)
     else:
         with torch.set_grad_enabled(keep):
-            inputs = tuple(t.detach().requires_grad_(keep) for t in (q, k, v))
+            q, k, v = (t.detach().requires_grad_(keep) for t in (q, k, v))
             gqa = shape.heads != shape.kv_heads
             mixed = nn.functional.scaled_dot_product_attention(
-                *inputs, is_causal=True, scale=shape.scale, enable_gqa=gqa
+                q, k, v, is_causal=True, scale=shape.scale, enable_gqa=gqa
             )
-        kept = (inputs, mixed)
+        kept = ((q, k, v), mixed)
         mixed = mixed.detach()
     return mixed.transpose(1, 2).reshape(rows, tokens, -1), kept
 
@@ -353,7 +349,7 @@ def attend_backward(kept: tuple[Any, ...], g: Tensor, shape: _Shape) -> tuple[Te
     return g_q.view(by_head), g_k.view(by_head), g_v.view(by_head)
 
 
-def disagreement(ours: Decoder, model: nn.Module, ids_BT: Tensor) -> str | None:
+def disagreement(ours: Decoder, model: Any, ids_BT: Tensor) -> str | None:
     """Compare losses and input gradients with the model's own forward; None, or how they differ.
 
     Every token of `ids_BT` [B, T >= 2] is a target of the one before it.
@@ -368,15 +364,11 @@ def disagreement(ours: Decoder, model: nn.Module, ids_BT: Tensor) -> str | None:
         )
         ours_g = torch.autograd.grad(ours_n.sum(), embeds)[0].float()
         logits = model(inputs_embeds=embeds, use_cache=False).logits[:, :-1].float()
-        theirs_n = nn.functional.cross_entropy(
-            logits.flatten(0, 1), ids_BT[:, 1:].reshape(-1), reduction="none"
-        )
+        theirs_n = nn.functional.cross_entropy(logits.flatten(0, 1), ids_BT[:, 1:].reshape(-1), reduction="none")
         theirs_g = torch.autograd.grad(theirs_n.sum(), embeds)[0].float()
     pairs = (("losses", ours_n, theirs_n), ("input gradients", ours_g, theirs_g))
     for limit, (what, a, b) in zip(limits, pairs, strict=True):
         error = float((a - b).detach().norm() / b.detach().norm())
         if not error <= limit:
-            return (
-                f"{what} differ from the model's own by {error:.2g} (relative; at most {limit:g} is accepted)"
-            )
+            return f"{what} differ from the model's own by {error:.2g} (relative; at most {limit:g} is accepted)"
     return None

@@ -1,1 +1,1 @@
-"""The only code that runs learners, encoders and tokenizers over pools; what it leaves behind are arrays in the store."""
+"""The only code that runs learners, encoders and tokenizers over pools; it leaves arrays in the store."""

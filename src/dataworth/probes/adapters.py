@@ -12,11 +12,11 @@ from dataworth.probes.preconditioner import canonical
 from dataworth.probes.taps import FeatureMap, Sink, Tap, TapLinear, onesided_tap
 
 
-def merge_adapter(model: nn.Module) -> tuple[nn.Module, list[Tap]]:
+def merge_adapter(model: Any) -> tuple[Any, list[Tap]]:
     """Merge a PEFT model's active LoRA adapter in place and return the bare model with one tap per adapted linear.
 
-    A model without an adapter is returned as it is, with no taps. The model is frozen and set to eval mode. Weights are merged
-    in fp32 and rounded to their own dtype once.
+    A model without an adapter is returned as it is, with no taps. The model is frozen and set to eval mode. Weights
+    are merged in fp32 and rounded to their own dtype once.
 
     Raises:
         RequestError: Something other than plain LoRA on linears, which a merge would get wrong.
@@ -25,9 +25,7 @@ def merge_adapter(model: nn.Module) -> tuple[nn.Module, list[Tap]]:
     layers = {n: m for n, m in base.named_modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")}
     taps = [_merge(base, name, layer) for name, layer in layers.items()]
     if hasattr(model, "peft_config") and not taps:
-        raise RequestError(
-            "the adapter has no LoRA layers: expected LoRA on linear layers; use a LoRA adapter or none"
-        )
+        raise RequestError("the adapter has no LoRA layers: expected LoRA on linear layers; use a LoRA adapter or none")
     base.requires_grad_(False)
     return base.eval(), taps
 
@@ -38,8 +36,8 @@ def _merge(base: nn.Module, name: str, layer: Any) -> Tap:
     transposed = type(linear).__name__ == "Conv1D"
     if len(active) != 1 or layer.use_dora.get(active[0]) or not (transposed or isinstance(linear, nn.Linear)):
         raise RequestError(
-            f"adapter on {name} ({type(linear).__name__}, adapters {active}): expected one plain LoRA on a linear layer; "
-            "train such an adapter or select without one"
+            f"adapter on {name} ({type(linear).__name__}, adapters {active}): expected one plain LoRA on a linear "
+            "layer; train such an adapter or select without one"
         )
     adapter = active[0]
     a, b = (getattr(layer, half)[adapter].weight.detach().float() for half in ("lora_A", "lora_B"))
@@ -52,7 +50,7 @@ def _merge(base: nn.Module, name: str, layer: Any) -> Tap:
     return Tap(canonical(name), a, b, b.shape[0], scale)
 
 
-def onesided_taps(model: nn.Module, k: int, seed: int) -> list[Tap]:
+def onesided_taps(model: Any, k: int, seed: int) -> list[Tap]:
     """A tap for every linear of a bare model but its output head."""
     head = model.get_output_embeddings()
     return [
@@ -62,9 +60,9 @@ def onesided_taps(model: nn.Module, k: int, seed: int) -> list[Tap]:
     ]
 
 
-def linears(model: nn.Module) -> dict[str, tuple[Tensor, Tensor | None, nn.Module]]:
+def linears(model: Any) -> dict[str, tuple[Tensor, Tensor | None, nn.Module]]:
     """Linear layers by name: weight [d_out, d_in], bias, module (GPT-2's Conv1D counts, seen transposed)."""
-    found = {}
+    found: dict[str, tuple[Tensor, Tensor | None, nn.Module]] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             found[name] = (module.weight, module.bias, module)
@@ -87,9 +85,7 @@ def install(model: nn.Module, features: FeatureMap) -> Sink:
                 f"the tap {name!r} is no linear layer of the model: expected one of {', '.join(list(have)[:3])}, ..."
             )
         weight, bias, _ = have[name]
-        _replace(
-            model, name, TapLinear(weight.detach(), None if bias is None else bias.detach(), group, sink)
-        )
+        _replace(model, name, TapLinear(weight.detach(), None if bias is None else bias.detach(), group, sink))
     return sink
 
 

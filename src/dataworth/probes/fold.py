@@ -47,9 +47,7 @@ class ModuleFold:
         self.entries = dict(projection.modules)[module]
         self.signs_L = module_signs(projection.seed, module, self.entries, device)
 
-    def add_to(
-        self, out_BP: Tensor, rows_BL: Tensor, mapped: Callable[[Tensor, slice], Tensor] | None = None
-    ) -> None:
+    def add_to(self, out_BP: Tensor, rows_BL: Tensor, mapped: Callable[[Tensor, slice], Tensor] | None = None) -> None:
         """Add the fold of rows `[B, L]` to `out_BP` in place, a block of at most P entries at a time.
 
         Args:

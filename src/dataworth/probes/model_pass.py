@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dataworth.errors import NonsenseRefused
 from dataworth.learners.batching import Batch
@@ -37,7 +38,7 @@ class ModelPass:
     `path` is "fast" or "plain"; `reason` says why the fast path isn't used.
     """
 
-    def __init__(self, model: nn.Module, features: FeatureMap | None = None, *, fast: bool = True) -> None:
+    def __init__(self, model: Any, features: FeatureMap | None = None, *, fast: bool = True) -> None:
         self.features = features
         self.sink: Sink | None = None
         self.reason = (supports(model) or "") if fast else "switched off"
@@ -51,23 +52,19 @@ class ModelPass:
             self._require_plain_head(model)
             self.sink = install(model, features) if features else None
 
-    def _require_plain_head(self, model: nn.Module) -> None:
+    def _require_plain_head(self, model: Any) -> None:
         wrong = disagreement(self.decoder, model, self._check_ids(model))
         if wrong:
             raise NonsenseRefused(
-                f"{type(model).__name__}: its head is not a plain linear over the last hidden states ({wrong}); expected one, as "
-                "per-row losses are computed from it; use a model without logit scaling or capping"
+                f"{type(model).__name__}: its head is not a plain linear over the last hidden states ({wrong}); "
+                "expected one, as per-row losses come from it; use a model without logit scaling or capping"
             )
 
-    def _check_ids(self, model: nn.Module) -> Tensor:
+    def _check_ids(self, model: Any) -> Tensor:
         """Fixed token ids for the start-up check, spread over the vocabulary."""
         head = self.decoder.head_VD
         steps = torch.arange(_CHECK_ROWS * _CHECK_TOKENS, device=head.device)
-        return (
-            (steps * 7919 + 13)
-            .remainder(min(len(head), model.config.vocab_size))
-            .view(_CHECK_ROWS, _CHECK_TOKENS)
-        )
+        return (steps * 7919 + 13).remainder(min(len(head), model.config.vocab_size)).view(_CHECK_ROWS, _CHECK_TOKENS)
 
     def losses(self, batch: Batch) -> RowLosses:
         """Loss and entropy sums of every row, in one forward."""
@@ -77,12 +74,10 @@ class ModelPass:
                 self._at_sources(hidden, batch), self.decoder.head_VD, batch.target_n, self.decoder.head_bias
             )
         rows = len(batch.rows)
-        return RowLosses(
-            *(torch.zeros(rows, device=t.device).index_add_(0, batch.row_n, t) for t in per_token)
-        )
+        return RowLosses(*(torch.zeros(rows, device=t.device).index_add_(0, batch.row_n, t) for t in per_token))
 
     def embeddings(self, batch: Batch) -> Tensor:
-        """Position-weighted mean of the last hidden states, fp32 `[B, D]`: weight i / (1 + ... + length) for token i = 1, 2, ...
+        """Position-weighted mean of the last hidden states, fp32 `[B, D]`: weight i / (1 + ... + length) for token i.
 
         RDS+ (Ivison et al. 2025, arXiv 2503.01807), after SGPT (Muennighoff 2022, arXiv 2202.08904).
         """

@@ -36,7 +36,8 @@ def open_pass(config: Mapping[str, Any], device: str, dtype: str | None = None) 
     """Load the learner that `config` names, merge its adapter and make it ready.
 
     Args:
-        config: `model` (as for --model), `recipe` (`Recipe.to_dict()`); for gradients `feature` (`FeatureSpec.to_dict()`) and
+        config: `model` (as for --model), `recipe` (`Recipe.to_dict()`); for gradients `feature`
+        (`FeatureSpec.to_dict()`) and
             `checkpoint` (folder of adapter and moments, or None); optionally `fast` (default True).
         device: `cpu`, `cuda`, `cuda:1`.
         dtype: Overrides the recipe's.
@@ -44,9 +45,7 @@ def open_pass(config: Mapping[str, Any], device: str, dtype: str | None = None) 
     recipe = Recipe.from_dict(dict(config["recipe"]) | ({"dtype": dtype} if dtype else {}))
     checkpoint = config.get("checkpoint")
     adapter = Path(checkpoint) if checkpoint else None
-    learner = CausalLM.load(
-        config["model"], recipe=recipe, device=device, adapter=adapter, lora=adapter is not None
-    )
+    learner = CausalLM.load(config["model"], recipe=recipe, device=device, adapter=adapter, lora=adapter is not None)
     model, taps = merge_adapter(learner.model)
     fast = config.get("fast", True)
     if "feature" not in config:
@@ -100,8 +99,7 @@ class ShardWork:
         if not kept:
             return dict(self.empty), unscored
         return {
-            name: np.stack([row[name] for row in kept]).astype(like.dtype)
-            for name, like in self.empty.items()
+            name: np.stack([row[name] for row in kept]).astype(like.dtype) for name, like in self.empty.items()
         }, unscored
 
     def _run(self, model: ModelPass, rows: Sequence[Encoded]) -> dict[str, dict[str, NDArray[Any]]]:
@@ -128,9 +126,7 @@ def shard_work(config: Mapping[str, Any], device: str, of_batch: OfBatch, empty:
 def scorable(ids: Sequence[str], rows: Sequence[Encoded]) -> tuple[list[Encoded], dict[str, str]]:
     """Rows that carry loss, and the reason of every other one."""
     unscored = {
-        i: r.reason or NO_TARGETS
-        for i, r in zip(ids, rows, strict=True)
-        if r.reason or not r.supervised[1:].any()
+        i: r.reason or NO_TARGETS for i, r in zip(ids, rows, strict=True) if r.reason or not r.supervised[1:].any()
     }
     return [r for i, r in zip(ids, rows, strict=True) if i not in unscored], unscored
 

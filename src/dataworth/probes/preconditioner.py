@@ -2,9 +2,9 @@
 
     m' = b1 m + (1 - b1) g,   v' = b2 v + (1 - b2) g^2,   Gamma = m' / (sqrt(v') + eps)
 
-Xia et al. 2024 (arXiv 2402.04333, section 3.1). Their repository puts eps inside the root, which floors the denominator
-at 1e-4, and skips bias correction; both are options here. m, v come from the checkpoint by parameter *name*: a remap by
-position runs silently and gives a meaningless ranking.
+Xia et al. 2024 (arXiv 2402.04333, section 3.1). Their repository puts eps inside the root, which floors the
+denominator at 1e-4, and skips bias correction; both are options here. m, v come from the checkpoint by parameter
+*name*: a remap by position runs silently and gives a meaningless ranking.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Moments:
         for key in [*first, *second]:
             if not isinstance(key, str) or key.isdigit():
                 raise RequestError(
-                    f"Adam moments are keyed by {key!r}: expected parameter names; save them by name (positions can be wrong silently)"
+                    f"Adam moments are keyed by {key!r}: expected parameter names, as positions can be wrong silently; "
+                    "save them by name"
                 )
         m, v = ({canonical(k): t.float() for k, t in moments.items()} for moments in (first, second))
         if set(m) != set(v):
@@ -65,8 +66,8 @@ class Moments:
         odd = sorted(n for n in set(have) | set(shapes) if have.get(n) != shapes.get(n))
         if odd:
             raise FingerprintMismatch(
-                f"Adam moments of {odd[0]} have shape {have.get(odd[0])}, the adapter {shapes.get(odd[0])}: expected the moments of "
-                "this very checkpoint; take both from one folder"
+                f"Adam moments of {odd[0]} have shape {have.get(odd[0])}, the adapter {shapes.get(odd[0])}: expected "
+                "the moments of this very checkpoint; take both from one folder"
             )
 
 

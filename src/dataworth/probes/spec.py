@@ -26,9 +26,10 @@ _CHOICES = {
 class FeatureSpec:
     """Kind, width and optimizer map of gradient features.
 
-    `lora` is the exact per-row gradient of the LoRA parameters; after a merge at B = 0 (a fresh adapter) its A half is zero,
-    so it is meant for checkpoints after some warm-up. `onesided` is the gradient of every linear's weight with the inputs
-    projected to `k` columns; it needs no adapter. Goal rows use `optimizer="sgd"` (LESS, arXiv 2402.04333, step 4).
+    `lora` is the exact per-row gradient of the LoRA parameters; after a merge at B = 0 (a fresh adapter) its A half
+    is zero, so it is meant for checkpoints after some warm-up. `onesided` is the gradient of every linear's weight
+    with the inputs projected to `k` columns; it needs no adapter. Goal rows use `optimizer="sgd"` (LESS, arXiv
+    2402.04333, step 4).
     """
 
     kind: FeatureKind = "lora"
@@ -68,11 +69,12 @@ class FeatureSpec:
             )
         if self.kind == "onesided" and self.optimizer != "sgd":
             raise RequestError(
-                f"feature kind onesided with optimizer {self.optimizer!r}: Adam's map needs exact entries; use kind lora or sgd"
+                f"feature kind onesided with optimizer {self.optimizer!r}: Adam's map needs exact entries; use kind "
+                "lora or sgd"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, only those that matter to the rows; with the model's module names they decide the projection."""
+        """Plain JSON values, only those that matter; with the model's module names they decide the projection."""
         out = dataclasses.asdict(self) | {"signs": SIGN_VERSION}
         if self.kind == "lora":
             out.pop("k")
@@ -98,7 +100,5 @@ class FeatureSpec:
             )
         unknown = sorted(set(values) - set(names))
         if unknown:
-            raise RequestError(
-                f"feature keys {unknown} are unknown: expected {', '.join(names)}; correct them"
-            )
+            raise RequestError(f"feature keys {unknown} are unknown: expected {', '.join(names)}; correct them")
         return cls(**values)

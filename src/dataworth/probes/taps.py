@@ -1,12 +1,13 @@
 """Taps: per-row features of linear layers as the gradient of a dummy input.
 
-A linear's weight is frozen, so a backward pass computes only input gradients, and a row's weight gradient is the product of
-two things that pass by anyway: the input x and the output gradient g (Goodfellow 2015, arXiv 1510.01799). `TapLinear`
-returns that product, projected, as the gradient of a zero tensor `z[B, P]`: no hooks, nothing to append to, so gradient
-checkpointing and modules that share z just work, and autograd adds up the modules of a row.
+A linear's weight is frozen, so a backward pass computes only input gradients, and a row's weight gradient is the
+product of two things that pass by anyway: the input x and the output gradient g (Goodfellow 2015, arXiv
+1510.01799). `TapLinear` returns that product, projected, as the gradient of a zero tensor `z[B, P]`: no hooks,
+nothing to append to, so gradient checkpointing and modules that share z just work, and autograd adds up the modules
+of a row.
 
-LoRA adapters are merged first (W' = W + s B A). Then dA = s (g B)^T x and dB = s g^T (x A^T): exact gradients without an
-adapter in the graph. `onesided` is the same with A a matrix of random signs and only the second product.
+LoRA adapters are merged first (W' = W + s B A). Then dA = s (g B)^T x and dB = s g^T (x A^T): exact gradients
+without an adapter in the graph. `onesided` is the same with A a matrix of random signs and only the second product.
 
 Padding stands on the right of causal rows and carries no loss, so its g is exactly zero.
 """
@@ -70,15 +71,13 @@ class FeatureMap:
         self.spec, self.device, self.dtype = spec, device, dtype
         self.taps = {tap.name: tap for tap in taps}
         shapes = {n: s for tap in taps for n, s in tap.parameters().items()}
-        self.projection = Projection(
-            tuple((n, s[0] * s[1]) for n, s in shapes.items()), spec.width, spec.seed
-        )
+        self.projection = Projection(tuple((n, s[0] * s[1]) for n, s in shapes.items()), spec.width, spec.seed)
         verify_device(self.projection, device)
         self._maps: dict[str, Preconditioner] = {}
         if spec.optimizer != "sgd":
             if moments is None:
                 raise RequestError(
-                    f"feature optimizer {spec.optimizer!r} needs Adam moments: expected a checkpoint with them; or use sgd"
+                    f"feature optimizer {spec.optimizer!r} needs Adam moments: expected a checkpoint with them; use sgd"
                 )
             moments.require(shapes)
             self._maps = {n: Preconditioner(spec, moments, n, device) for n in shapes}
@@ -110,11 +109,9 @@ class Group:
         self.features = features
         self.tapped = [i for i, tap in enumerate(taps) if tap is not None]
         self.taps = [tap for tap in taps if tap is not None]
-        cast = {"device": features.device, "dtype": features.dtype}
-        self.inputs_KI = torch.cat([tap.inputs_kI * tap.scale for tap in self.taps]).to(**cast)
-        self.outputs = [
-            None if t.outputs_Ok is None else (t.outputs_Ok * t.scale).to(**cast) for t in self.taps
-        ]
+        device, dtype = features.device, features.dtype
+        self.inputs_KI = torch.cat([tap.inputs_kI * tap.scale for tap in self.taps]).to(device, dtype)
+        self.outputs = [None if t.outputs_Ok is None else (t.outputs_Ok * t.scale).to(device, dtype) for t in self.taps]
 
     def observe(self, x_BTI: Tensor, g_BTO: Tensor, sizes: Sequence[int], out_BP: Tensor) -> None:
         """Add the features of inputs `x_BTI` and output gradients (side by side, of these sizes) to `out_BP`.
@@ -196,6 +193,6 @@ def _per_row(x: Tensor, rows: int, tokens: int) -> Tensor:
     if x.shape[:-1] == (rows * tokens,):
         return x.reshape(rows, tokens, x.shape[-1])
     raise RequestError(
-        f"a tapped linear saw inputs {tuple(x.shape)} for {rows} rows of {tokens} tokens: expected every token of every "
-        "row; leave the layer out of the adapter's targets"
+        f"a tapped linear saw inputs {tuple(x.shape)} for {rows} rows of {tokens} tokens: expected every token of "
+        "every row; leave the layer out of the adapter's targets"
     )
