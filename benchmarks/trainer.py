@@ -4,9 +4,9 @@
 
 Both train the same LoRA learner on the same rows, block by block in rotating order in one process, so that both meet
 the same machine. Each first tries a few settings on one block (micro-batch, attention) and keeps its best; dtype is the
-fast one for both, the Trainer groups rows by length, and it neither logs nor saves. A block's time is that of
-its optimizer steps, without either side's set-up; on CPUs it is CPU time of this process, on GPUs wall time. Rows are questions with their rationale from
-`flan_cot` in DATAWORTH_DATA, or random tokens with such lengths.
+fast one for both, the Trainer groups rows by length, and it neither logs nor saves. A block's time is that of its
+optimizer steps, without either side's set-up: CPU time of this process, or wall time on GPUs. Rows are questions with
+their rationale from `flan_cot` in DATAWORTH_DATA, or random tokens with such lengths.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ PEFT_SETTINGS = {
     "cpu": [(4, "eager"), (8, "eager"), (4, "sdpa")],
     "cuda": [(16, "sdpa"), (32, "sdpa"), (64, "sdpa")],
 }
+paths: set[str] = set()
 OUR_SETTINGS = {"cpu": [1024, 2048], "cuda": [8192, 16384, 32768]}
 
 
@@ -142,6 +143,7 @@ def our_block(learner: CausalLM, recipe: Recipe, rows: list[Encoded], setting: i
 
     def opened(*args: Any) -> Any:
         forward = open_forward(*args)
+        paths.add(forward.path)
         stamps.append(now(learner))
         return forward
 
@@ -190,6 +192,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "tokens": sum(tokens),
         "supervised_tokens": sum(r.targets for r in rows),
         "dtype": learner.card.dtype,
+        "path": sorted(paths),
         "recipe": recipe.to_dict(),
         "clock": "process CPU seconds" if kind == "cpu" else "wall seconds",
         "settings_tried_seconds": tried,
