@@ -153,8 +153,8 @@ def test_a_bigger_pool_than_the_sample_is_scaled_and_says_so(
 def test_a_calibrated_plan_prices_every_stage_and_compares(
     files: dict[str, Path], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "SECONDS", 0.4)
-    monkeypatch.setattr(calibration, "STAGE_SECONDS", 0.1)
+    monkeypatch.setattr(calibration, "SECONDS", 0.05)
+    monkeypatch.setattr(calibration, "STAGE_SECONDS", 0.02)
     plan = dw.plan(str(files["pool"]), **request(files, model, workers=2))
     assert plan.cpu_seconds is not None
     assert plan.cpu_seconds > 0

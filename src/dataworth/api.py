@@ -116,7 +116,7 @@ def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> Scor
 
 
 def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanResult:
-    """`plan` for a finished request object; nothing but the token artefact is kept."""
+    """`plan` for a finished request object; it leaves nothing in the cache."""
     from dataworth.pricing import price
 
     method = choose_method(request)
