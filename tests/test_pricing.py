@@ -209,3 +209,15 @@ def test_adapter_parameters_follow_the_shapes_of_a_decoder() -> None:
     # q: 32 -> 32, k: 32 -> 16, rank 8, two layers.
     assert pricing.adapter_parameters(config, recipe) == 2 * 8 * (64 + 48)
     assert pricing.adapter_parameters(config, {**recipe, "lora_layers": 1}) == 8 * (64 + 48)
+
+
+def test_the_reproduction_compares_with_what_the_processes_used() -> None:
+    from reproductions.plan_check import compare
+
+    said = {"cpu_seconds": 80.0, "stages": [], "calibration": {"seconds": 61.0}, "notes": []}
+    plan = {"said": said, "wall_seconds": 70.0, "load": (0, 0, 0)}
+    real = {"cpu_seconds": 100.0, "wall_seconds": 60.0, "load": (0, 0, 0), "stages": {}}
+    assert compare("demo", 300, plan, real)["verdict"] == "held"
+    assert compare("demo", 300, plan, real)["off"] == pytest.approx(-0.2)
+    assert compare("demo", 300, plan, {**real, "cpu_seconds": 120.0})["verdict"] == "missed"
+    assert "not reproduced" in compare("demo", 60, plan, real)["verdict"]
