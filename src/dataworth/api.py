@@ -78,7 +78,8 @@ def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> Se
             progress.say(preview_text(session))
             scored, selection = choose_rows(session, method, pick, budget, given)
         result = store_selection(run, session, method, pick, scored, selection, request.portable)
-    result = replace(result, writer=lambda out: write_picked(result, request, run, Path(out), session))
+    found = result
+    result = replace(found, writer=lambda out: write_picked(found, request, run, Path(out), session))
     if request.out is not None:
         result = replace(result, written=result.write(request.out))
     failed = too_many_rejects(result.record["pool"], request, run.path)

@@ -9,7 +9,6 @@ import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -93,7 +92,6 @@ VERBS: dict[str, type[Request]] = {"plan": PlanRequest, "score": ScoreRequest, "
 R = TypeVar("R", bound=Request)
 
 
-@cache
 def field_help(cls: type) -> dict[str, str]:
     """Field name -> the docstring under it, for a dataclass and its bases."""
     out: dict[str, str] = {}

@@ -173,5 +173,6 @@ def miniature_pair(
 
 def _in_plain_words(rows: tuple[SampleRow, ...], ids: Sequence[str], labels: Sequence[str]) -> tuple[SampleRow, ...]:
     """The sample rows with what the generator knows of them added to the reason."""
+    meaning = {str(label): text for label, text in MEANING.items()}
     of = dict(zip(ids, labels, strict=True))
-    return tuple(replace(r, why=f"{r.why}; in truth {of[r.id]}: {MEANING[of[r.id]]}") for r in rows)
+    return tuple(replace(r, why=f"{r.why}; in truth {of[r.id]}: {meaning[of[r.id]]}") for r in rows)

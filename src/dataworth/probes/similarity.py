@@ -34,8 +34,10 @@ _CUDA_MIN_ROWS = 32
 class FeatureTable(Protocol):
     """What is asked of a store table with the columns `rows`, `scale` and `norm`."""
 
-    ids: tuple[str, ...]
-    unscored: Mapping[str, str]
+    @property
+    def unscored(self) -> Mapping[str, str]:
+        """Rows without features: id -> reason."""
+        ...
 
     def column(self, name: str, fill: Any = None) -> NDArray[Any]:
         """A column [N]."""

@@ -18,7 +18,7 @@ Work = Callable[[Sequence[str], Sequence[Example]], tuple[dict[str, Column], dic
 
 
 def open_tokens(config: dict[str, Any], device: str) -> Work:
-    """Engine runner: examples in, `input_ids` and `supervised` (ragged), `tokens`, `targets`, `truncated`, `forged` out.
+    """Engine runner: examples in; `input_ids`, `supervised` (ragged), `tokens`, `targets`, `truncated`, `forged` out.
 
     Args:
         config: `folder` of the tokenizer, `mask_like`, `max_length`.
@@ -43,7 +43,7 @@ def open_tokens(config: dict[str, Any], device: str) -> Work:
 
 
 def encoded_rows(table: Table, ids: Sequence[str]) -> list[Encoded]:
-    """The rows of a token table as the learner sees them, in the order of `ids`; `ids` are those the table was asked for.
+    """The rows of a token table as the learner sees them, in the order of `ids`, those the table was asked for.
 
     Unscored rows come back empty, with their reason.
     """
