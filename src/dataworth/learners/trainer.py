@@ -39,7 +39,7 @@ from dataworth.recipe import Recipe
 from dataworth.records import hash_unit
 from dataworth.store.atomic import write_atomic
 
-MICRO_TOKENS = {"cpu": 1024, "cuda": 16384}
+MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Padded tokens of one forward and backward pass."""
 STATE_SECONDS = 60.0
 """How often the state to resume from is written between checkpoints."""
