@@ -169,9 +169,9 @@ class _Book:
             loads = tuple((f"load {kind}", n) for kind, n in self.loads.items())
             total = sum(self.loads.values())
             items.append(Item(Stage("model loads in workers", 0, 0, 0, total, 0, None), loads))
-        if needs & (_MODEL | {"tokens"}):
+        if needs & (_MODEL | {"tokens"}) or self.crew:
             items.append(Item(Stage("process starts", 0, 0, 0, 1 + self.crew, 0, None), (("start", 1 + self.crew),)))
-        elif needs <= {"text:pool", "text:goal"}:
+        if needs <= {"text:pool", "text:goal"}:
             work = (("score", rows), ("read", rows if needs else 0))
             items.append(Item(Stage(f"score {method.name}", rows, 0, 0, 1, 0, None), work))
         out = round(sum(f.size for f in self.pool.files) * self.kept(budget)) + rows * _ROW_BYTES
@@ -283,6 +283,6 @@ class _Book:
 
     def _adapter_bytes(self) -> int:
         config = self._config()
-        if "hidden_size" not in config:
-            return 0
+        if not {"hidden_size", "num_attention_heads", "num_hidden_layers"} <= set(config):
+            return 0  # another family's names: its adapter's size isn't known before it is loaded
         return _KEPT_OF_A_PARAMETER * adapter_parameters(config, self.session.recipe.to_dict())
