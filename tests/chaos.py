@@ -1,9 +1,11 @@
 """Kill workers and drivers at random moments, resume until done, compare with an undisturbed run, byte for byte.
 
-    python tests/chaos.py --n 40 --seed 0 [--scenario toy] [--json]
+    python tests/chaos.py --n 40 --seed 0 [--scenario llama|smollm2|toy] [--json]
 
-A scenario is a command line that works in a folder and resumes when it is given again. Killing the driver is SIGKILL
-to that command; killing a worker is SIGKILL to one of its children. What may differ is listed in `dataworth.store`.
+A scenario is a command line that works in a folder and resumes when it is given again: `dataworth select --method less`
+with a tiny random Llama and (2 kills) with SmolLM2; on demand a toy without a model. Killing the driver is SIGKILL to
+that command; killing a worker is SIGKILL to one of its children. Run folder, picked rows and cache are compared, with
+the warm-up's checkpoints and training state; what may differ is listed in `dataworth.store.run`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,8 @@ from pathlib import Path
 
 import psutil
 
+from dataworth.demo_pool import make_demo
+from dataworth.learners.load import find_smollm2
 from dataworth.store import digests
 
 HERE = Path(__file__).resolve()
@@ -32,9 +37,10 @@ HERE = Path(__file__).resolve()
 class Scenario:
     """A resumable command.
 
-    `command(folder)` is the command line; everything it writes below `folder` is compared, and `folder.parent` is the
-    same for all rounds. `prepare(folder.parent)` makes the inputs once. `fixed_kills` takes so many of `--n`; scenarios
-    without it share the rest. `environment(folder)` is added to the command's.
+    `command(folder)` is the command line; everything it writes below `folder` is compared, and `folder` is the same
+    for all rounds, emptied between them. `prepare(folder.parent)` makes the inputs once. `fixed_kills` takes so many
+    of `--n`; scenarios without it share the rest. `environment(folder)` is added to the command's. `default` scenarios
+    run when none is named.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Scenario:
     fixed_kills: int | None = None
     prepare: Callable[[Path], None] = lambda folder: None
     environment: Callable[[Path], dict[str, str]] = lambda folder: {}
+    default: bool = True
 
 
 @dataclass
@@ -53,6 +60,7 @@ class Outcome:
     starts: int = 0
     rounds: int = 0
     files: int = 0
+    prepare_s: float = 0.0
     undisturbed_s: float = 0.0
     seconds: float = 0.0
     differing: list[str] = field(default_factory=list)
@@ -70,6 +78,7 @@ class Harness:
 
     def __init__(self, scenario: Scenario, base: Path, n: int, seed: int) -> None:
         self.scenario, self.base, self.n = scenario, base, n
+        self.folder = base / "work"
         self.random = random.Random(f"{scenario.name}:{seed}")
         self.outcome = Outcome(scenario.name)
         self.wanted: dict[str, str] = {}
@@ -78,28 +87,39 @@ class Harness:
         """An undisturbed run, then disturbed rounds until all kills are spent."""
         began = time.monotonic()
         self.scenario.prepare(self.base)
-        clean = self.base / "undisturbed"
-        first = self._start(clean)
+        self.outcome.prepare_s = round(time.monotonic() - began, 1)
+        first = self._start()
         first.wait()
-        self.outcome.undisturbed_s = round(time.monotonic() - began, 2)
+        self.outcome.undisturbed_s = round(time.monotonic() - began - self.outcome.prepare_s, 1)
         self._check_exit(first)
-        self.wanted = digests(clean)
+        self.wanted = self._take_away()
         self.outcome.files = len(self.wanted)
         while self._left() and not self.outcome.failures:
-            self._round(self.base / f"round{self.outcome.rounds}")
+            self._round()
         self.outcome.seconds = round(time.monotonic() - began, 1)
         return self.outcome
 
-    def _round(self, folder: Path) -> None:
+    def _round(self) -> None:
         while not self.outcome.failures:
-            driver = self._start(folder)
+            driver = self._start()
             if self._disturb(driver):
                 self._check_exit(driver)
                 break
-        found = digests(folder)
+        found = self._take_away()
         names = sorted(n for n in {*found, *self.wanted} if found.get(n) != self.wanted.get(n))
-        self.outcome.differing += [f"{folder.name}/{name}" for name in names]
+        self.outcome.differing += [f"round {self.outcome.rounds}: {name}" for name in names]
         self.outcome.rounds += 1
+
+    def _take_away(self) -> dict[str, str]:
+        """The digests of the folder, which is then deleted, or kept beside it when it differs from the first."""
+        found = digests(self.folder)
+        if self.wanted and found != self.wanted:
+            self.folder.rename(self.base / f"round{self.outcome.rounds}")
+        elif self.wanted:
+            shutil.rmtree(self.folder)
+        else:
+            self.folder.rename(self.base / "undisturbed")
+        return found
 
     def _disturb(self, driver: subprocess.Popen[bytes]) -> bool:
         """Kill things until the driver ends; whether it ended by itself."""
@@ -134,12 +154,12 @@ class Harness:
     def _left(self) -> bool:
         return sum(self.outcome.kills.values()) < self.n
 
-    def _start(self, folder: Path) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         self.outcome.starts += 1
-        env = {**os.environ, **self.scenario.environment(folder)}
+        env = {**os.environ, **self.scenario.environment(self.folder)}
         log = (self.base / "stderr.log").open("ab")
         with log:
-            return subprocess.Popen(self.scenario.command(folder), env=env, stdout=subprocess.DEVNULL, stderr=log)
+            return subprocess.Popen(self.scenario.command(self.folder), env=env, stdout=subprocess.DEVNULL, stderr=log)
 
     def _check_exit(self, driver: subprocess.Popen[bytes]) -> None:
         if driver.returncode:
@@ -181,7 +201,65 @@ def toy_driver(folder: Path) -> None:
         run.finish()
 
 
-SCENARIOS = [Scenario("toy", lambda folder: [sys.executable, str(HERE), "--toy-driver", str(folder)])]
+def write_inputs(folder: Path, rows: int, goal_rows: int, batch_size: int) -> None:
+    """A pool with a copy, a row without an answer and a broken line; a goal; a recipe of few steps."""
+    demo = make_demo(0, rows)
+    mute = {"messages": [*demo.pool_rows[0]["messages"][:-1], {"role": "assistant", "content": ""}]}
+    pool = [json.dumps(row) for row in [*demo.pool_rows, demo.pool_rows[3], mute]]
+    (folder / "pool.jsonl").write_text("\n".join([*pool, '{"messages": [']) + "\n")
+    (folder / "goal.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demo.goal_rows[:goal_rows]))
+    (folder / "recipe.yaml").write_text(f"lr: 0.001\nbatch_size: {batch_size}\nepochs: 2\n")
+
+
+def select(folder: Path, model: Path | None, warmup: float) -> list[str]:
+    """The command as a user types it."""
+    base = folder.parent
+    return [
+        *(
+            sys.executable,
+            "-m",
+            "dataworth.cli",
+            "select",
+            str(base / "pool.jsonl"),
+            "--goal",
+            str(base / "goal.jsonl"),
+        ),
+        *("--model", str(model), "--method", "less", "--option", f"warmup={warmup}"),
+        *("--recipe", str(base / "recipe.yaml"), "--keep", "10%", "--max-rejected", "0.1", "--workers", "2"),
+        *("--device", "cpu", "--run", str(folder / "run"), "-o", str(folder / "picked.jsonl")),
+    ]
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """The cache among what is compared; one thread."""
+    return {"DATAWORTH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def prepare_llama(base: Path) -> None:
+    """A random Llama of 2 layers with a byte-level tokenizer, and a pool of 200 rows."""
+    sys.path.append(str(HERE.parent / "learners"))
+    from tinymodel import tiny_folder
+
+    tiny_folder(base / "model", hidden_size=64)
+    write_inputs(base, rows=200, goal_rows=8, batch_size=4)
+
+
+SCENARIOS = [
+    Scenario(
+        "llama",
+        lambda folder: select(folder, folder.parent / "model", 0.2),
+        prepare=prepare_llama,
+        environment=surroundings,
+    ),
+    Scenario(
+        "smollm2",
+        lambda folder: select(folder, find_smollm2(), 0.2),
+        fixed_kills=2,
+        prepare=lambda base: write_inputs(base, rows=40, goal_rows=4, batch_size=2),
+        environment=surroundings,
+    ),
+    Scenario("toy", lambda folder: [sys.executable, str(HERE), "--toy-driver", str(folder)], default=False),
+]
 
 
 def shares(scenarios: list[Scenario], n: int) -> list[int]:
@@ -207,7 +285,10 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=40, help="kills in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--scenario", action="append", choices=[s.name for s in SCENARIOS], help="repeatable; default all"
+        "--scenario",
+        action="append",
+        choices=[s.name for s in SCENARIOS],
+        help=f"repeatable; default {' and '.join(s.name for s in SCENARIOS if s.default)}",
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--toy-driver", type=Path, help=argparse.SUPPRESS)
@@ -215,7 +296,7 @@ def main() -> int:
     if args.toy_driver:
         toy_driver(args.toy_driver)
         return 0
-    chosen = [s for s in SCENARIOS if not args.scenario or s.name in args.scenario]
+    chosen = [s for s in SCENARIOS if (s.name in args.scenario if args.scenario else s.default)]
     outcomes = []
     for scenario, n in zip(chosen, shares(chosen, args.n), strict=True):
         with tempfile.TemporaryDirectory(prefix="chaos-") as base:
