@@ -6,6 +6,7 @@ was faster for it, the allocation of its own command line.
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def measure(folder: str, model_folder: str, rows: list[Encoded], ours: Mode, clo
         import datasets  # noqa: F401
     except ImportError as error:
         return f"skipped: {error}"
+    logging.disable(logging.INFO)  # bergson names all 210 modules before every batch list
     model = _model(model_folder, "cuda" if clock.cuda else "cpu")
     ordered = sorted(rows, key=lambda r: (len(r), r.id))
     blocks = [ordered[n : n + BLOCK] for n in range(0, len(ordered), BLOCK)]

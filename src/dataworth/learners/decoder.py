@@ -3,8 +3,9 @@
 `FastDecoder` is a hand-written Llama-family layer: q, k, v and gate, up are one product each, attention is plain
 batched products for short rows on the CPU (faster there than flash) and `scaled_dot_product_attention` elsewhere,
 and the backward is written out, since frozen weights need nothing but d input. Fused weights replace the module's
-own storage, so the transformers model stays usable and memory doesn't grow. `PlainDecoder` runs any transformers
-decoder as it is. `open_decoder` takes the fast one only after it agreed with the model itself on real token ids.
+own storage, so the transformers model stays usable and memory doesn't grow. `PlainDecoder` runs
+any transformers decoder as it is. `disagreement` compares either with the model itself; users of this room take the
+fast one only after it agreed.
 
 An `Observer` sees the input and the output gradients of a group of linears during the backward and may add to the
 gradient of the dummy tensor `z[B, P]`; that is how per-row features leave the pass.
