@@ -12,13 +12,20 @@ import numpy as np
 from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError
 from dataworth.gating import gate
-from dataworth.previews import preview_text
+from dataworth.previews import goal_rejects, preview_text
 from dataworth.records import Budget
 from dataworth.results import CacheReport, Pick, PlanResult, ReplayResult, Score, Scored, ScoreResult, SelectResult
-from dataworth.runs import finished_scores, finished_selection, open_run, store_score_run, store_selection
-from dataworth.session import SILENT, Progress, Session, open_session, too_many_rejects
+from dataworth.runs import (
+    copy_artefacts,
+    finished_scores,
+    finished_selection,
+    open_run,
+    store_score_run,
+    store_selection,
+)
+from dataworth.session import SILENT, Progress, Session, check_rejects, open_session
 from dataworth.store.cache import Cache
-from dataworth.writing import write_picked
+from dataworth.writing import refuse_joining, write_picked
 
 
 def select(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> SelectResult:
@@ -70,21 +77,24 @@ def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> Se
     """`select` for a finished request object: the same request again gives the finished run back."""
     budget, method, pick = Budget.parse(request.keep), choose_method(request), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
+    refuse_joining(request)
     run = open_run("select", request)
     session: Session | None = None
     result = finished_selection(run)
     if result is None:
-        with open_session(request, run.path, progress) as session:
-            progress.say(preview_text(session))
-            scored, selection = choose_rows(session, method, pick, budget, given)
-        result = store_selection(run, session, method, pick, scored, selection, request.portable)
+        with run.lock:
+            with open_session(request, run.path, progress) as session:
+                progress.say(preview_text(session))
+                session.notes += goal_rejects(session)
+                scored, selection = choose_rows(session, method, pick, budget, given)
+            result = store_selection(run, session, method, pick, scored, selection)
+    if request.portable:
+        copy_artefacts(run, result.record)
     found = result
     result = replace(found, writer=lambda out: write_picked(found, request, run, Path(out), session))
     if request.out is not None:
         result = replace(result, written=result.write(request.out))
-    failed = too_many_rejects(result.record["pool"], request, run.path)
-    if failed is not None:
-        raise failed
+    check_rejects(result, request)
     return result
 
 
@@ -105,14 +115,13 @@ def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> Scor
     run = open_run("score", request)
     result = finished_scores(run)
     if result is None:
-        with open_session(request, run.path, progress) as session:
+        with run.lock, open_session(request, run.path, progress) as session:
             progress.say(preview_text(session))
+            session.notes += goal_rejects(session)
             gate(session)
             scores = {m.name: score_one(session, m, g) for m, g in zip(methods, given, strict=True)}
             result = store_score_run(run, session, scores, {n: correlations(session, s) for n, s in scores.items()})
-    failed = too_many_rejects(result.record["pool"], request, run.path)
-    if failed is not None:
-        raise failed
+    check_rejects(result, request)
     return result
 
 

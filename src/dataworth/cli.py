@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import shlex
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from dataworth import config
-from dataworth.errors import DataworthError, RequestError
+from dataworth.errors import DataworthError, RequestError, TooManyRejects
 from dataworth.views import as_json, terminal
 
 app = typer.Typer(
@@ -47,8 +48,12 @@ def _command(verb: str, run: Callable[[config.Request, terminal.Bars], Any]) -> 
         if show_recipe:
             return _show_recipe(given)
         request = config.build(cls, given)
-        with terminal.Bars() as bars:
-            result = _dry(request, bars) if dry else run(request, bars)
+        try:
+            with terminal.Bars() as bars:
+                result = _dry(request, bars) if dry else run(request, bars)
+        except TooManyRejects as error:
+            _face(error.result, as_object)
+            raise
         _face(result, as_object)
 
     command.__name__ = verb
@@ -107,6 +112,8 @@ def _dry(request: config.Request, bars: terminal.Bars) -> Any:
     values = {
         f.name: getattr(request, f.name) for f in dataclasses.fields(config.PlanRequest) if hasattr(request, f.name)
     }
+    if isinstance(request, config.ScoreRequest) and "," in (request.method or ""):
+        raise RequestError(f"--dry-run prices one method: expected one of {request.method}; name it alone")
     return api.run_plan(config.PlanRequest(**{**values, "calibrate": False}), bars)
 
 
@@ -177,6 +184,25 @@ def cache(
     terminal.show(api.clear_cache() if clear else api.cache_size())
 
 
+_PAIRS = ("--map", "--goal-map")
+
+
+def _spread(words: list[str]) -> list[str]:
+    """`--map a=b c=d` as `--map a=b --map c=d`: pairs that follow such a flag belong to it."""
+    out: list[str] = []
+    flag = ""
+    for n, word in enumerate(words):
+        if word in _PAIRS:
+            flag = word
+        elif flag and words[n - 1] != flag:
+            if re.match(r"\w+=", word):
+                out.append(flag)
+            else:
+                flag = ""
+        out.append(word)
+    return out
+
+
 def _stop(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
 
@@ -185,7 +211,7 @@ def main() -> None:
     """Entry point: one line and an exit code instead of a traceback for anything wrong with the request."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        code = app(standalone_mode=False)
+        code = app(_spread(sys.argv[1:]), standalone_mode=False)
     except DataworthError as error:
         terminal.note(f"dataworth: {error}")
         sys.exit(error.exit_code)

@@ -131,7 +131,7 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     if hint == tuple[str, ...]:
         if isinstance(value, Mapping):
             return tuple(f"{k}={v}" for k, v in value.items())
-        parts = (value,) if isinstance(value, (str, Path)) else tuple(value)
+        parts = value if isinstance(value, (list, tuple)) else () if value is None else (value,)
         return tuple(str(p) for p in parts)
     if value is None:
         return None
@@ -155,7 +155,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise RequestError(f"config file {path} isn't there: expected a YAML file; correct the path")
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RequestError(f"config file {path} isn't valid YAML ({str(error).splitlines()[0]}); correct it") from error
     if not isinstance(found, dict):
         raise RequestError(f"config file {path} holds {type(found).__name__}: expected a mapping of keys to values")

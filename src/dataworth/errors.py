@@ -15,6 +15,8 @@ exits with `exit_code`; anything that is not a `DataworthError` is a bug and exi
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DataworthError(Exception):
     """Base of every error raised on purpose."""
@@ -54,9 +56,10 @@ class NonsenseRefused(RequestError):
 
 
 class TooManyRejects(DataworthError):
-    """The work is done, but the share of rejected rows exceeds `--max-rejected`."""
+    """The work is done, but the share of rejected rows exceeds `--max-rejected`; `result` is what was done."""
 
     exit_code = 3
+    result: Any = None
 
 
 class Stopped(DataworthError):

@@ -31,7 +31,7 @@ class GradientOptions:
     feature: FeatureSpec = field(default_factory=lambda: FeatureSpec(optimizer="adam", bias_correction=True))
 
     def __post_init__(self) -> None:
-        if not isinstance(self.warmup, (int, float)) or self.warmup < 0:
+        if not isinstance(self.warmup, (int, float)) or not 0 <= self.warmup < float("inf"):
             raise RequestError(f"option warmup={self.warmup!r}: expected a share (0.05) or a number of rows (200)")
         if self.warmup == 0 and self.feature.kind == "lora":
             raise RequestError(
@@ -67,7 +67,7 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(sorted(known)) or 'none'}"
             raise RequestError(f"option {name!r} is unknown to method {score.name}; {hint}")
-    probe = {k: yaml.safe_load(v) for k, v in given.items() if k in of_probe}
+    probe = {k: _value(k, v) for k, v in given.items() if k in of_probe}
     return MethodOptions(
         _gradient(probe),
         plugins.options(score, {k: v for k, v in given.items() if k in _keywords(score)}),
@@ -90,6 +90,13 @@ def split_each(given: Mapping[str, str], scores: Sequence[Score]) -> list[Method
     if left:
         split({k: given[k] for k in sorted(left)}, scores[0])
     return out
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RequestError(f"option {name}={text!r}: expected a number or a word; correct --option") from None
 
 
 def _of_probe(score: Score) -> set[str]:

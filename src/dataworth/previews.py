@@ -21,7 +21,18 @@ def preview_text(session: Session) -> str:
         )
     if session.pool.rejected:
         lines.append(f"{session.pool.rejected:,} rows were rejected: see {session.pool.rejects_path}")
+    lines += goal_rejects(session)
     return "\n".join(lines)
+
+
+def goal_rejects(session: Session) -> list[str]:
+    """One line for each part of the goal that lost rows in reading."""
+    parts = [(s.name, p) for s in (session.goal.subtasks if session.goal else ()) for p in (s.steer, s.tune) if p]
+    return [
+        f"{pool.rejected:,} rows of goal {name!r} were rejected: see {pool.rejects_path}"
+        for name, pool in parts
+        if pool.rejected
+    ]
 
 
 def _rendered(session: Session, example: Example) -> str:

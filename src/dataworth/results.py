@@ -217,7 +217,7 @@ class SelectResult:
             if rows:
                 lines.append(f"{title}:")
                 lines += [f"  - {r.text}\n      {r.why}" for r in rows]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.record.get("notes", ())])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the ids (they are in the run folder) as plain JSON values."""
@@ -260,7 +260,7 @@ class ScoreResult:
             for name, s in self.scores.items()
         ]
         header = ["method", "scored", "unscored", "25%", "50%", "75%", "rho(length)", "rho(random)"]
-        return table(rows, header) + f"\nscores: {self.run}"
+        return "\n".join([table(rows, header), f"scores: {self.run}", *self.record.get("notes", ())])
 
     def _quartiles(self, scored: Scored) -> list[str]:
         found = scored.values_N[~np.isnan(scored.values_N)]

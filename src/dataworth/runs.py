@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from dataworth import config
+from dataworth.errors import RequestError
 from dataworth.records import Pool
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
+from dataworth.store.atomic import refused
+from dataworth.store.cache import Cache
 from dataworth.store.fingerprint import fingerprint
-from dataworth.store.run import DEFAULT_RUNS, RunFolder
+from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder
 
 _NOT_IDENTITY = ("device", "workers", "run", "out", "portable", "max_rejected")
 PORTABLE = "cache"
@@ -29,30 +32,25 @@ _CUT = 160
 
 def identity(verb: str, request: config.Request) -> dict[str, Any]:
     """What makes two requests the same run: the request and its input files, not where it runs or writes."""
+    from dataworth.formats.goal import goal_files
     from dataworth.formats.paths import find_files
 
     values = {k: v for k, v in config.to_dict(request).items() if k not in _NOT_IDENTITY}
     files = find_files(list(request.pool))
-    named = [request.goal, request.recipe]
-    files += [Path(n) for n in named if n and Path(n).is_file()]
-    if request.goal and Path(request.goal).suffix in (".yaml", ".yml"):
-        files += _named_in(Path(request.goal))
+    if request.goal is not None:
+        files += goal_files(request.goal)
+    if request.recipe is not None and Path(request.recipe).is_file():
+        files.append(Path(request.recipe))
+    if request.model is not None:
+        files += _model_files(Path(request.model).expanduser())
     return {"verb": verb, **values, "inputs": {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}}
 
 
-def _named_in(goal: Path) -> list[Path]:
-    """Files that a goal.yaml names, so that a changed one makes another run."""
-    found, todo = set(), [yaml.safe_load(goal.read_text(encoding="utf-8"))]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            todo += list(value.values())
-        elif isinstance(value, list):
-            todo += value
-        elif isinstance(value, str):
-            path = goal.parent / value.split(":")[0]
-            found |= {path} if path.is_file() else set()
-    return sorted(found)
+def _model_files(model: Path) -> list[Path]:
+    """The files of a local model, so that a model trained on is another one; a hub id has none here."""
+    if model.is_file():
+        return [model]
+    return sorted(p for p in model.iterdir() if p.is_file()) if model.is_dir() else []
 
 
 def open_run(verb: str, request: config.Request) -> RunFolder:
@@ -62,7 +60,8 @@ def open_run(verb: str, request: config.Request) -> RunFolder:
         RequestError: The folder belongs to another request; the message names the differing keys.
     """
     content = identity(verb, request)
-    stem = Path(request.pool[0]).name.split(".")[0].replace("*", "all") or "pool"
+    name = Path(request.pool[0]).name.split(".")[0].replace("*", "all")
+    stem = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-") or "pool"
     path = Path(request.run) if request.run else Path(DEFAULT_RUNS) / f"{verb}-{stem}-{fingerprint(content)[:8]}"
     return RunFolder(path, content)
 
@@ -120,9 +119,9 @@ def store_scores(run: RunFolder, session: Session, scores: Mapping[str, Scored])
 
 
 def store_selection(
-    run: RunFolder, session: Session, method: Score, pick: Pick, scored: Scored, selection: Selection, portable: bool
+    run: RunFolder, session: Session, method: Score, pick: Pick, scored: Scored, selection: Selection
 ) -> SelectResult:
-    """Write the selection and the record (and with `portable` its arrays), mark the run finished, return the result."""
+    """Write the selection and the record, mark the run finished, return the result."""
     samples = sample_rows(session.pool, scored, selection, method)
     store_scores(run, session, {method.name: scored})
     run.write_table(
@@ -142,18 +141,27 @@ def store_selection(
         "reason_order": list(selection.reasons),
         "samples": {k: [dataclasses.asdict(r) for r in rows] for k, rows in samples.items()},
     }
-    if portable:
-        copy_artefacts(run, session)
     run.write_record(content, timings)
     run.finish()
     return _result(run, content, selection, scored)
 
 
-def copy_artefacts(run: RunFolder, session: Session) -> None:
-    """Copy every cache entry the run used into its folder, where a replay finds it before the shared cache."""
-    for entry, kind in session.used.items():
-        source = session.cache.root / kind / entry
-        shutil.copytree(source, run.path / PORTABLE / kind / entry, dirs_exist_ok=True)
+def copy_artefacts(run: RunFolder, record: Mapping[str, Any]) -> None:
+    """Copy every cache entry a finished run used into its folder, where a replay finds it before the shared cache.
+
+    Raises:
+        RequestError: The cache no longer holds one, or the disk refuses.
+    """
+    for entry, kind in record["artefacts"].items():
+        source, target = Cache().root / kind / entry, run.path / PORTABLE / kind / entry
+        if not source.is_dir():
+            if target.is_dir():
+                continue
+            raise RequestError(f"{source} is gone: --portable needs the run's arrays; delete {run.path} and run again")
+        try:
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*EXEMPT_FILES))
+        except OSError as error:
+            raise refused(target, error) from error
 
 
 def finished_selection(run: RunFolder) -> SelectResult | None:

@@ -17,6 +17,7 @@ from dataworth.errors import NonsenseRefused, RequestError, TooManyRejects
 from dataworth.options import GradientOptions
 from dataworth.recipe import Recipe
 from dataworth.records import Goal, Pool
+from dataworth.results import ScoreResult, SelectResult
 from dataworth.store.artefact import Artefact
 from dataworth.store.cache import Cache
 from dataworth.store.table import Table
@@ -208,16 +209,22 @@ def open_pool_of(request: config.Request, run: Path | None) -> Pool:
     )
 
 
-def too_many_rejects(pool: Mapping[str, Any], request: config.Request, run: Path) -> TooManyRejects | None:
-    """The error to end with when more rows were rejected than allowed; `pool` is the record's part on it."""
-    rejected, rows = pool["rejected"], pool["rows"]
+def check_rejects(result: SelectResult | ScoreResult, request: config.Request) -> None:
+    """End with an error when more rows of the pool were rejected than allowed.
+
+    Raises:
+        TooManyRejects: They were; the error carries the finished result.
+    """
+    rejected, rows = result.record["pool"]["rejected"], result.record["pool"]["rows"]
     share = rejected / (rejected + rows)
     if share <= request.max_rejected:
-        return None
-    return TooManyRejects(
+        return
+    error = TooManyRejects(
         f"{rejected:,} of {rejected + rows:,} rows were rejected ({share:.1%}, allowed {request.max_rejected:.1%}): "
-        f"the result is written; read {run / 'rejected.jsonl'} or raise --max-rejected"
+        f"the result is written; read {result.run / 'rejected.jsonl'} or raise --max-rejected"
     )
+    error.result = result
+    raise error
 
 
 def cpu_seconds() -> float:

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import shlex
 from pathlib import Path
 
 import numpy as np
 
 from dataworth import config
+from dataworth.errors import RequestError
 from dataworth.records import Pool
 from dataworth.results import SelectResult
 from dataworth.session import Session, open_pool_of
 from dataworth.store.run import RunFolder
+
+
+def refuse_joining(request: config.SelectRequest) -> None:
+    """Refuse an output that would be part of the pool the next time.
+
+    Raises:
+        RequestError: `out` lies in a folder, or matches a glob, that names the pool.
+    """
+    if request.out is None:
+        return
+    out = Path(request.out).expanduser().resolve()
+    for named in request.pool:
+        place = Path(named).expanduser().resolve()
+        if place.is_dir():
+            joins = out.is_relative_to(place)
+        else:
+            joins = glob.has_magic(named) and not place.exists() and fnmatch.fnmatch(str(out), str(place))
+        if joins:
+            raise RequestError(f"{request.out} would join the pool {named}: expected a place outside it; change --out")
 
 
 def write_picked(
@@ -29,7 +51,7 @@ def write_picked(
     if session is None and _already_there(run, out):
         return tuple(Path(p) for p in run.read_record()["timings"]["written"][str(out)])
     pool = session.pool if session else open_pool_of(request, None)
-    files = write_subset(pool, np.flatnonzero(result.selection.kept_N), out)
+    chosen = np.flatnonzero(result.selection.kept_N)
     card = dataset_card(
         pool,
         result.selection,
@@ -41,8 +63,10 @@ def write_picked(
         lengths_N=_characters(pool),
         length_unit="characters",
     )
-    write_sidecar(out, pool, result.selection, {result.method: result.scored}, card)
-    _remember(run, out, files)
+    with run.lock:
+        files = write_subset(pool, chosen, out)
+        write_sidecar(out, pool, result.selection, {result.method: result.scored}, card)
+        _remember(run, out, files)
     return tuple(files)
 
 
@@ -51,8 +75,10 @@ def _characters(pool: Pool) -> np.ndarray:
 
 
 def _already_there(run: RunFolder, out: Path) -> bool:
+    from dataworth.formats import sidecar_of
+
     written = run.read_record()["timings"].get("written", {}).get(str(out))
-    return bool(written) and all(_stamp(Path(p)) == stamp for p, stamp in written.items())
+    return bool(written) and sidecar_of(out).is_dir() and all(_stamp(Path(p)) == s for p, s in written.items())
 
 
 def _stamp(path: Path) -> list[int]:

@@ -340,3 +340,13 @@ def test_a_file_name_that_is_not_utf8(tmp_path):
     rejects = tmp_path / "r.jsonl"
     assert len(open_pool(path, rejects=rejects)) == 1
     assert files.rejects_of(rejects)[0]["file"].endswith("caf\\udce9.jsonl")
+
+
+def test_a_mapped_source_may_be_a_path_a_number_or_joined(tmp_path):
+    rows = [{"prompt": f"p{i}", "completion": "c", "meta": {"set": f"s{i % 2}", "n": i % 2}} for i in range(4)]
+    path = files.jsonl(tmp_path / "a.jsonl", rows)
+    names = {"meta.set": ("s0", "s1"), "meta.n": ("0", "1"), "meta.set+meta.n": ("s0\n0", "s1\n1")}
+    for source, expected in names.items():
+        assert open_pool(path, mapping={"source": source}).sources == expected
+    with pytest.raises(FormatError, match="expected text or a number to join"):
+        open_pool(path, mapping={"source": "meta+prompt"})

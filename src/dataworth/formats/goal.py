@@ -71,6 +71,21 @@ def open_goal(path: str | Path, *, mapping: Mapping[str, str] | None = None, **r
     return Goal(tuple(_subtask(path, n, entry, reading) for n, entry in enumerate(entries, 1)))
 
 
+def goal_files(path: str | Path) -> list[Path]:
+    """Every file that a goal is read from, the `.yaml` itself among them, judge files too (named, not opened).
+
+    Raises:
+        RequestError: A file that isn't there, or a `.yaml` that isn't one.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return find_files(path)
+    entries = _read_yaml(path).get("subtasks")
+    entries = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    named = [e[key] for e in entries for key in ("steer", "tune", "judge") if isinstance(e.get(key), str)]
+    return [path, *dict.fromkeys(f for name in named for f in find_files(_slice_of(path, name)[0]))]
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RequestError(f"{path} is not here: expected a goal file; correct its path")
@@ -139,17 +154,24 @@ def _slice(goal: Path, named: Any, where: str) -> Opener:
     """`FILE` or `FILE:a-b` -> a function that opens it; the file must be there, but isn't read yet."""
     if not isinstance(named, str):
         raise RequestError(f"{where}: {named!r} is not a file name: expected FILE or FILE:a-b; correct it")
-    match = None if (goal.parent / named).exists() else _SLICE.match(named)
-    path = goal.parent / (match["path"] if match else named)
+    path, rows = _slice_of(goal, named)
     find_files(path)
-    if match is None:
+    if rows is None:
         return partial(open_pool, path)
-    first, last = int(match["first"]), int(match["last"])
+    first, last = rows
     if first >= last:
         raise RequestError(
             f"{where}: {named} is an empty slice: expected FILE:a-b with a < b (rows a to b-1); correct it"
         )
     return partial(_open_slice, path, first, last)
+
+
+def _slice_of(goal: Path, named: str) -> tuple[Path, tuple[int, int] | None]:
+    """`FILE:a-b` as (path, (a, b)), `FILE` as (path, None)."""
+    match = None if (goal.parent / named).exists() else _SLICE.match(named)
+    if match is None:
+        return goal.parent / named, None
+    return goal.parent / match["path"], (int(match["first"]), int(match["last"]))
 
 
 def _open_slice(path: Path, first: int, last: int, **reading: Any) -> Pool:

@@ -150,19 +150,27 @@ class _Index:
             if reason:
                 self.rejects.add(path, row.number, row.offset, reason, row.raw or row.canonical)
                 continue
-            source = row.columns.get(self.source_column)
-            name = source if type(source) is str else default_source
+            name = self._source(row.columns) or default_source
             self.digest += digest_of(row.canonical)
             self.offset.append(row.offset)
             self.length.append(row.length)
             self.file.append(number_of_file)
             self.source.append(self.sources.setdefault(name, len(self.sources)))
 
+    def _source(self, columns: dict[str, object]) -> str | None:
+        """The row's own source: a string under `source`, or whatever word or number `--map source=` names."""
+        if "source" not in self.asked:
+            found = columns.get("source")
+            return found if type(found) is str else None
+        found = mapped({"source": self.source_column}, columns).get("source")
+        return str(found) if type(found) in (str, int) else None
+
     def _objection(self, columns: dict[str, object], schema: Schema) -> str | None:
-        if not self.mapping:
+        if not self.asked:
             return schema.problem(columns)
         try:
-            return schema.problem(mapped(self.mapping, columns))
+            self._source(columns)
+            return schema.problem(mapped(self.mapping, columns) if self.mapping else columns)
         except BadRowError as error:
             return str(error)
 

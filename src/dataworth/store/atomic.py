@@ -30,7 +30,7 @@ def write_atomic(path: Path, data: bytes, *, sync_folder: bool = True) -> str:
     Raises:
         RequestError: The disk is full, read-only or failing; nothing is visible at `path` that was not there before.
     """
-    aside = path.with_name(TEMPORARY + path.name)
+    aside = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         _write_and_sync(aside, data)
         os.replace(aside, path)  # noqa: PTH105 - all steps go through `os`, where the tests make them fail

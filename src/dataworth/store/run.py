@@ -42,8 +42,7 @@ class RunFolder:
         config: The request as plain JSON values, without what may change between resumptions (device, workers).
 
     Raises:
-        config: The request as plain JSON values, without what may change when it resumes (device, workers).
-            or can't be written.
+        RequestError: The folder belongs to another request, holds something else, or can't be written.
     """
 
     def __init__(self, path: Path | str, config: Mapping[str, Any]) -> None:
@@ -67,7 +66,7 @@ class RunFolder:
                 "choose another --run"
             )
         make_folder(self.path)
-        write_atomic(found, yaml.safe_dump(self.config, sort_keys=True, allow_unicode=True).encode())
+        write_atomic(found, yaml.safe_dump(self.config, sort_keys=True).encode())
 
     @classmethod
     def existing(cls, path: Path | str) -> RunFolder:
@@ -83,9 +82,12 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether `finish` was called and the files are still those of that moment (exemptions aside)."""
+        """Whether `finish` was called and its files are still those of that moment (exemptions and new files aside)."""
         marker = self.path / "finished.json"
-        return marker.exists() and bool(json.loads(marker.read_bytes()) == self._digests())
+        if not marker.exists():
+            return False
+        said: dict[str, str] = json.loads(marker.read_bytes())
+        return all((self.path / name).is_file() and _digest(self.path / name) == was for name, was in said.items())
 
     def finish(self) -> None:
         """Mark the run as complete."""

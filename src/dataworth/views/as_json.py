@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Protocol
 
 import orjson
@@ -16,5 +17,9 @@ class Describes(Protocol):
 
 
 def dump(result: Describes) -> str:
-    """One line of JSON."""
-    return orjson.dumps(result.to_dict(), option=orjson.OPT_SERIALIZE_NUMPY, default=str).decode()
+    """One line of JSON; what UTF-8 or 64 bits can't hold (lone surrogates, huge integers) as standard JSON has it."""
+    values = result.to_dict()
+    try:
+        return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY, default=str).decode()
+    except TypeError:
+        return json.dumps(values, default=str)
