@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from dataworth.errors import RequestError
 
 MaskLike = Literal["assistant", "trl", "axolotl", "llamafactory", "verl"]
+
+_POSITIVE = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps")
+_BELOW = {
+    "lora_dropout": (0.0, 1.0),
+    "lora_layers": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "beta1": (0.0, 1.0),
+    "beta2": (0.0, 1.0),
+    "max_grad_norm": (0.0, math.inf),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +71,17 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values no training can mean anything with."""
-        positive = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps")
-        for name in positive:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), str(field.type))
+        for name, (low, high) in _BELOW.items():
+            if not low <= getattr(self, name) < high:
+                raise RequestError(
+                    f"recipe {name}={getattr(self, name)!r}: expected at least {low:g} and less than {high:g}; "
+                    "correct the recipe"
+                )
+        if not 0 <= self.warmup_ratio <= 1:
+            raise RequestError(f"recipe warmup_ratio={self.warmup_ratio!r}: expected 0 to 1; correct the recipe")
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise RequestError(
                     f"recipe {name}={getattr(self, name)!r}: expected a positive number; correct the recipe"
@@ -101,10 +121,26 @@ class Recipe:
         clean = dict(values)
         if "lora_targets" in clean:
             targets = clean["lora_targets"]
-            clean["lora_targets"] = tuple(targets.split(",")) if isinstance(targets, str) else tuple(targets)
-        try:
-            return cls(**clean)
-        except TypeError as error:
-            raise RequestError(
-                f"recipe values have the wrong type ({error}); see `dataworth plan --show-recipe`"
-            ) from error
+            targets = targets.split(",") if isinstance(targets, str) else targets
+            clean["lora_targets"] = tuple(targets) if isinstance(targets, list) else targets
+        return cls(**clean)
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    """Refuse a value of another type, such as the text that YAML makes of `2e-4`.
+
+    Raises:
+        RequestError: The value, what was expected, and what to do.
+    """
+    if annotation == "float":
+        fits = type(value) in (int, float) and math.isfinite(value)
+        wanted = "a finite number (in YAML with a dot: 2.0e-4)"
+    elif annotation == "int":
+        fits, wanted = type(value) is int, "a whole number"
+    elif annotation == "tuple[str, ...]":
+        fits = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+        wanted = "module names such as q_proj"
+    else:
+        fits, wanted = isinstance(value, str), "a word"
+    if not fits:
+        raise RequestError(f"recipe {name}={value!r}: expected {wanted}; correct the recipe")
