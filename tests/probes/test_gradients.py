@@ -244,7 +244,7 @@ def test_rows_without_loss_or_finite_values_are_listed_with_reasons():
     columns, unscored = stored(*work(ids, rows), ids, FeatureSpec(width=WIDTH))
     assert unscored == {rows[1].id: "its answer is empty"}
     assert columns["rows"].shape == (3, WIDTH) and columns["rows"].dtype == np.int8
-    assert work.twin is not None and len(asked) == 2, "the non-finite row is run once more in fp32"
+    assert work.twin is not None and asked.count(work.twin) == 1, "the non-finite row is run once more in fp32"
     length = np.linalg.norm(directions(columns["rows"], columns["scale"], WIDTH), axis=1)
     np.testing.assert_allclose(length, 1, rtol=1e-4)
     none, reasons = stored(*work(ids[1:2], rows[1:2]), ids[1:2], FeatureSpec(width=WIDTH))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dataworth.errors import RequestError
+from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.batching import Batch, batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import read_moments
@@ -24,6 +24,8 @@ from dataworth.recipe import Recipe
 
 CPU_BATCH_TOKENS = 2048
 CUDA_BATCH_TOKENS = 16384
+PADDING_NOISE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+"""Largest relative change of a row's numbers accepted from padding: shapes change the order of sums, no more."""
 NO_TARGETS = "no token of it carries loss"
 NOT_FINITE = "its values are not finite, also in fp32"
 
@@ -85,10 +87,12 @@ class ShardWork:
         self.opener, self.of_batch, self.empty, self.tokens = opener, of_batch, empty, tokens
         self.model = opener(None)
         self.twin: ModelPass | None = None
+        self._padding_checked = False
 
     def __call__(self, ids: Sequence[str], payload: Sequence[Encoded]) -> tuple[Columns, dict[str, str]]:
         """Columns of the scored rows in shard order, and `{id: reason}`."""
         rows, unscored = scorable(ids, payload)
+        self._refuse_padding_effects(rows)
         found = self._run(self.model, rows)
         bad = [n for n, row in enumerate(rows) if not _finite(found[row.id])]
         if bad:
@@ -101,6 +105,30 @@ class ShardWork:
         return {
             name: np.stack([row[name] for row in kept]).astype(like.dtype) for name, like in self.empty.items()
         }, unscored
+
+    def _refuse_padding_effects(self, rows: Sequence[Encoded]) -> None:
+        """Compare a short row alone with the same row padded beside a long one, once per opened model (law 6).
+
+        Raises:
+            NonsenseRefused: Padding changes the row's numbers beyond its dtype's noise.
+        """
+        ordered = sorted(rows, key=lambda r: (len(r), r.id))
+        if self._padding_checked or not ordered or len(ordered[0]) == len(ordered[-1]):
+            return
+        self._padding_checked = True
+        short, long = ordered[0], ordered[-1]
+        alone = self._run(self.model, [short])[short.id]
+        padded = self._run(self.model, [short, long])[short.id]
+        allowed = PADDING_NOISE[self.model.decoder.head_VD.dtype]
+        for name, values in alone.items():
+            if not (np.isfinite(values).all() and np.isfinite(padded[name]).all()):
+                continue  # such rows get their fp32 try, and their reason
+            gap = float(np.linalg.norm(values - padded[name]) / (np.linalg.norm(values) or 1.0))
+            if gap > allowed:
+                raise NonsenseRefused(
+                    f"{name} of row {short.id} changes by {gap:.1%} when padded to {len(long)} tokens: expected "
+                    f"at most {allowed:.1%}; this architecture mixes padding into its rows, use another model"
+                )
 
     def _run(self, model: ModelPass, rows: Sequence[Encoded]) -> dict[str, dict[str, NDArray[Any]]]:
         found = {}
