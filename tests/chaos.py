@@ -201,14 +201,14 @@ def toy_driver(folder: Path) -> None:
         run.finish()
 
 
-def write_inputs(folder: Path, rows: int, goal_rows: int, batch_size: int) -> None:
+def write_inputs(folder: Path, rows: int, goal_rows: int, batch_size: int, epochs: int) -> None:
     """A pool with a copy, a row without an answer and a broken line; a goal; a recipe of few steps."""
     demo = make_demo(0, rows)
     mute = {"messages": [*demo.pool_rows[0]["messages"][:-1], {"role": "assistant", "content": ""}]}
     pool = [json.dumps(row) for row in [*demo.pool_rows, demo.pool_rows[3], mute]]
     (folder / "pool.jsonl").write_text("\n".join([*pool, '{"messages": [']) + "\n")
     (folder / "goal.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demo.goal_rows[:goal_rows]))
-    (folder / "recipe.yaml").write_text(f"lr: 0.001\nbatch_size: {batch_size}\nepochs: 2\n")
+    (folder / "recipe.yaml").write_text(f"lr: 0.001\nbatch_size: {batch_size}\nepochs: {epochs}\n")
 
 
 def select(folder: Path, model: Path | None, warmup: float) -> list[str]:
@@ -241,7 +241,7 @@ def prepare_llama(base: Path) -> None:
     from tinymodel import tiny_folder
 
     tiny_folder(base / "model", hidden_size=64)
-    write_inputs(base, rows=200, goal_rows=8, batch_size=4)
+    write_inputs(base, rows=200, goal_rows=8, batch_size=4, epochs=2)
 
 
 SCENARIOS = [
@@ -255,7 +255,7 @@ SCENARIOS = [
         "smollm2",
         lambda folder: select(folder, find_smollm2(), 0.2),
         fixed_kills=2,
-        prepare=lambda base: write_inputs(base, rows=40, goal_rows=4, batch_size=2),
+        prepare=lambda base: write_inputs(base, rows=40, goal_rows=4, batch_size=2, epochs=1),
         environment=surroundings,
     ),
     Scenario("toy", lambda folder: [sys.executable, str(HERE), "--toy-driver", str(folder)], default=False),
