@@ -102,6 +102,32 @@ def test_appended_rows_get_the_scores_they_get_from_scratch(
     assert again.score_difference < 1e-5, "the same warm-up rows, everything else from scratch"
 
 
+@pytest.mark.parametrize("method", ["less", "rds", "loss"])
+def test_another_mapping_of_the_same_rows_has_numbers_of_its_own(
+    case: dict[str, Any], method: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write(Path("pool.jsonl"), [{**r, "why": r["prompt"][::-1]} for r in rows(60, 1)])
+    case = {**case, "method": method, "option": case["option"] if method == "less" else ()}
+    dw.select(**case)
+    other = dw.select(**case, map=["completion=why+completion", "prompt=prompt"])
+    monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "fresh"))
+    assert dw.replay(other.run).score_difference < 1e-6
+
+
+def test_subtasks_may_map_the_same_rows_differently(case: dict[str, Any]) -> None:
+    write(Path("goal.jsonl"), [{**r, "why": r["prompt"][::-1]} for r in rows(6, 2)])
+    why = "{name: why, steer: goal.jsonl, map: {prompt: prompt, completion: why}}"
+    parts = ["{name: plain, steer: goal.jsonl}", why]
+    turned = []
+    for order in (parts, parts[::-1]):
+        Path("goal.yaml").write_text(f"subtasks: [{', '.join(order)}]")
+        turned.append(dw.select(**{**case, "goal": "goal.yaml"}).scored.values_N)
+    assert np.allclose(turned[0], turned[1], atol=1e-6)
+    plain = dw.select(**case).scored.values_N
+    assert (turned[0] >= plain - 1e-6).all(), "the best of two subtasks is no worse than one of them"
+    assert not np.allclose(turned[0], plain)
+
+
 def test_a_pool_grown_by_half_says_so_and_rewarm_draws_again(case: dict[str, Any]) -> None:
     dw.select(**case)
     write(Path("grown.jsonl"), rows(60, 1) + rows(40, 5))

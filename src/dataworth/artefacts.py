@@ -88,7 +88,7 @@ def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
     def payload(ids: Sequence[str]) -> list[Example]:
         return [pool.example(pool.position[i]) for i in ids]
 
-    artefact, runner = token_artefact(session), "dataworth.probes.tokens:open_tokens"
+    artefact, runner = token_artefact(session, pool), "dataworth.probes.tokens:open_tokens"
     table = session.fill(stage, artefact, pool.ids, runner, settings, payload, TOKEN_SHARD)
     _refuse_drift(session, pool, table)
     return table
@@ -101,7 +101,7 @@ def _refuse_drift(session: Session, pool: Pool, table: Table) -> None:
     chosen = sorted(i for i in pool.ids if i not in table.unscored)[:DRIFT_ROWS]
     if not chosen:
         return
-    stored = encoded_rows(token_artefact(session).table(chosen), chosen)
+    stored = encoded_rows(token_artefact(session, pool).table(chosen), chosen)
     now = [session.learner.renderer.encode(pool.example(pool.position[i])) for i in chosen]
     same = all(
         np.array_equal(a.input_ids, b.input_ids) and np.array_equal(a.supervised, b.supervised)
@@ -115,30 +115,36 @@ def _refuse_drift(session: Session, pool: Pool, table: Table) -> None:
     )
 
 
-def encoded_payload(session: Session) -> Callable[[Sequence[str]], list[Encoded]]:
+def encoded_payload(session: Session, pool: Pool) -> Callable[[Sequence[str]], list[Encoded]]:
     """What model probes get for a shard: its rows as the learner sees them, from the token artefact."""
     from dataworth.probes.tokens import encoded_rows
 
-    artefact = token_artefact(session)
+    artefact = token_artefact(session, pool)
     return lambda ids: encoded_rows(artefact.table(list(ids)), ids)
 
 
 def probe(session: Session, kind: str, pool: Pool, stage: str) -> Table:
     """Losses or embeddings of the untouched learner for every row of a pool."""
     token_table(session, pool)
-    artefact, payload = probe_artefact(session, kind), encoded_payload(session)
+    artefact, payload = probe_artefact(session, kind, pool), encoded_payload(session, pool)
     runner = f"dataworth.probes.{kind}:open_{kind}"
     return session.fill(stage, artefact, pool.ids, runner, model_settings(session), payload, MODEL_SHARD)
 
 
-def token_artefact(session: Session) -> Artefact:
-    """Where token ids and masks of this renderer are kept."""
-    return session.artefact("tokens", session.learner.renderer.spec)
+def as_read(pool: Pool, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """`spec` with the pool's mapping, if it has one: a row's id is that of its columns, its text depends on both."""
+    mapping = dict(pool.files[0].mapping)
+    return {**spec, "map": mapping} if mapping else dict(spec)
 
 
-def probe_artefact(session: Session, kind: str) -> Artefact:
-    """Where `losses` or `embeddings` of the untouched learner are kept."""
-    return session.artefact(kind, {"learner": session.learner.frozen_spec, "probe": kind})
+def token_artefact(session: Session, pool: Pool) -> Artefact:
+    """Where token ids and masks of this renderer are kept, for rows read as this pool's are."""
+    return session.artefact("tokens", as_read(pool, session.learner.renderer.spec))
+
+
+def probe_artefact(session: Session, kind: str, pool: Pool) -> Artefact:
+    """Where `losses` or `embeddings` of the untouched learner are kept, for rows read as this pool's are."""
+    return session.artefact(kind, as_read(pool, {"learner": session.learner.frozen_spec, "probe": kind}))
 
 
 def model_settings(session: Session, checkpoint: Path | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from dataworth.artefacts import (
     MODEL_SHARD,
+    as_read,
     encoded_payload,
     goal_of,
     model_settings,
@@ -26,7 +27,7 @@ from dataworth.artefacts import (
 )
 from dataworth.errors import FingerprintMismatch
 from dataworth.probes.spec import FeatureSpec
-from dataworth.records import hash_unit
+from dataworth.records import Pool, hash_unit
 from dataworth.results import Similarity
 from dataworth.session import Session, first_device
 from dataworth.store.artefact import Artefact
@@ -76,17 +77,17 @@ def goal_similarity(session: Session) -> Similarity:
         refuse_empty(session, token_table(session, sub.steer, "tokens (goal)"), f"goal subtask {sub.name!r}")
     warm = warm_up(session)
     plain = replace(options.feature, optimizer="sgd", bias_correction=False)
-    goal_ids = tuple(i for sub in goal.subtasks for i in sub.steer.ids)
     subtask_Q = np.repeat(np.arange(len(goal.subtasks)), [len(s.steer) for s in goal.subtasks])
+    steer = [sub.steer for sub in goal.subtasks]
     of_pool, of_goal = [], []
     for n, point in enumerate(warm.checkpoints, 1):
         label = f"checkpoint {n} of {len(warm.checkpoints)}"
-        of_pool.append(features(session, pool.ids, point, options.feature, f"gradients, {label}"))
-        of_goal.append(features(session, goal_ids, point, plain, f"goal gradients, {label}"))
+        of_pool.append(features(session, [pool], point, options.feature, f"gradients, {label}"))
+        of_goal.append(_goal_features(session, steer, point, plain, f"goal gradients, {label}"))
     with session.costing("similarity", len(pool)):
         return similarity(
-            [_rows(t, options.feature) for t in of_pool],
-            [_rows(t, plain) for t in of_goal],
+            of_pool,
+            of_goal,
             subtask_Q,
             [s.name for s in goal.subtasks],
             np.array([p.weight for p in warm.checkpoints]),
@@ -110,24 +111,47 @@ def _rows(table: Table, feature: FeatureSpec) -> FeatureRows:
     return FeatureRows.of(table, width=feature.width, projection=f"{int(stamps[0]):016x}")
 
 
-def features(session: Session, ids: Sequence[str], point: Checkpoint, feature: FeatureSpec, stage: str) -> Table:
-    """Gradient features of rows at a checkpoint; only missing rows are computed."""
-    artefact, payload = gradient_artefact(session, point, feature), encoded_payload(session)
+def features(
+    session: Session, pools: Sequence[Pool], point: Checkpoint, feature: FeatureSpec, stage: str
+) -> FeatureRows:
+    """Gradient features at a checkpoint of the rows of pools that are read alike; only missing rows are computed."""
+    artefact, payload = gradient_artefact(session, point, feature, pools[0]), encoded_payload(session, pools[0])
     settings = {**model_settings(session, point.folder), "feature": feature.to_dict()}
-    return session.fill(
-        stage, artefact, ids, "dataworth.probes.gradients:open_gradients", settings, payload, MODEL_SHARD
+    ids = [i for pool in pools for i in pool.ids]
+    runner = "dataworth.probes.gradients:open_gradients"
+    return _rows(session.fill(stage, artefact, ids, runner, settings, payload, MODEL_SHARD), feature)
+
+
+def _goal_features(
+    session: Session, pools: Sequence[Pool], point: Checkpoint, feature: FeatureSpec, stage: str
+) -> FeatureRows:
+    """The same for the goal's parts, one behind another; each may have a mapping of its own."""
+    from dataworth.probes.similarity import joined
+
+    starts = np.cumsum([0, *map(len, pools)])
+    alike: dict[str, list[int]] = {}
+    for n, pool in enumerate(pools):
+        alike.setdefault(fingerprint(as_read(pool, {})), []).append(n)
+    return joined(
+        [
+            (
+                features(session, [pools[n] for n in group], point, feature, stage),
+                np.concatenate([np.arange(starts[n], starts[n + 1]) for n in group]),
+            )
+            for group in alike.values()
+        ]
     )
 
 
-def gradient_artefact(session: Session, point: Checkpoint, feature: FeatureSpec) -> Artefact:
-    """Where gradient features at a checkpoint are kept."""
+def gradient_artefact(session: Session, point: Checkpoint, feature: FeatureSpec, pool: Pool) -> Artefact:
+    """Where gradient features at a checkpoint are kept, for rows read as this pool's are."""
     spec = {
         "learner": session.learner.frozen_spec,
         "checkpoint": point.sha256,
         "feature": feature.to_dict(),
         "lora": session.learner.lora_spec,
     }
-    return session.artefact("gradients", spec)
+    return session.artefact("gradients", as_read(pool, spec))
 
 
 def warm_up(session: Session) -> WarmUp:
@@ -168,7 +192,8 @@ def _warm_up_of(trained: Trained, ids: tuple[str, ...], base: int) -> WarmUp:
 
 def _spec(session: Session, ids: Sequence[str], share: float) -> dict[str, Any]:
     joined = hashlib.sha256("\n".join(ids).encode()).hexdigest()
-    return {"learner": session.learner.spec, "share": share, "seed": session.request.seed, "ids": joined}
+    spec = {"learner": session.learner.spec, "share": share, "seed": session.request.seed, "ids": joined}
+    return as_read(session.pool, spec)
 
 
 def _frozen(session: Session, share: float) -> tuple[tuple[str, ...], int] | None:
@@ -209,7 +234,7 @@ def _trained(session: Session, ids: tuple[str, ...], base: int, share: float) ->
     if not is_done(folder):
         with EntryLock(folder), session.costing("warm-up", len(ids)):
             write_atomic(folder / "base.json", json.dumps({"ids": list(ids), "base": base}).encode())
-            rows = encoded_rows(token_artefact(session).table(list(ids)), ids)
+            rows = encoded_rows(token_artefact(session, session.pool).table(list(ids)), ids)
             learner = CausalLM.load(
                 str(session.learner.source.folder), recipe=session.recipe, device=first_device(session.request.device)
             )

@@ -16,7 +16,7 @@ from dataworth import artefacts
 from dataworth.calibration import CHARACTERS_PER_TOKEN, PerUnit, Sample, draw, measure
 from dataworth.influence import Checkpoint, finished_warm_up, gradient_artefact
 from dataworth.probes.spec import FeatureSpec
-from dataworth.records import Budget
+from dataworth.records import Budget, Pool
 from dataworth.results import PlanResult, Score, Stage, duration
 from dataworth.session import Session, shard_size, worker_devices
 from dataworth.store.artefact import Artefact
@@ -144,15 +144,15 @@ class _Book:
         if self.session.goal is not None:
             items.append(Item(Stage("gate", rows, 0, 0, 1, 0, None), (("read", rows), ("gate", rows))))
         if needs & (_MODEL | {"tokens"}) or (budget.unit == "tokens" and self.session.request.model is not None):
-            items.append(self._tokens(self.pool.ids, self.lengths, "tokens"))
+            items.append(self._tokens(self.pool, self.lengths, "tokens"))
         if "losses" in needs:
-            items.append(self._probe("losses", self.pool.ids, self.lengths, "losses"))
+            items.append(self._probe("losses", self.pool, self.lengths, "losses"))
         if "vectors" in needs:
-            items.append(self._probe("embeddings", self.pool.ids, self.lengths, "embeddings"))
+            items.append(self._probe("embeddings", self.pool, self.lengths, "embeddings"))
         if "goal_vectors" in needs:
             for pool in self.goal_pools:
-                items.append(self._tokens(pool.ids, self.goal_lengths, "tokens (goal)"))
-                items.append(self._probe("embeddings", pool.ids, self.goal_lengths, "embeddings (goal)"))
+                items.append(self._tokens(pool, self.goal_lengths, "tokens (goal)"))
+                items.append(self._probe("embeddings", pool, self.goal_lengths, "embeddings (goal)"))
         if "similarity" in needs:
             items += self._influence()
         return [*items, *self._overhead(method, budget)]
@@ -205,7 +205,7 @@ class _Book:
     def _lengths(self, ids: Sequence[str], samples: Sequence[Sample]) -> Lengths:
         if not self.tokenizer:
             return Lengths(samples, {})
-        artefact = artefacts.token_artefact(self.session)
+        artefact = artefacts.token_artefact(self.session, self.pool)
         absent = set(artefact.missing(ids))
         have = [i for i in ids if i not in absent]
         tokens = artefact.table(have).column("tokens", fill=0).tolist() if have else []
@@ -234,20 +234,19 @@ class _Book:
         stage = Stage(name, len(missing), len(set(ids)) - len(missing), tokens, 1, disk, None)
         return Item(stage, ((unit, tokens),))
 
-    def _tokens(self, ids: Sequence[str], lengths: Lengths, name: str) -> Item:
-        artefact = artefacts.token_artefact(self.session) if self.tokenizer else None
-        return self._step(name, ids, artefact, "tokenise", lengths, 0)
+    def _tokens(self, pool: Pool, lengths: Lengths, name: str) -> Item:
+        artefact = artefacts.token_artefact(self.session, pool) if self.tokenizer else None
+        return self._step(name, pool.ids, artefact, "tokenise", lengths, 0)
 
-    def _probe(self, kind: str, ids: Sequence[str], lengths: Lengths, name: str) -> Item:
-        artefact = artefacts.probe_artefact(self.session, kind) if self.tokenizer else None
+    def _probe(self, kind: str, pool: Pool, lengths: Lengths, name: str) -> Item:
+        artefact = artefacts.probe_artefact(self.session, kind, pool) if self.tokenizer else None
         width = self._config().get("hidden_size", 0) if kind == "embeddings" else 0
-        return self._step(name, ids, artefact, kind, lengths, 4 * width)
+        return self._step(name, pool.ids, artefact, kind, lengths, 4 * width)
 
     def _influence(self) -> list[Item]:
         """Warm-up, features of pool and goal at its checkpoints, similarity."""
         session, share = self.session, self.session.gradient.warmup
-        items = [self._tokens(pool.ids, self.goal_lengths, "tokens (goal)") for pool in self.goal_pools]
-        goal_ids = tuple(i for pool in self.goal_pools for i in pool.ids)
+        items = [self._tokens(pool, self.goal_lengths, "tokens (goal)") for pool in self.goal_pools]
         warm = finished_warm_up(session) if self.tokenizer else None
         points: Sequence[Checkpoint | None] = warm.checkpoints if warm else [None] * session.recipe.epochs
         if share:
@@ -261,16 +260,17 @@ class _Book:
         plain = replace(feature, optimizer="sgd", bias_correction=False)
         for n, point in enumerate(points, 1):
             label = f"checkpoint {n} of {len(points)}"
-            items.append(self._gradients(self.pool.ids, point, feature, self.lengths, f"gradients, {label}"))
-            items.append(self._gradients(goal_ids, point, plain, self.goal_lengths, f"goal gradients, {label}"))
+            items.append(self._gradients([self.pool], point, feature, self.lengths, f"gradients, {label}"))
+            items.append(self._gradients(self.goal_pools, point, plain, self.goal_lengths, f"goal gradients, {label}"))
         seen = len(self.pool) * len(points)
         items.append(Item(Stage("similarity", len(self.pool), 0, 0, len(points), 0, None), (("similarity", seen),)))
         return items
 
     def _gradients(
-        self, ids: Sequence[str], point: Checkpoint | None, feature: FeatureSpec, lengths: Lengths, name: str
+        self, pools: Sequence[Pool], point: Checkpoint | None, feature: FeatureSpec, lengths: Lengths, name: str
     ) -> Item:
-        artefact = gradient_artefact(self.session, point, feature) if point and self.tokenizer else None
+        artefact = gradient_artefact(self.session, point, feature, pools[0]) if point and self.tokenizer else None
+        ids = tuple(i for pool in pools for i in pool.ids)
         width = {"int8": feature.width, "fp16": 2 * feature.width, "int4": -(-feature.width // 2)}[feature.format]
         return self._step(name, ids, artefact, "gradients", lengths, width)
 

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError  # noqa: E402
 from dataworth.numerics.quantize import quantize  # noqa: E402
 from dataworth.numerics.similarity import cosines, goal_directions, unit_rows  # noqa: E402
-from dataworth.probes.similarity import FeatureRows, GoalProduct, similarity  # noqa: E402
+from dataworth.probes.similarity import FeatureRows, GoalProduct, joined, similarity  # noqa: E402
 from dataworth.scores.less import Less  # noqa: E402
 from dataworth.store import Cache  # noqa: E402
 
@@ -33,6 +33,18 @@ def case(n=70, width=264, goals=9, seed=0):
     pool = rng.normal(size=(2, n, width)).astype(np.float32)
     goal = (rng.normal(size=(2, goals, width)) * rng.uniform(0.1, 9, size=(2, goals, 1))).astype(np.float32)
     return pool, goal, np.arange(goals) % 3 // 2, np.array([0.7, 0.3])
+
+
+def test_joined_parts_are_the_whole():
+    pool, goal, subtask, _ = case()
+    places = [np.array([0, 3, 4, 8]), np.array([1, 2, 5, 6, 7])]
+    parts = joined([(features(goal[0][at], "fp16"), at) for at in places])
+    got = similarity([features(pool[0])], [parts], subtask, ["a", "b"], np.ones(1))
+    whole = similarity([features(pool[0])], [features(goal[0], "fp16")], subtask, ["a", "b"], np.ones(1))
+    np.testing.assert_allclose(got.mean_CNG, whole.mean_CNG, atol=1e-6)
+    np.testing.assert_allclose(got.centroid_CNG, whole.centroid_CNG, atol=1e-6)
+    with pytest.raises(FingerprintMismatch):
+        joined([(features(goal[0]), np.arange(9)), (features(goal[0], projection="q"), np.arange(9, 18))])
 
 
 @pytest.mark.parametrize("device", DEVICES)

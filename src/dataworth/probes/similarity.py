@@ -76,6 +76,27 @@ class FeatureRows:
         )
 
 
+def joined(parts: Sequence[tuple[FeatureRows, NDArray[np.integer[Any]]]]) -> FeatureRows:
+    """Features of several tables as one: each part comes with the places of its rows in the whole.
+
+    Raises:
+        FingerprintMismatch: Parts were projected differently.
+    """
+    first = parts[0][0]
+    total = sum(len(places) for _, places in parts)
+    scale_N, norm_N = np.full(total, np.nan, dtype=np.float32), np.full(total, np.nan, dtype=np.float32)
+    unscored: dict[str, str] = {}
+    for part, places in parts:
+        require_same(first.projection, part.projection)
+        scale_N[places], norm_N[places] = part.scale_N, part.norm_N
+        unscored |= part.unscored
+
+    def blocks(rows: int) -> Iterable[tuple[NDArray[Any], NDArray[Any]]]:
+        return ((places[at], codes) for part, places in parts for at, codes in part.blocks(rows))
+
+    return FeatureRows(blocks, scale_N, norm_N, first.width, first.projection, unscored)
+
+
 class GoalProduct:
     """Dot products of stored rows with goal vectors `[G, P]`.
 
