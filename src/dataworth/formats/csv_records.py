@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Generator, Iterator
 
 from dataworth.formats.exact import BadRowError
 from dataworth.formats.spans import CUT, Span, line_spans
 
 csv.field_size_limit(1 << 30)
+
+# A quote opens a field only at the field's start; anywhere else in an unquoted field it is text (5" pipe).
+_INSIDE = re.compile(rb'[^"]*(?:""[^"]*)*')
+_OPENING = re.compile(rb'(?:^|,)"[^"]*(?:""[^"]*)*("?)')
 
 
 def record_spans(blocks: Iterator[bytes], offset: int, max_bytes: int) -> Iterator[Span]:
@@ -18,26 +23,39 @@ def record_spans(blocks: Iterator[bytes], offset: int, max_bytes: int) -> Iterat
     A quote that is never closed costs the line that opens it, not the rest of the file.
     """
     pending: list[Span] = []
-    odd, size = 0, 0
+    still_open, size = False, 0
     for span in line_spans(blocks, offset, max_bytes, blank_lines=True):
         _, _, raw, reason = span
         if reason:
             while pending:
                 pending = yield from _give_up(pending)
             yield span
-            odd, size = 0, 0
+            still_open, size = False, 0
             continue
         pending.append(span)
-        odd ^= raw.count(b'"') & 1
+        still_open = _open_after(raw, still_open)
         size += len(raw)
-        if not odd:
+        if not still_open:
             yield from _record(pending)
             pending, size = [], 0
         elif size > max_bytes:
             pending = yield from _give_up(pending)
-            odd, size = int(bool(pending)), sum(len(s[2]) for s in pending)
+            still_open, size = bool(pending), sum(len(s[2]) for s in pending)
     while pending:
         pending = yield from _give_up(pending)
+
+
+def _open_after(line: bytes, still_open: bool) -> bool:
+    """Whether a quoted field goes on after `line`."""
+    if b'"' not in line:
+        return still_open
+    at = 0
+    if still_open:
+        inside = _INSIDE.match(line)
+        at = inside.end() + 1 if inside else 0
+        if at > len(line):
+            return True
+    return any(not found[1] for found in _OPENING.finditer(line, at))
 
 
 def _record(lines: list[Span]) -> Iterator[Span]:
@@ -52,11 +70,11 @@ def _give_up(lines: list[Span]) -> Generator[Span, None, list[Span]]:
     number, offset, raw, _ = lines[0]
     yield number, offset, raw[:CUT], "a quote is opened and never closed"
     pending: list[Span] = []
-    odd = 0
+    still_open = False
     for span in lines[1:]:
         pending.append(span)
-        odd ^= span[2].count(b'"') & 1
-        if not odd:
+        still_open = _open_after(span[2], still_open)
+        if not still_open:
             yield from _record(pending)
             pending = []
     return pending
