@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NoReturn
 
@@ -182,4 +182,6 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, datetime):  # pandas' Timestamp, which Arrow hands out for nanoseconds where pandas is there
+        return value.isoformat()
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")

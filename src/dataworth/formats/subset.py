@@ -213,8 +213,15 @@ def _picked_pieces(groups: Iterator[pa.Table], rows: NDArray[np.int64]) -> Itera
     for group in groups:
         low, high = np.searchsorted(rows, [start, start + group.num_rows])
         if low < high:
-            yield group.take(pa.array(rows[low:high] - start))
+            yield _taken(group, rows[low:high] - start)
         start += group.num_rows
+
+
+def _taken(group: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    try:
+        return group.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:  # views, which Polars writes, can be cut but not taken from
+        return pa.concat_tables(group.slice(int(i), 1) for i in rows).combine_chunks()
 
 
 @contextmanager
