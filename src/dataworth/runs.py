@@ -193,7 +193,8 @@ def store_score_run(
     store_scores(run, session, scores)
     content, timings = record_of(session)
     rho = {n: {k: None if np.isnan(v) else v for k, v in c.items()} for n, c in correlations.items()}
-    run.write_record(content | {"methods": list(scores), "correlations": rho}, timings)
+    content |= {"methods": list(scores), "correlations": rho}
+    run.write_record(content, timings)
     run.finish()
     return ScoreResult(run.path, session.pool.ids, scores, correlations, content)
 
@@ -205,7 +206,7 @@ def finished_scores(run: RunFolder) -> ScoreResult | None:
     content = run.read_record()["content"]
     tables = {name: run.read_table(f"scores/{name}") for name in content["methods"]}
     rho = {n: {k: float("nan") if v is None else v for k, v in c.items()} for n, c in content["correlations"].items()}
-    ids = next(iter(tables.values()))["id"]
+    ids = tuple(next(iter(tables.values()))["id"])
     return ScoreResult(run.path, ids, {n: read_scored(t) for n, t in tables.items()}, rho, content)
 
 
