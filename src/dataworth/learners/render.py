@@ -33,7 +33,8 @@ from dataworth.records import Example, Message
 from dataworth.store.fingerprint import fingerprint
 
 _CONVERSATIONS = ("messages", "sharegpt")
-_NONCHARACTERS = tuple(chr(c) for c in range(0xFDD0, 0xFDF0))
+_STAND_IN = "\ufdef"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 Span = tuple[int, int]
 
 
@@ -119,6 +120,7 @@ class Renderer:
         return {
             "template": self.template_kind,
             "template_sha256": hashlib.sha256(self.template.source.encode()).hexdigest(),
+            "special_tokens": {**self.template.variables, "text": [self._bos, self._eos]},
             "tokenizer_sha256": hashlib.sha256(self._backend.to_str().encode()).hexdigest(),
             "mask_like": self.mask_like,
             "max_length": self.max_length,
@@ -168,14 +170,14 @@ class Renderer:
     def _mark_forged(self, example: Example) -> tuple[Example, str, int]:
         """Put a mark after the first character of every special token in the row's own text.
 
-        The mark is a Unicode noncharacter the row doesn't contain. Cutting the rendered text at the marks before
-        tokenizing leaves no piece that holds a whole special token.
+        The mark is a Unicode noncharacter (failing that, a later character) the row doesn't contain. Cutting the
+        rendered text at the marks before tokenizing leaves no piece that holds a whole special token.
         """
-        texts = [example.text, *(m.content for m in example.messages), *(m.role for m in example.messages)]
+        texts = _texts(example)
         forged = sum(len(self._special.findall(t)) for t in texts)
         if not forged:
             return example, "", 0
-        mark = next(c for c in _NONCHARACTERS if not any(c in t for t in texts))
+        mark = next(c for c in map(chr, range(0xFDD0, 0x110000)) if not any(c in t for t in texts))
 
         def split(text: str) -> str:
             while found := self._special.search(text):
@@ -186,6 +188,8 @@ class Renderer:
         return Example(example.id, example.kind, example.schema, turns, split(example.text)), mark, forged
 
     def _render(self, example: Example) -> _Rendered:
+        if any(_SURROGATE.search(t) for t in _texts(example)):
+            return _Rendered("", reason="its text holds half a surrogate pair, which is no character")
         if example.kind == "text":
             return self._render_text(example.text)
         if example.kind != "sft":
@@ -204,8 +208,6 @@ class Renderer:
 
     def _render_turns(self, example: Example) -> _Rendered:
         turns = example.messages
-        answers = [k for k, m in enumerate(turns) if m.role == "assistant"]
-        full = self.template.render(turns)
         if not turns:
             return _Rendered("", reason="the row has no turns")
         full = self.template.render(turns)
@@ -245,8 +247,8 @@ class Renderer:
         if k:
             prompt = self.template.render(turns[:k], generation_prompt=True)
             return len(prompt) if full.startswith(prompt) else None
-        stand_in = self.template.render((Message(turns[0].role, _NONCHARACTERS[-1]), *turns[1:]))
-        at = stand_in.find(_NONCHARACTERS[-1])
+        stand_in = self.template.render((Message(turns[0].role, _STAND_IN), *turns[1:]))
+        at = stand_in.find(_STAND_IN)
         return at if at >= 0 and full.startswith(stand_in[:at]) else None
 
     def _answer_end(self, full: str, start: int, content: str) -> int | None:
@@ -264,11 +266,11 @@ class Renderer:
         return _skip_space(full, end) if self.mask_like in ("llamafactory", "verl") else end
 
     def _find(self, full: str, start: int, content: str) -> Span | None:
-        """Where `content` stands in `full`, whitespace aside: templates trim, and re-set the space around markup."""
-        for text in (content, content.strip()):
-            at = full.find(text, start)
-            if at >= 0:
-                return at, at + len(text)
+        """Where `content` first stands in `full`, whitespace aside: templates trim, and re-set space around markup."""
+        places = [(full.find(text, start), len(text)) for text in (content, content.strip())]
+        first = min((p for p in places if p[0] >= 0), key=lambda p: (p[0], -p[1]), default=None)
+        if first:
+            return first[0], sum(first)
         words = self._markup.sub(lambda m: f" {m[0]} ", content).split()
         found = re.compile(r"\s*".join(map(re.escape, words))).search(full, start)
         return found.span() if found else None
@@ -283,6 +285,11 @@ class Renderer:
             ids += piece.ids
             offsets += [(left + a, left + b) for a, b in piece.offsets]
         return np.asarray(ids, dtype=np.int32), offsets
+
+
+def _texts(example: Example) -> list[str]:
+    """Every string of a row."""
+    return [example.text, *(m.content for m in example.messages), *(m.role for m in example.messages)]
 
 
 def _any_of(tokens: set[str]) -> re.Pattern[str]:

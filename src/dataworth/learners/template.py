@@ -68,7 +68,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, variables: dict[str, str]) -> None:
         self.source = source
-        self._variables = variables
+        self.variables = variables
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
@@ -97,9 +97,9 @@ class ChatTemplate:
                 documents=None,
                 add_generation_prompt=generation_prompt,
                 date_string=PINNED_DATE.strftime("%d %b %Y"),
-                **self._variables,
+                **self.variables,
             )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise TemplateRefused(str(error)) from error
 
 
