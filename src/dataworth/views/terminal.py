@@ -87,7 +87,7 @@ class Bars:
         if text in self._said:
             return
         self._said.add(text)
-        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Bars:
         self._progress.start()
