@@ -165,7 +165,7 @@ def read_part(folder: Path, name: str, owner: str) -> Part:
         size = path.stat().st_size if path.exists() else -1
         if size != said["bytes"]:
             raise _damaged(path, f"{size} bytes" if size >= 0 else "no file", f"{said['bytes']} bytes")
-    rows = json.loads((folder / f"{name}.rows.json").read_bytes())
+    rows = _json(folder / f"{name}.rows.json", "the ids of its rows")
     if len(rows["ids"]) != marker["rows"] or len(rows["unscored"]) != marker["unscored"]:
         raise _damaged(folder / f"{name}.rows.json", f"{len(rows['ids'])} rows", f"{marker['rows']} rows")
     return Part(folder, name, tuple(rows["ids"]), rows["unscored"], marker["layout"])
@@ -184,12 +184,15 @@ def verify_part(folder: Path, name: str) -> None:
 
 
 def _marker(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / f"{name}{MARKER}"
+    return _json(folder / f"{name}{MARKER}", "a marker")
+
+
+def _json(path: Path, expected: str) -> dict[str, Any]:
     try:
-        marker: dict[str, Any] = json.loads(path.read_bytes())
-        return marker
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        return content
     except ValueError:
-        raise _damaged(path, "no JSON", "a marker") from None
+        raise _damaged(path, "no JSON", expected) from None
 
 
 def _damaged(path: Path, found: str, expected: str) -> FormatError:
