@@ -35,13 +35,18 @@ class Held:
         return Example(row_id, "sft", "prompt_completion", turns)
 
 
-def held_pool(rows: Sequence[dict[str, Any]], sources: Sequence[str] | None = None, **more: Any) -> Pool:
+def held_pool(
+    rows: Sequence[dict[str, Any]],
+    sources: Sequence[str] | None = None,
+    mapping: tuple[tuple[str, str], ...] = (),
+    **more: Any,
+) -> Pool:
     """A pool of prompt/completion rows; copies are counted as the readers count them."""
     digests = [digest_of(canonical(r)) for r in rows]
     copies = [digests[:i].count(d) for i, d in enumerate(digests)]
     named = list(sources or ["held"] * len(rows))
     names = tuple(dict.fromkeys(named)) or ("held",)
-    file = PoolFile(Path("held.jsonl"), "jsonl", "", "prompt_completion", "sft", (), len(rows), 1, 1, "00")
+    file = PoolFile(Path("held.jsonl"), "jsonl", "", "prompt_completion", "sft", mapping, len(rows), 1, 1, "00")
     return Pool(
         files=(file,),
         sources=names,
