@@ -56,15 +56,13 @@ def attach_adapter(base: Any, folder: Path, weights_sha256: str) -> Any:
     if not (folder / CONFIG).is_file():
         raise RequestError(f"adapter {folder} has no {CONFIG}: expected a PEFT LoRA folder; correct --adapter")
     safetensors_only(folder, f"adapter {folder}")
-    origin = folder / ORIGIN
-    if origin.is_file() and json.loads(origin.read_text())["weights_sha256"] != weights_sha256:
+    config, tensors, belongs_to = _read(folder)
+    if belongs_to not in (None, weights_sha256):
         raise FingerprintMismatch(
             f"adapter {folder} was trained on other weights than this model's: give the model it belongs to"
         )
-    config = peft.PeftConfig.from_pretrained(str(folder))
     if config.peft_type != peft.PeftType.LORA:
         raise RequestError(f"adapter {folder} is {config.peft_type}: expected LoRA; train or export a LoRA adapter")
-    tensors = require("safetensors.torch", "LoRA").load_file(str(folder / WEIGHTS))
     try:
         model = peft.get_peft_model(base, config)
         result = peft.set_peft_model_state_dict(model, tensors)
@@ -80,6 +78,21 @@ def attach_adapter(base: Any, folder: Path, weights_sha256: str) -> Any:
     for name, p in model.named_parameters():
         p.requires_grad_("lora_" in name)
     return model
+
+
+def _read(folder: Path) -> tuple[Any, dict[str, Any], str | None]:
+    """Config, tensors, and the hash of the weights it belongs to, if it is one of ours."""
+    broken = require("safetensors", "LoRA").SafetensorError
+    try:
+        config = require("peft", "LoRA").PeftConfig.from_pretrained(str(folder))
+        tensors = require("safetensors.torch", "LoRA").load_file(str(folder / WEIGHTS))
+        origin = folder / ORIGIN
+        return config, tensors, json.loads(origin.read_text())["weights_sha256"] if origin.is_file() else None
+    except (OSError, ValueError, LookupError, TypeError, broken) as error:
+        first = str(error).strip().splitlines()[0]
+        raise RequestError(
+            f"adapter {folder} can't be read: {first}; expected {CONFIG} and {WEIGHTS}, whole; copy it again"
+        ) from error
 
 
 def trainable(model: Any) -> dict[str, Any]:

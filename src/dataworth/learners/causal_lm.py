@@ -184,21 +184,28 @@ def _fast_dtype(device: Any) -> str:
 
 def _load_weights(card: LearnerCard) -> Any:
     torch, transformers = require("torch", "running a model"), require("transformers", "running a model")
+    broken = require("safetensors", "running a model").SafetensorError
     folder = card.source.folder
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=torch.bfloat16 if card.dtype == "bf16" else torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, broken) as error:
         first = str(error).strip().splitlines()[0]
         raise RequestError(
-            f"model {card.source.model!r} can't be loaded: {first}; expected a causal LM without remote code"
+            f"model {card.source.model!r} can't be loaded: {first}; expected a causal LM without remote code, whole"
         ) from error
+    if info["missing_keys"]:  # transformers would fill them with random numbers
+        raise RequestError(
+            f"model {card.source.model!r} lacks the weights {min(info['missing_keys'])}: expected all of them; "
+            "download it again"
+        )
     return model.eval()
 
 

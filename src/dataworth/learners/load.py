@@ -158,7 +158,13 @@ def _weight_files(folder: Path, model: str) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return sorted(folder.glob("*.safetensors"))
-    names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RequestError(
+            f"model {model!r} has an unreadable {index.name} ({_line(error)}): expected its weight_map; "
+            "download it again"
+        ) from error
     missing = [n for n in names if not (folder / n).is_file()]
     if missing:
         raise RequestError(
