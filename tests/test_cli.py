@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,29 @@ def test_replay_exits_0_when_the_ids_are_the_same(tmp_path: Path) -> None:
     done = run("replay", "r", "--json", cwd=tmp_path)
     assert done.returncode == 0
     assert json.loads(done.stdout)["identical"] is True
+
+
+def test_ctrl_c_exits_130_with_the_line_that_resumes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pool.jsonl")  # reading it waits for ever
+    words = ["select", "pool.jsonl", "--method", "length", "--run", "r"]
+    command = [sys.executable, "-m", "dataworth.cli", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        while not (tmp_path / "r" / "lock").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert f"dataworth {' '.join(words)}" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "r" / "lock").exists()
+
+
+def test_too_many_rejects_still_print_the_one_json_object(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text((EXAMPLE / "pool.jsonl").read_text() + "{\n" * 9)
+    done = run("select", "p.jsonl", "--goal", GOAL, "--keep", "5", "--json", cwd=tmp_path)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["kept"] == 5
 
 
 def test_the_recipe_in_force_can_be_printed(tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ def cache(
     terminal.show(api.clear_cache() if clear else api.cache_size())
 
 
+_INTERRUPTED = 128 + signal.SIGINT
 _PAIRS = ("--map", "--goal-map")
 
 
@@ -219,8 +220,9 @@ def main() -> None:
         terminal.note(f"dataworth: {error.format_message()}; see --help")  # type: ignore[attr-defined]
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:  # newer Typers return it themselves
         terminal.note(f"dataworth: interrupted; the same command resumes: dataworth {shlex.join(sys.argv[1:])}")
-        sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from dataworth import config, options, plugins
 from dataworth.errors import RequestError
 from dataworth.records import Budget
 from dataworth.results import ReplayResult
-from dataworth.runs import PORTABLE, finished_selection, identity
-from dataworth.session import Progress, open_session
+from dataworth.runs import PORTABLE, finished_selection
+from dataworth.session import Progress, Session, open_session
 from dataworth.store.artefact import differing_keys
 from dataworth.store.cache import Cache
 from dataworth.store.run import RunFolder
@@ -36,13 +36,11 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
     if before is None:
         raise RequestError(f"{path} is not finished: expected a finished select run; run its command to the end first")
     request = _request(run.config)
-    changed = differing_keys(run.config, identity("select", request))
-    if changed:
-        raise RequestError(f"{path} can't be replayed: {', '.join(changed)} changed since; restore the input files")
     method, pick = choose_method(request), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     with _cache(run, from_scratch) as cache, open_session(request, None, progress) as session:
         session.cache = cache
+        _refuse_changed(path, session, before.record)
         session.warmup_ids = _warmup_ids(before.record)
         scored, selection = choose_rows(session, method, pick, Budget.parse(request.keep), given)
     old, new = set(before.ids), set(selection.ids)
@@ -57,6 +55,25 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
         only_now=tuple(sorted(new - old)),
         score_difference=float(gap.max()) if len(gap) else 0.0,
     )
+
+
+def _refuse_changed(path: Path, session: Session, record: Mapping[str, Any]) -> None:
+    """Compare what was read with what the run read, by content: a file may be touched, copied or moved back.
+
+    Raises:
+        RequestError: Rows, recipe or weights are others.
+    """
+    was = {"pool": record["pool"]["fingerprint"], "recipe": record["recipe"], "goal": None}
+    now = {"pool": session.pool.fingerprint, "recipe": session.recipe.to_dict(), "goal": None}
+    if session.goal is not None and record["goal"]:
+        was["goal"], now["goal"] = record["goal"]["fingerprint"], session.goal.fingerprint
+    if "learner" in record:
+        was["model"], now["model"] = record["learner"]["weights_sha256"], session.learner.spec["weights_sha256"]
+    changed = differing_keys(was, now)
+    if changed:
+        raise RequestError(
+            f"{path} can't be replayed: inputs changed since ({', '.join(changed)}); restore the input files"
+        )
 
 
 def _request(content: dict[str, Any]) -> config.SelectRequest:

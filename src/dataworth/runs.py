@@ -16,7 +16,7 @@ import numpy as np
 
 from dataworth import config
 from dataworth.errors import RequestError
-from dataworth.records import Pool
+from dataworth.records import Pool, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
 from dataworth.store.atomic import refused
@@ -234,7 +234,9 @@ def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score)
     """Three rows kept and three dropped, with reasons in plain words: the best, one just below the cut, the worst."""
     sign = 1.0 if method.higher == "keep" else -1.0
     value = np.where(np.isnan(scored.values_N), -np.inf, sign * scored.values_N)
-    order = np.argsort(-value, kind="stable")
+    place = np.empty(len(pool), dtype=np.int64)
+    place[id_order(pool.ids)] = np.arange(len(pool))
+    order = np.lexsort((place, -value))  # ties as picks break them
     rank = {int(i): n for n, i in enumerate(order, 1)}
     kept = [int(i) for i in order if selection.kept_N[i]][:_SHOWN]
     out = [int(i) for i in order if not selection.kept_N[i]]
@@ -244,10 +246,10 @@ def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score)
     def row(i: int) -> SampleRow:
         why = selection.reason_texts[selection.reasons[selection.reason_code_N[i]]]
         known = np.isfinite(value[i])
-        place = f" ({method.name} {scored.values_N[i]:.4g}, rank {rank[i]:,} of {total:,})" if known else ""
+        standing = f" ({method.name} {scored.values_N[i]:.4g}, rank {rank[i]:,} of {total:,})" if known else ""
         detail = scored.unscored.get(pool.ids[i])
         return SampleRow(pool.ids[i], _cut(pool.example(i).full_text), float(scored.values_N[i]) if known else None,
-                         why + place + (f": {detail}" if detail else ""))  # fmt: skip
+                         why + standing + (f": {detail}" if detail else ""))  # fmt: skip
 
     return {"kept": [row(i) for i in kept], "dropped": [row(i) for i in dropped]}
 
