@@ -220,3 +220,17 @@ def test_half_a_pair_is_refused_with_its_flag(item: str) -> None:
 def test_a_name_given_twice_is_refused() -> None:
     with pytest.raises(RequestError, match="'a' is given twice"):
         config.pairs(("a=1", "a=2"), "--option")
+
+
+def test_a_list_may_be_one_value_several_or_none() -> None:
+    built = config.build(config.SelectRequest, {"pool": Path("a"), "map": {"prompt": "q"}, "option": None})
+    assert (built.pool, built.map, built.option) == (("a",), ("prompt=q",), ())
+    assert config.build(config.SelectRequest, {"pool": ["a", "b"], "map": 5}).map == ("5",)
+
+
+def test_pairs_after_map_belong_to_it() -> None:
+    words = ["select", "--map", "prompt=q", "completion=a+b", "pool.jsonl", "x=1.jsonl", "--goal-map", "a=b", "c=d"]
+    assert cli._spread(words) == [
+        *["select", "--map", "prompt=q", "--map", "completion=a+b", "pool.jsonl", "x=1.jsonl"],
+        *["--goal-map", "a=b", "--goal-map", "c=d"],
+    ]

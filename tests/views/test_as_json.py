@@ -107,3 +107,10 @@ PLAIN = st.recursive(
 @given(PLAIN)
 def test_plain_values_come_back_as_they_were(value: Any) -> None:
     assert strict(dump(Holds(value)))["value"] == value
+
+
+@pytest.mark.parametrize("value", [1.5, "é", "lone \ud800", 2**70, ["\udcff", 2**70], {"\ud800": 1}])
+def test_any_value_comes_back_on_one_line(value: Any) -> None:
+    text = dump(Holds(value))
+    assert text.encode().count(b"\n") == 0
+    assert strict(text) == {"value": value}
