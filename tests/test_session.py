@@ -93,6 +93,12 @@ def test_a_guard_that_holds_is_recorded_and_says_nothing(bare: Session) -> None:
     assert bare.guards == [{"guard": "empty-masks", "passed": True, "evidence": "6 of 6 rows carry loss"}]
 
 
+def test_a_guard_that_finds_the_same_again_is_recorded_once(bare: Session) -> None:
+    for evidence in ("3 rows equal", "2 rows equal", "3 rows equal"):
+        bare.guard("template-drift", True, evidence, "unused")
+    assert [g["evidence"] for g in bare.guards] == ["3 rows equal", "2 rows equal"]
+
+
 def test_a_guard_that_fails_is_recorded_before_it_refuses(bare: Session) -> None:
     with pytest.raises(NonsenseRefused, match="0 of 6 rows carry loss; give rows with an answer") as caught:
         bare.guard("empty-masks", False, "0 of 6 rows carry loss", "give rows with an answer")

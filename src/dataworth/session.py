@@ -150,10 +150,14 @@ class Session:
     def guard(self, name: str, passed: bool, evidence: str, advice: str) -> None:
         """Record a guard of law 6 and refuse if it fails.
 
+        What was found is recorded once, however often it is looked for: a resumed run looks less often.
+
         Raises:
             NonsenseRefused: The guard failed.
         """
-        self.guards.append({"guard": name, "passed": passed, "evidence": evidence})
+        found = {"guard": name, "passed": passed, "evidence": evidence}
+        if found not in self.guards:
+            self.guards.append(found)
         if not passed:
             raise NonsenseRefused(f"{evidence}; {advice}")
 
