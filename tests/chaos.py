@@ -109,6 +109,7 @@ class Harness:
         names = sorted(n for n in {*found, *self.wanted} if found.get(n) != self.wanted.get(n))
         self.outcome.differing += [f"round {self.outcome.rounds}: {name}" for name in names]
         self.outcome.rounds += 1
+        print(report(self.outcome), file=sys.stderr, flush=True)
 
     def _take_away(self) -> dict[str, str]:
         """The digests of the folder, which is then deleted, or kept beside it when it differs from the first."""
@@ -124,7 +125,7 @@ class Harness:
     def _disturb(self, driver: subprocess.Popen[bytes]) -> bool:
         """Kill things until the driver ends; whether it ended by itself."""
         while self._left():
-            kind = self.random.choice(["worker", "driver"])
+            kind = self._kind()
             while kind == "worker" and driver.poll() is None and not self._children(driver):
                 time.sleep(0.01)
             try:
@@ -150,6 +151,11 @@ class Harness:
             return psutil.Process(driver.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+    def _kind(self) -> str:
+        """Workers and drivers equally often, in random order: what falls behind, or either when they are even."""
+        worker, driver = self.outcome.kills["worker"], self.outcome.kills["driver"]
+        return self.random.choice(["worker", "driver"]) if worker == driver else ["worker", "driver"][worker > driver]
 
     def _left(self) -> bool:
         return sum(self.outcome.kills.values()) < self.n
