@@ -101,8 +101,9 @@ class LocalEngine:
         with artefact.lock:
             todo = artefact.missing(ids, retry_unscored=retry_unscored)
             total = len(set(ids))
-            done = total - len(todo)
             shards = artefact.plan(ids, shard_rows, retry_unscored=retry_unscored) if todo else []
+            # Not `len(todo)`: an interrupted retry is resumed too, with rows that are known as unscored.
+            done = total - sum(len(s.ids) for s in shards)
             ledger = Ledger(shards, self.retries, proven=len(artefact) > 0)
 
             def commit(finished: Finished) -> None:
