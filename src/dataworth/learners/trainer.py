@@ -19,6 +19,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -186,19 +187,19 @@ class _Run:
         began = saved = time.perf_counter()
         total = len(self.plan.rows_S)
         self.learner.model.train(self.recipe.lora_dropout > 0)
-        while self.record["step"] < total:
-            self._step(self.record["step"])
-            done = self.record["step"]
-            if done in self.marks:
-                name = f"checkpoint-{done}"
-                self.record["sha256"][name] = write_checkpoint(self.learner, self.optimizer, done, self.out / name)
-            if done in self.marks or time.perf_counter() - saved > STATE_SECONDS:
-                write_state(self.learner, self.optimizer, self.record, self.out)
-                saved = time.perf_counter()
-            if progress is not None:
-                progress(done, total)
+        with closing(self.forward):
+            while self.record["step"] < total:
+                self._step(self.record["step"])
+                done = self.record["step"]
+                if done in self.marks:
+                    name = f"checkpoint-{done}"
+                    self.record["sha256"][name] = write_checkpoint(self.learner, self.optimizer, done, self.out / name)
+                if done in self.marks or time.perf_counter() - saved > STATE_SECONDS:
+                    write_state(self.learner, self.optimizer, self.record, self.out)
+                    saved = time.perf_counter()
+                if progress is not None:
+                    progress(done, total)
         self.learner.model.eval()
-        self.forward.close()
         return self._finish(time.perf_counter() - began)
 
     def _step(self, step: int) -> None:
