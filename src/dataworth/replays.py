@@ -32,10 +32,10 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
     from dataworth.api import choose_method, choose_rows
 
     run = RunFolder.existing(path)
+    request = _request(run.config)
     before = finished_selection(run)
     if before is None:
         raise RequestError(f"{path} is not finished: expected a finished select run; run its command to the end first")
-    request = _request(run.config)
     method, pick = choose_method(request), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     with _cache(run, from_scratch) as cache, open_session(request, None, progress) as session:
@@ -43,14 +43,16 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
         _refuse_changed(path, session, before.record)
         session.warmup_ids = _warmup_ids(before.record)
         scored, selection = choose_rows(session, method, pick, Budget.parse(request.keep), given)
+        # The same rows may stand in another order now: rows are compared by id.
+        place = [session.pool.position[i] for i in run.read_table("selection")["id"]]
     old, new = set(before.ids), set(selection.ids)
-    both = ~np.isnan(scored.values_N) & ~np.isnan(before.scored.values_N)
-    gap = np.abs(scored.values_N[both] - before.scored.values_N[both])
+    gap = np.abs(scored.values_N[place] - before.scored.values_N)
+    gap = gap[~np.isnan(gap)]
     return ReplayResult(
         run=path,
         from_scratch=from_scratch,
         kept=len(new),
-        identical=selection.ids == before.ids and scored.unscored.keys() == before.scored.unscored.keys(),
+        identical=new == old and scored.unscored.keys() == before.scored.unscored.keys(),
         only_before=tuple(sorted(old - new)),
         only_now=tuple(sorted(new - old)),
         score_difference=float(gap.max()) if len(gap) else 0.0,
