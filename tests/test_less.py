@@ -180,6 +180,14 @@ def test_a_token_budget_is_kept(case: dict[str, Any]) -> None:
     assert 0 < len(result.ids) < 60
 
 
+@pytest.mark.parametrize("pick", ["top_k", "random"])
+def test_a_row_without_tokens_is_not_free_under_a_token_budget(case: dict[str, Any], pick: str) -> None:
+    write(Path("pool.jsonl"), [*rows(30, 1), {"prompt": "Sort: amber birch cedar delta ember", "completion": ""}])
+    result = dw.select(**{**case, "keep": "100ktok", "option": ()}, method="bm25", pick=pick)
+    assert len(result.ids) == 30
+    assert result.selection.counts()["no-tokens"] == 1
+
+
 def test_rows_without_an_answer_are_unscored_with_the_reason(case: dict[str, Any]) -> None:
     write(Path("pool.jsonl"), [*rows(30, 1), {"prompt": "Sort: nothing", "completion": ""}])
     result = dw.select(**case)

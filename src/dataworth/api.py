@@ -192,10 +192,11 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     with session.costing(f"score {method.name}", len(session.pool)):
         scored = method(inputs, **seed, **given.score)
     found = scored.values_N[~np.isnan(scored.values_N)]
+    why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
     session.guard(
         "constant-score",
         len(found) > 0 and (len(found) < 2 or float(np.ptp(found)) > 0),
-        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} values",
+        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} values{why}",
         "a score that is the same everywhere can't rank; use another method",
     )
     return scored
@@ -203,7 +204,11 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
 
 def pick_inputs(session: Session, method: Score, scored: Scored, budget: Budget) -> dict[str, Any]:
     """What a pick reads."""
-    pool, excluded = session.pool, session.excluded
+    pool, excluded = session.pool, dict(session.excluded)
+    tokens_N = artefacts.tokens(session) if budget.unit == "tokens" and session.request.model is not None else None
+    if tokens_N is not None:  # a row of unknown length has no place in a token budget
+        uncounted = (pool.ids[i] for i in np.flatnonzero(np.isnan(tokens_N)).tolist())
+        excluded = {**dict.fromkeys(uncounted, ("no-tokens", "")), **excluded}
     inputs: dict[str, Any] = {
         "ids": pool.ids,
         "eligible_N": np.array([i not in excluded for i in pool.ids], dtype=bool),
@@ -213,9 +218,7 @@ def pick_inputs(session: Session, method: Score, scored: Scored, budget: Budget)
         "source_N": pool.source_N,
         "sources": pool.sources,
     }
-    if budget.unit == "tokens" and session.request.model is not None:
-        inputs["tokens_N"] = artefacts.tokens(session)
-    return inputs
+    return inputs if tokens_N is None else {**inputs, "tokens_N": tokens_N}
 
 
 def correlations(session: Session, scored: Scored) -> dict[str, float]:

@@ -158,7 +158,8 @@ def model_settings(session: Session, checkpoint: Path | None = None) -> dict[str
 
 def tokens(session: Session) -> NDArray[np.float64]:
     """Tokens of each pool row, NaN where a row can't be rendered."""
-    return token_table(session, session.pool).column("tokens", fill=0).astype(np.float64)
+    table = token_table(session, session.pool)
+    return np.where(table.scored_N, table.column("tokens", fill=0), np.nan)
 
 
 def losses(session: Session) -> NDArray[np.float64]:

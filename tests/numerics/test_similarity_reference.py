@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dataworth.errors import NonsenseRefused
 from dataworth.numerics.quantize import quantize
-from dataworth.numerics.similarity import cosines, goal_directions, top_k, top_k_blocks, unit_rows
+from dataworth.numerics.similarity import cosines, goal_directions, unit_rows
 
 
 def test_mean_of_cosines_over_subtasks_of_any_size():
@@ -43,21 +41,3 @@ def test_rows_that_never_come_stay_nan():
 def test_goals_without_a_direction_are_refused(unit, norm, subtask, names):
     with pytest.raises(NonsenseRefused):
         goal_directions(unit, norm, np.array(subtask), names)
-
-
-small = st.lists(st.one_of(st.integers(-3, 3).map(float), st.just(float("nan"))), min_size=1, max_size=40)
-
-
-@settings(deadline=None)
-@given(small, st.integers(0, 45), st.randoms(use_true_random=False), st.integers(1, 9))
-def test_top_k_equals_a_full_sort(values, k, random, block):
-    values = np.array(values)
-    rank = list(range(len(values)))
-    random.shuffle(rank)
-    rank = np.array(rank)
-    usable = [i for i in range(len(values)) if not np.isnan(values[i])]
-    expected = sorted(usable, key=lambda i: (-values[i], rank[i]))[:k]
-    assert top_k(values, k, rank).tolist() == expected
-    blocks = [(np.arange(a, min(a + block, len(values))), values[a : a + block]) for a in range(0, len(values), block)]
-    random.shuffle(blocks)
-    assert top_k_blocks(blocks, k, rank).tolist() == expected

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.results import Scored
-from dataworth.scores.assemble import assemble, over_subtasks, refuse_constant
+from dataworth.errors import RequestError
+from dataworth.scores.assemble import assemble, over_subtasks
 from dataworth.scores.length import Length
 from dataworth.scores.loss import Loss
 from dataworth.scores.random import Random
@@ -26,21 +25,9 @@ def test_reductions():
     np.testing.assert_allclose(over_subtasks(constant, "zmax"), [0.0, 1.0])
 
 
-def test_constant_scores_are_refused_by_name():
-    with pytest.raises(NonsenseRefused, match=r"'less' gives all 3 rows the number 0.5"):
-        refuse_constant(Scored(np.array([0.5, 0.5, 0.5])), "less")
-    with pytest.raises(NonsenseRefused, match="no number for any row \\(why\\)"):
-        refuse_constant(Scored(np.array([np.nan]), {"a": "why"}), "less")
-    refuse_constant(Scored(np.array([0.5, np.nan, 0.6]), {"a": "why"}), "less")
-    refuse_constant(Scored(np.array([0.5])), "less")
-    refuse_constant(Scored(np.empty(0)), "less")
-
-
-def test_length_prefers_tokens_and_lists_empty_rows():
-    ids = list("abc")
-    assert Length()({"ids": ids, "text:pool": iter(["xx", "", "yyy"])}).values_N.tolist()[::2] == [2, 3]
-    got = Length()({"ids": ids, "text:pool": iter([]), "tokens": np.array([5, 0, 7])})
-    assert got.values_N.tolist()[::2] == [5, 7]
+def test_length_counts_characters_and_lists_empty_rows():
+    got = Length()({"ids": list("abc"), "text:pool": iter(["four", "", "é"])})
+    assert got.values_N[[0, 2]].tolist() == [4, 1]
     assert got.unscored == {"b": "it is empty"}
 
 

@@ -6,9 +6,13 @@ import pytest
 from dataworth.errors import RequestError
 from dataworth.numerics.quantize import quantize
 from dataworth.numerics.schedules import learning_rates, lr_weights
-from dataworth.numerics.similarity import cosines, goal_directions, top_k, unit_rows
+from dataworth.numerics.similarity import cosines, goal_directions, unit_rows
 from dataworth.results import Similarity
 from dataworth.scores.less import Less
+
+
+def best(values, k):
+    return np.argsort(-values, kind="stable")[:k].tolist()
 
 
 def similarity(pools, goals, subtask, names, weights=None):
@@ -60,7 +64,7 @@ def test_c5_the_top_holds_rows_of_both_subtasks():
     goal = np.concatenate([axis[[0] * 3], axis[[1] * 5]]) + 0.05 * rng.normal(size=(8, 64))
     found = similarity([pool], [goal], np.array([0] * 3 + [1] * 5), ["a", "b"])
     values = Less()({"ids": ids(40), "similarity": found}).values_N
-    assert set(top_k(values, 20, np.arange(40)).tolist()) == set(range(20))
+    assert set(best(values, 20)) == set(range(20))
 
 
 def test_zmax_keeps_a_wide_noisy_subtask_from_taking_the_whole_top():
@@ -70,10 +74,10 @@ def test_zmax_keeps_a_wide_noisy_subtask_from_taking_the_whole_top():
     table[0, :, 1] = rng.normal(size=400) * 0.01 + 0.02
     found = Similarity(table, table, np.ones(1), ("noisy", "real"))
     best_real = set(np.argsort(-table[0, :, 1])[:10].tolist())
-    plain = set(top_k(Less()({"ids": ids(400), "similarity": found}).values_N, 40, np.arange(400)).tolist())
+    plain = set(best(Less()({"ids": ids(400), "similarity": found}).values_N, 40))
     z = Less()({"ids": ids(400), "similarity": found}, reduce="zmax").values_N
     assert len(best_real & plain) <= 3
-    assert len(best_real & set(top_k(z, 40, np.arange(400)).tolist())) == 10
+    assert len(best_real & set(best(z, 40))) == 10
 
 
 def test_unscored_rows_keep_their_reason_and_bad_options_are_refused():

@@ -1,4 +1,4 @@
-"""Cosines of stored rows with a goal, and exact top-k: the numpy reference of the streaming torch twin.
+"""Cosines of stored rows with a goal: the numpy reference of the streaming torch twin.
 
 Means over goal rows are taken before the product: the mean over a subtask of per-row cosines is the dot product with
 the mean of the normalised goal rows, whatever the subtask's size, so a goal of thousands of rows costs no more than
@@ -85,33 +85,3 @@ def cosines(
     for positions, codes in blocks:
         out_NG[positions] = directions(codes, scale_N[positions], goals_PG.shape[0]) @ goals_PG
     return out_NG
-
-
-def top_k(values_N: NDArray[Any], k: int, rank_N: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Positions of the k largest values, best first; equal values by `rank_N` (id order); NaN is never taken.
-
-    Exact in O(N + k log k): a partition finds the k-th value, only what isn't below it is sorted.
-    """
-    values_N = np.asarray(values_N)
-    usable = np.flatnonzero(~np.isnan(values_N))
-    k = min(k, len(usable))
-    if k <= 0:
-        return np.empty(0, dtype=np.int64)
-    if k < len(usable):
-        kth = np.partition(values_N[usable], len(usable) - k)[len(usable) - k]
-        usable = usable[values_N[usable] >= kth]
-    order = np.lexsort((np.asarray(rank_N)[usable], -values_N[usable]))
-    return usable[order[:k]].astype(np.int64)
-
-
-def top_k_blocks(
-    blocks: Iterable[tuple[NDArray[np.integer[Any]], NDArray[Any]]], k: int, rank_N: NDArray[np.integer[Any]]
-) -> NDArray[np.int64]:
-    """`top_k` over `(positions, values)` blocks in any order: the same answer with k + block values in memory."""
-    best, best_values = np.empty(0, dtype=np.int64), np.empty(0)
-    for positions, values in blocks:
-        joined = np.concatenate([best, np.asarray(positions, dtype=np.int64)])
-        joined_values = np.concatenate([best_values, np.asarray(values, dtype=np.float64)])
-        kept = top_k(joined_values, k, np.asarray(rank_N)[joined])
-        best, best_values = joined[kept], joined_values[kept]
-    return best

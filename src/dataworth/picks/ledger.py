@@ -22,6 +22,7 @@ REASONS = {
     "over-budget": "dropped: next in line, but it didn't fit into the token budget",
     "unscored": "dropped: it has no score (its reason is listed with the scores)",
     "excluded": "dropped: excluded before picking",
+    "no-tokens": "dropped: the learner finds nothing to train on in it, so it has no place in a token budget",
     "near-goal": "dropped: nearly equal to a goal row",
 }
 

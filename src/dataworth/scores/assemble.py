@@ -1,4 +1,4 @@
-"""From raw numbers to `Scored`: reasons for rows without one, reductions over subtasks, the constant-score guard."""
+"""From raw numbers to `Scored`: reasons for rows without one, reductions over subtasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.errors import NonsenseRefused, RequestError
+from dataworth.errors import RequestError
 from dataworth.results import Scored
 
 Reduce = Literal["max", "zmax", "mean"]
@@ -58,22 +58,3 @@ def over_subtasks(values_NG: NDArray[Any], how: Reduce) -> NDArray[np.float64]:
             noise_G = 1e-12 * np.abs(scored).max(axis=0)
             values_NG = (values_NG - scored.mean(axis=0)) / np.where(spread_G > noise_G, spread_G, np.inf)
     return values_NG.max(axis=1)
-
-
-def refuse_constant(scored: Scored, name: str) -> None:
-    """Refuse a score that can't tell rows apart (law 6). Fewer than two scored rows have nothing to compare.
-
-    Raises:
-        NonsenseRefused: No row is scored although there are rows, or all scored rows have the same number.
-    """
-    usable = scored.values_N[~np.isnan(scored.values_N)]
-    if not len(usable) and len(scored.values_N):
-        reason = next(iter(scored.unscored.values()))
-        raise NonsenseRefused(
-            f"score {name!r} has no number for any row ({reason}): expected at least one; check the pool"
-        )
-    if len(usable) > 1 and np.ptp(usable) == 0:
-        raise NonsenseRefused(
-            f"score {name!r} gives all {len(usable):,} rows the number {usable[0]:g}: expected numbers that differ; "
-            "try another method, or --method random"
-        )

@@ -12,7 +12,7 @@ from dataworth.scores.assemble import assemble
 
 
 class Length:
-    """Tokens of the row where `tokens` is given, else characters of its text; longer is higher.
+    """Characters of the row's text; longer is higher.
 
     Source: Zhao et al. 2024, arXiv 2402.04833 ("Long Is More for Alignment"), which ranks responses; here it is all the
     text a learner reads.
@@ -24,10 +24,7 @@ class Length:
     higher: Literal["keep", "drop"] = "keep"
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
-        """Score every row; rows without tokens or text are unscored."""
-        if "tokens" in inputs:
-            values = np.array(inputs["tokens"], dtype=np.float64)
-        else:
-            values = np.fromiter(map(len, inputs["text:pool"]), dtype=np.float64)
+        """Score every row; rows without text are unscored."""
+        values = np.fromiter(map(len, inputs["text:pool"]), dtype=np.float64)
         values[values == 0] = np.nan
         return assemble(values, inputs, "it is empty")
