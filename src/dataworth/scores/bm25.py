@@ -48,9 +48,9 @@ class BM25:
         norm_N = k1 * (1 - b + b * length_N / max(1.0, length_N.sum() / rows))
         tf = tf_NV.data
         tf_NV.data = tf * (k1 + 1) / (tf + np.repeat(norm_N, np.diff(tf_NV.indptr)))
-        values_N = over_subtasks(tf_NV @ (query_GV * idf_V).T, reduce)
-        values_N[length_N == 0] = np.nan
-        return assemble(values_N, inputs, "it has no words")
+        values_NG = tf_NV @ (query_GV * idf_V).T
+        values_NG[length_N == 0] = np.nan  # before the reduction: zmax measures spread over scored rows
+        return assemble(over_subtasks(values_NG, reduce), inputs, "it has no words")
 
 
 def _queries(goal: Mapping[str, Sequence[str]], vocabulary: Vocabulary) -> NDArray[np.float64]:
