@@ -34,9 +34,7 @@ def made(tmp_path, **options):
 
 
 def test_card(tmp_path):
-    pool, card = made(
-        tmp_path, goal="gsm8k", learner="SmolLM2-135M", lengths_N=np.arange(40), licence="cc-by-4.0"
-    )
+    pool, card = made(tmp_path, goal="gsm8k", learner="SmolLM2-135M", lengths_N=np.arange(40), licence="cc-by-4.0")
     header = yaml.safe_load(card.split("---")[1])
     assert header == {
         "pretty_name": "picked",

@@ -10,9 +10,7 @@ import zstandard
 
 
 def rows_like(n: int, start: int = 0) -> list[dict]:
-    return [
-        {"prompt": f"question {i}", "completion": f"answer {i * i}", "n": i} for i in range(start, start + n)
-    ]
+    return [{"prompt": f"question {i}", "completion": f"answer {i * i}", "n": i} for i in range(start, start + n)]
 
 
 def jsonl(path: Path, rows, end: str = "\n") -> Path:

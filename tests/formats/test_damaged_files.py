@@ -85,9 +85,7 @@ def test_damaged_tables(tmp_path, name):
         except DataworthError as error:
             assert "\n" not in str(error) and str(path) in str(error)
             continue
-        assert len([pool.columns(i) for i in range(len(pool))]) + pool.rejected == sum(
-            f.rows for f in pool.files
-        )
+        assert len([pool.columns(i) for i in range(len(pool))]) + pool.rejected == sum(f.rows for f in pool.files)
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])

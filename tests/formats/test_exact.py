@@ -80,9 +80,7 @@ def test_canonical_tells_rows_apart(a, b):
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(["a", "b", "a:b", ":", "\\u003a"]), st.sampled_from(["x", ":", "::", "a:1", 1])
-        ),
+        st.tuples(st.sampled_from(["a", "b", "a:b", ":", "\\u003a"]), st.sampled_from(["x", ":", "::", "a:1", 1])),
         max_size=5,
     )
 )
@@ -106,9 +104,7 @@ def test_duplicate_keys_are_always_found(pairs):
             assert parse_row(raw)[0] == naive
 
 
-@pytest.mark.parametrize(
-    "value", [2**63, 2**64, 2**70, -(2**63) - 1, 10**18, 10**19, 10**300, 12345678901234567890123]
-)
+@pytest.mark.parametrize("value", [2**63, 2**64, 2**70, -(2**63) - 1, 10**18, 10**19, 10**300, 12345678901234567890123])
 def test_integers_of_any_size(value):
     columns, canonical = parse_row(b'{"id": %d}' % value)
     assert read_again(b'{"id": %d}' % value) == columns

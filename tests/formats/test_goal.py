@@ -43,10 +43,7 @@ def test_one_file_is_all_steer(folder):
         "loss",
     )
     assert (
-        open_goal(
-            folder / "mc.jsonl", mapping={"query": "q", "choices": "options", "gold": "right"}
-        ).steer_rows()
-        == 1
+        open_goal(folder / "mc.jsonl", mapping={"query": "q", "choices": "options", "gold": "right"}).steer_rows() == 1
     )
 
 

@@ -53,9 +53,7 @@ def test_csv_values_are_strings(tmp_path):
 
 def test_ids_ignore_key_order_and_space_and_count_copies(tmp_path):
     path = tmp_path / "x.jsonl"
-    path.write_text(
-        '{"text":"a","n":1}\n{ "n" : 1, "text": "\\u0061" }\n{"text":"b","n":1}\n{"text":"a","n":1}\n'
-    )
+    path.write_text('{"text":"a","n":1}\n{ "n" : 1, "text": "\\u0061" }\n{"text":"b","n":1}\n{"text":"a","n":1}\n')
     pool = open_pool(path)
     first = naive_id({"text": "a", "n": 1})
     assert pool.ids == (first, f"{first}#1", naive_id({"text": "b", "n": 1}), f"{first}#2")
@@ -144,9 +142,7 @@ def test_odd_files_lose_no_row(tmp_path, suffix):
         assert words in reasons[line]
     assert pool.columns(1)["id"] == 2**70
     assert pool.example(2).text == "\ud83d lone"
-    assert [pool.raw(i) for i in range(len(pool))] == [
-        ODD[max(starts[n - 1], 3) : starts[n]] for n in sorted(READABLE)
-    ]
+    assert [pool.raw(i) for i in range(len(pool))] == [ODD[max(starts[n - 1], 3) : starts[n]] for n in sorted(READABLE)]
 
 
 def test_duplicate_keys_may_keep_the_last(tmp_path):
@@ -252,10 +248,7 @@ def open_gone(pool):
 
 
 def test_more_files_than_handles(tmp_path):
-    paths = [
-        files.jsonl(tmp_path / f"{i:03}.jsonl{'.gz' if i % 2 else ''}", files.rows_like(2, i))
-        for i in range(80)
-    ]
+    paths = [files.jsonl(tmp_path / f"{i:03}.jsonl{'.gz' if i % 2 else ''}", files.rows_like(2, i)) for i in range(80)]
     pool = open_pool(paths)
     order = np.random.default_rng(0).permutation(len(pool))
     assert [pool.columns(int(i))["n"] for i in order] == [i // 2 + i % 2 for i in order.tolist()]

@@ -61,10 +61,7 @@ def test_long_lines_cost_only_themselves(lengths, size, limit):
 
 
 VALUES = st.recursive(
-    st.none()
-    | st.integers()
-    | st.text(max_size=8)
-    | st.sampled_from(["\\", '"', '\\"', "]", "}", ",", "[{", '"\\']),
+    st.none() | st.integers() | st.text(max_size=8) | st.sampled_from(["\\", '"', '\\"', "]", "}", ",", "[{", '"\\']),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )

@@ -62,9 +62,7 @@ def test_any_subset_of_any_lines(texts, data):
 
     picked = sorted(data.draw(st.sets(st.integers(0, len(texts) - 1), min_size=1)))
     ends = [data.draw(st.sampled_from(["\n", "\r\n"])) for _ in texts]
-    lines = [
-        (json.dumps({"text": t}, ensure_ascii=False) + e).encode() for t, e in zip(texts, ends, strict=True)
-    ]
+    lines = [(json.dumps({"text": t}, ensure_ascii=False) + e).encode() for t, e in zip(texts, ends, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "x.jsonl", Path(folder) / "o.jsonl"
         path.write_bytes(b"".join(lines))
@@ -194,9 +192,7 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    target = {"open": (Path, "open"), "fsync": (__import__("os"), "fsync"), "replace": (Path, "replace")}[
-        step
-    ]
+    target = {"open": (Path, "open"), "fsync": (__import__("os"), "fsync"), "replace": (Path, "replace")}[step]
     with monkeypatch.context() as broken:
         broken.setattr(*target, fail)
         with pytest.raises(RequestError, match="No space left on device"):

@@ -21,9 +21,7 @@ def test_rows_in_order_and_at_random(tmp_path, name):
     options = {"row_group_size": 37} if name == "x.parquet" else {}
     table = TableFile(files.table_file(path, ROWS, **options), path.suffix[1:])
     assert list(table.rows()) == ROWS
-    assert [table.row(i) for i in (0, 499, 63, 64, 36, 37, 74)] == [
-        ROWS[i] for i in (0, 499, 63, 64, 36, 37, 74)
-    ]
+    assert [table.row(i) for i in (0, 499, 63, 64, 36, 37, 74)] == [ROWS[i] for i in (0, 499, 63, 64, 36, 37, 74)]
 
 
 def test_values_without_a_json_form_still_make_distinct_ids(tmp_path):

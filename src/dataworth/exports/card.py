@@ -98,11 +98,7 @@ def _sources(pool: Pool, selection: Selection) -> str:
     ]
     table = _table(("source", "pool rows", "of pool", "picked rows", "of pick"), shown)
     left = len(order) - len(shown)
-    return (
-        f"{table}\n\n{left:,} further sources hold {int(kept[order[50:]].sum()):,} picked rows."
-        if left
-        else table
-    )
+    return f"{table}\n\n{left:,} further sources hold {int(kept[order[50:]].sum()):,} picked rows." if left else table
 
 
 def _share(count: Any, every: NDArray[np.integer[Any]]) -> str:

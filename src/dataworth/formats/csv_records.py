@@ -90,9 +90,7 @@ def parse_record(raw: bytes, header: tuple[str, ...] | None) -> dict[str, str]:
         text = raw.decode("utf-8")
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except UnicodeDecodeError as error:
-        raise BadRowError(
-            f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the row"
-        ) from None
+        raise BadRowError(f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the row") from None
     except csv.Error as error:
         raise BadRowError(f"not CSV: {error}") from None
     if len(rows) != 1:

@@ -49,9 +49,7 @@ def detect(pool: Pool) -> list[Detection]:
 
 
 def _of(file: PoolFile) -> Detection:
-    return Detection(
-        file.path, file.format, file.compression, file.schema, file.kind, file.mapping, file.rows
-    )
+    return Detection(file.path, file.format, file.compression, file.schema, file.kind, file.mapping, file.rows)
 
 
 def preview(pool: Pool, n: int = 3) -> list[Example]:

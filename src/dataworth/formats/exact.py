@@ -76,9 +76,7 @@ def _parse_slowly(raw: bytes, duplicate_keys: DuplicateKeys) -> tuple[dict[str, 
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadRowError(
-            f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the row"
-        ) from None
+        raise BadRowError(f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {error.start} of the row") from None
     hook = _reject_duplicates if duplicate_keys == "reject" else None
     try:
         value = json.loads(
@@ -99,9 +97,7 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise BadRowError(
-                    f"the key {key!r} stands twice in one object (duplicate_keys='last' keeps the last)"
-                )
+                raise BadRowError(f"the key {key!r} stands twice in one object (duplicate_keys='last' keeps the last)")
             seen.add(key)
     return found
 
@@ -169,9 +165,7 @@ def _canonical_text(text: str) -> bytes:
         return orjson.dumps(text)
     except (TypeError, orjson.JSONEncodeError):
         # A lone surrogate has no UTF-8; its \u escape can't be mistaken for text, where a backslash is doubled.
-        parts = (
-            orjson.dumps(c)[1:-1] if not "\ud800" <= c <= "\udfff" else b"\\u%04x" % ord(c) for c in text
-        )
+        parts = (orjson.dumps(c)[1:-1] if not "\ud800" <= c <= "\udfff" else b"\\u%04x" % ord(c) for c in text)
         return b'"' + b"".join(parts) + b'"'
 
 

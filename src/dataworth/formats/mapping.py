@@ -97,8 +97,6 @@ def _join(columns: Mapping[str, Any], parts: list[str]) -> Any:
         if value is _ABSENT:
             return _ABSENT
         if isinstance(value, bool) or not (value is None or isinstance(value, (str, int, float))):
-            raise BadRowError(
-                f"column {part!r} holds {kind_in_words(value)}, expected text or a number to join"
-            )
+            raise BadRowError(f"column {part!r} holds {kind_in_words(value)}, expected text or a number to join")
         texts.append("" if value is None else str(value))
     return JOINT.join(t for t in texts if t)

@@ -99,19 +99,12 @@ def _beside_a_subset(path: Path) -> bool:
 
 def _saved_dataset(folder: Path) -> list[Path]:
     """The shards that `Dataset.save_to_disk` listed, in its order."""
-    shards = [
-        folder / str(shard.get("filename"))
-        for shard in _read_json(folder / "state.json").get("_data_files", [])
-    ]
+    shards = [folder / str(shard.get("filename")) for shard in _read_json(folder / "state.json").get("_data_files", [])]
     for shard in shards:
         if shard.parent != folder or not shard.is_file():
-            raise FormatError(
-                f"{folder / 'state.json'} lists {shard.name!r}, which isn't in the folder; copy it again"
-            )
+            raise FormatError(f"{folder / 'state.json'} lists {shard.name!r}, which isn't in the folder; copy it again")
     if not shards:
-        raise FormatError(
-            f"{folder / 'state.json'} lists no data file: expected a saved dataset; save it again"
-        )
+        raise FormatError(f"{folder / 'state.json'} lists no data file: expected a saved dataset; save it again")
     return shards
 
 
@@ -129,6 +122,4 @@ def source_names(files: Sequence[Path]) -> list[str]:
     """A file's default source: its stem, with its folder's name before it where two stems are equal."""
     stems = [stem_of(f) for f in files]
     often = Counter(stems)
-    return [
-        s if often[s] == 1 else f"{f.resolve().parent.name}/{s}" for f, s in zip(files, stems, strict=True)
-    ]
+    return [s if often[s] == 1 else f"{f.resolve().parent.name}/{s}" for f, s in zip(files, stems, strict=True)]

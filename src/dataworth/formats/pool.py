@@ -75,9 +75,7 @@ def open_pool(
     if not index.offset:
         shown = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
         why = f"{noted.count:,} rejected, the first at {noted.first}" if noted.count else "empty"
-        raise FormatError(
-            f"{shown}: no readable row ({why}); expected at least one; name another pool or repair it"
-        )
+        raise FormatError(f"{shown}: no readable row ({why}); expected at least one; name another pool or repair it")
     return index.pool(origin, noted.count, written)
 
 
@@ -107,9 +105,7 @@ class _Index:
         self._add_rows(chain(first, rows), schema, file.path, source)
         after = file.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise FormatError(
-                f"{file.path} changed while it was read; wait until it is whole and run the command anew"
-            )
+            raise FormatError(f"{file.path} changed while it was read; wait until it is whole and run the command anew")
         self.files.append(
             PoolFile(
                 path=file.path,
@@ -133,9 +129,7 @@ class _Index:
         check_columns(self.asked, readable, path)
         if not self.mapping:
             return choose(readable, self.order, path)
-        return choose(
-            [v for v in map(self._view_or_none, readable) if v is not None] or [{}], self.order, path
-        )
+        return choose([v for v in map(self._view_or_none, readable) if v is not None] or [{}], self.order, path)
 
     def _view_or_none(self, columns: dict[str, object]) -> dict[str, object] | None:
         try:
@@ -174,9 +168,7 @@ class _Index:
         except BadRowError as error:
             return str(error)
 
-    def pool(
-        self, origin: Literal["real", "synthetic", "unknown"], rejected: int, rejects_path: Path | None
-    ) -> Pool:
+    def pool(self, origin: Literal["real", "synthetic", "unknown"], rejected: int, rejects_path: Path | None) -> Pool:
         digest_N16 = np.frombuffer(bytes(self.digest), dtype=np.uint8).reshape(-1, 16)
         return Pool(
             files=tuple(self.files),

@@ -94,9 +94,7 @@ class FileReader:
         try:
             now = file.path.stat()
         except OSError:
-            raise FormatError(
-                f"{file.path} is gone since it was indexed; put it back or start anew"
-            ) from None
+            raise FormatError(f"{file.path} is gone since it was indexed; put it back or start anew") from None
         if now.st_size == file.size and now.st_mtime_ns == file.mtime_ns:
             return
         if now.st_size != file.size or sha256_of(file.path) != file.sha256:
@@ -104,9 +102,7 @@ class FileReader:
 
     @staticmethod
     def _changed(file: PoolFile) -> FormatError:
-        return FormatError(
-            f"{file.path} changed since it was indexed (size, time or content); run the command anew"
-        )
+        return FormatError(f"{file.path} changed since it was indexed (size, time or content); run the command anew")
 
     def _plain(self, file: int) -> Any:
         return self._handle(file, lambda f: f.path.open("rb"))

@@ -50,9 +50,7 @@ class InputFile:
         self.header: tuple[str, ...] = ()
         self.sha256 = ""
         if self.format in ("parquet", "arrow") and path.suffix.lower() in (".gz", ".zst"):
-            raise FormatError(
-                f"{path}: a compressed {self.format} file can't be read in place; unpack it first"
-            )
+            raise FormatError(f"{path}: a compressed {self.format} file can't be read in place; unpack it first")
 
     def rows(self) -> Iterator[Row]:
         """Every row, readable or not.
@@ -112,14 +110,10 @@ class InputFile:
                 raise BadRowError(reason)
             names = tuple(parse_record(raw, None).values())
         except BadRowError as error:
-            raise FormatError(
-                f"{self.path}: the header can't be read ({error}); expected column names first"
-            ) from None
+            raise FormatError(f"{self.path}: the header can't be read ({error}); expected column names first") from None
         repeated = {n for n in names if names.count(n) > 1}
         if repeated:
-            raise FormatError(
-                f"{self.path}: the header names {sorted(repeated)[0]!r} twice; rename one column"
-            )
+            raise FormatError(f"{self.path}: the header names {sorted(repeated)[0]!r} twice; rename one column")
         self.header = names
         self.prefix += raw
 

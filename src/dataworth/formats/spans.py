@@ -27,9 +27,7 @@ def without_bom(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield from blocks
 
 
-def line_spans(
-    blocks: Iterator[bytes], offset: int, max_bytes: int, *, blank_lines: bool = False
-) -> Iterator[Span]:
+def line_spans(blocks: Iterator[bytes], offset: int, max_bytes: int, *, blank_lines: bool = False) -> Iterator[Span]:
     r"""Lines ending in `\n`; blank lines are counted but not rows, unless asked for."""
     number = 1
     pending = pushed_back = b""

@@ -24,9 +24,7 @@ _SUFFIXES = {fmt: [s for s, f in FORMAT_OF.items() if f == fmt] for fmt in set(F
 _SUFFIXES["jsonl"].append(".json")
 
 
-def write_subset(
-    pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]], out: str | Path
-) -> list[Path]:
+def write_subset(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]], out: str | Path) -> list[Path]:
     """Write rows of a pool, in pool order, as their files hold them.
 
     One input file becomes one file, as do several files of JSON lines of one schema when `out` names a
@@ -96,9 +94,7 @@ def all_or_nothing(targets: Iterable[Path]) -> Iterator[dict[Path, Path]]:
 def _checked(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     chosen = np.unique(np.asarray(positions, dtype=np.int64))
     if len(chosen) != len(positions):
-        raise RequestError(
-            f"{len(positions)} positions name {len(chosen)} rows: expected each row once; use weights"
-        )
+        raise RequestError(f"{len(positions)} positions name {len(chosen)} rows: expected each row once; use weights")
     if not len(chosen):
         raise RequestError("no row was picked: expected at least one; nothing was written")
     if chosen[0] < 0 or chosen[-1] >= len(pool):
@@ -110,9 +106,7 @@ def _checked(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]]) ->
 
 def _reader_of(pool: Pool) -> FileReader:
     if not isinstance(pool.reader, FileReader):
-        raise RequestError(
-            "this pool has no files behind it: expected one from open_pool; write its rows yourself"
-        )
+        raise RequestError("this pool has no files behind it: expected one from open_pool; write its rows yourself")
     return pool.reader
 
 
@@ -142,9 +136,7 @@ def _check_suffix(out: Path, fmt: str) -> None:
     packed = out.suffix.lower() in PACKED
     inner = Path(out.stem).suffix.lower() if packed else out.suffix.lower()
     if inner not in _SUFFIXES[fmt] or (packed and fmt in ("parquet", "arrow")):
-        raise RequestError(
-            f"{out} can't hold {fmt} rows unchanged: expected {_endings(fmt)}; rename the output"
-        )
+        raise RequestError(f"{out} can't hold {fmt} rows unchanged: expected {_endings(fmt)}; rename the output")
 
 
 def _endings(fmt: str) -> str:

@@ -37,9 +37,7 @@ class TableFile:
             raise self._broken(error) from None
         repeated = [n for n in self.schema.names if self.schema.names.count(n) > 1]
         if repeated:
-            raise FormatError(
-                f"{path}: two columns are named {repeated[0]!r}; expected distinct names; rename one"
-            )
+            raise FormatError(f"{path}: two columns are named {repeated[0]!r}; expected distinct names; rename one")
         self._group: tuple[int, pa.Table] | None = None
         self._rows: tuple[int, list[dict[str, Any] | BadRowError]] | None = None
 

@@ -86,9 +86,7 @@ def turns_problem(turns: Any, name: str, role_key: str, text_key: str) -> str | 
             return f"turn {i} of {name!r} is {kind_in_words(turn)}, expected an object"
         role = turn.get(role_key)
         if not isinstance(role, str) or role.lower() not in ROLE_OF:
-            return (
-                f"turn {i} of {name!r} has the {role_key} {role!r}, expected system, user, assistant or tool"
-            )
+            return f"turn {i} of {name!r} has the {role_key} {role!r}, expected system, user, assistant or tool"
         problem = _content_problem(turn.get(text_key, ""))
         if problem:
             return f"turn {i} of {name!r}: {text_key} {problem}"
