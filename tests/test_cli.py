@@ -8,11 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dataworth
+from dataworth import api, cli, config
+from dataworth.errors import (
+    FingerprintMismatch,
+    FormatError,
+    MissingExtra,
+    NonsenseRefused,
+    RequestError,
+    Stopped,
+)
+from dataworth.results import CacheReport, ReplayResult
+from dataworth.store.cache import Cache
 
 EXAMPLE = Path(dataworth.__file__).parent / "data" / "example"
 POOL, GOAL = str(EXAMPLE / "pool.jsonl"), str(EXAMPLE / "goal.jsonl")
@@ -129,3 +142,138 @@ def test_the_recipe_in_force_can_be_printed(tmp_path: Path) -> None:
     done = run("plan", "--show-recipe", "--recipe", "recipe.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "lora_r" in done.stderr
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """The entry point in this process: words in; exit code, stdout and stderr out."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run_here(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dataworth", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    yield run_here
+    signal.signal(signal.SIGTERM, before)
+
+
+def failing(error: BaseException) -> Any:
+    def raises(*_: Any, **__: Any) -> None:
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RequestError("wrong value; do this"), 2),
+        (FormatError("wrong file; do this"), 2),
+        (MissingExtra("a model", "torch", "lm"), 2),
+        (FingerprintMismatch("mixed; do this"), 2),
+        (NonsenseRefused("nothing; do this"), 2),
+        (Stopped("stopped; the same command resumes"), 4),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code_and_one_line(
+    main: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    monkeypatch.setattr(api, "run_score", failing(error))
+    found, out, err = main("score", POOL)
+    assert (found, out, err) == (code, "", f"dataworth: {error}\n")
+
+
+def test_a_bug_is_not_dressed_up_as_a_wrong_request(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "run_score", failing(ZeroDivisionError("a bug")))
+    monkeypatch.setattr(sys, "argv", ["dataworth", "score", POOL])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_an_interrupt_says_how_to_go_on_with_words_quoted(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "run_score", failing(KeyboardInterrupt()))
+    code, out, err = main("score", POOL, "--run", "my run")
+    assert (code, out) == (130, "")
+    assert err.endswith(f"dataworth score {POOL} --run 'my run'\n")
+
+
+def test_messages_with_control_characters_are_shown_without_them(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "run_score", failing(RequestError("file \x1b[31m\u202e is odd")))
+    assert main("score", POOL)[2] == "dataworth: file [31m is odd\n"
+
+
+def test_flags_of_every_type_reach_the_request(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[config.Request] = []
+
+    def look(request: config.Request, progress: Any) -> CacheReport:
+        seen.append(request)
+        return CacheReport("on disk", {})
+
+    monkeypatch.setattr(api, "run_select", look)
+    words = "--map prompt=q completion=a+b --option warmup=8 --option width=512 --max-rejected 0.5 --seed 7 --rewarm"
+    assert (
+        main("select", "a.jsonl", "b.jsonl", *words.split(), "--workers", "0", "--no-portable", "-o", "x.jsonl")[0] == 0
+    )
+    (request,) = seen
+    assert isinstance(request, config.SelectRequest)
+    assert request.pool == ("a.jsonl", "b.jsonl")
+    assert request.map == ("prompt=q", "completion=a+b")
+    assert request.option == ("warmup=8", "width=512")
+    assert (request.max_rejected, request.seed, request.workers) == (0.5, 7, 0)
+    assert (request.rewarm, request.portable, request.keep_near_goal) == (True, False, False)
+    assert (request.out, request.keep) == ("x.jsonl", "5%")
+
+
+def test_a_switch_can_be_turned_off_against_the_file(
+    main: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(api, "run_select", lambda request, _: seen.append(request) or CacheReport("on disk", {}))
+    (tmp_path / "c.yaml").write_text(f"pool: {POOL}\nrewarm: true\nportable: true\nmap: {{prompt: q}}\n")
+    assert main("select", "--config", "c.yaml", "--no-rewarm", "--map", "prompt=p")[0] == 0
+    assert (seen[0].rewarm, seen[0].portable) == (False, True)
+    assert seen[0].map == ("prompt=p",), "a flag replaces what the file has"
+
+
+def test_a_wrong_key_in_the_file_is_one_line(main: Any, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("kep: 5\n")
+    code, _, err = main("select", POOL, "--config", "c.yaml")
+    assert code == 2
+    assert "did you mean 'keep'" in err
+
+
+def test_a_dry_run_of_several_scores_says_to_name_one(main: Any) -> None:
+    code, out, err = main("score", POOL, "--goal", GOAL, "--method", "bm25,length", "--dry-run")
+    assert (code, out) == (2, "")
+    assert "prices one method" in err
+
+
+def test_the_cache_is_shown_and_emptied(main: Any) -> None:
+    folder = Cache().artefact("tokens", {"x": 1}).folder
+    folder.mkdir(parents=True)
+    (folder / "part").write_bytes(b"x" * 2048)
+    assert main("cache", "--size")[1].splitlines()[-1].split() == ["in", "all", "2.0", "KiB"]
+    assert "freed" in main("cache", "--clear")[1]
+    assert Cache().size() == {}
+    assert main("cache", "--size", "--clear")[0] == 2
+
+
+def test_a_replay_that_differs_prints_its_result_and_exits_2(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    differs = ReplayResult(Path("r"), False, 3, False, ("a",), (), 0.5)
+    monkeypatch.setattr(api, "replay", lambda *_, **__: differs)
+    code, out, err = main("replay", "r", "--json")
+    assert code == 2
+    assert json.loads(out)["only_before"] == ["a"]
+    assert "did not replay" in err
+
+
+def test_every_command_says_what_it_does(main: Any) -> None:
+    code, out, _ = main("--help")
+    assert code == 0
+    for name in ("plan", "score", "select", "replay", "demo", "cache"):
+        assert name in out
+        assert main(name, "--help")[0] == 0
