@@ -131,9 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "python": platform.python_version(),
         "system": platform.system(),
