@@ -104,3 +104,14 @@ def test_a_dataset_saved_by_the_real_library(tmp_path):
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "ds", num_shards=2)
     pool = open_pool(tmp_path / "ds")
     assert [pool.columns(i) for i in range(25)] == rows and len(pool.files) == 2
+
+
+def test_a_folder_is_searched_without_its_runs(tmp_path):
+    for name in ("a.jsonl", "more/b.jsonl", "runs/select-a/rejected.jsonl", "runs/select-a/scores/length.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "record.json").write_text("{}")
+    for name in ("config.yaml", "record.json", "finished.json"):
+        (tmp_path / "runs/select-a" / name).write_text("{}")
+    assert [f.name for f in find_files(tmp_path)] == ["a.jsonl", "b.jsonl", "record.json"]

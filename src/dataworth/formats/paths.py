@@ -37,7 +37,8 @@ def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Files, globs, folders (searched deeply, by name) and saved `datasets` folders as a list of files.
 
     Files are in the order given, a folder's and a glob's by path; a file named twice is read once. Hidden
-    files, and the `.dataworth` folders that stand beside written subsets, are left out of folders and globs.
+    files, and the `.dataworth` folders that stand beside written subsets, are left out of folders and globs, run
+    folders out of folders.
 
     Raises:
         RequestError: A path that isn't there, or holds nothing readable.
@@ -87,10 +88,16 @@ def _folder(folder: Path) -> list[Path]:
         for p in sorted(inside)
         if format_of(p) and not _beside_a_subset(p) and not any(part.startswith(".") for part in p.parts)
     ]
-    files = [f for f in files if f.is_file()]
+    files = [f for f in files if f.is_file() and not _in_a_run(f, folder)]
     if not files:
         raise RequestError(f"{folder} holds no readable file; {_EXPECTED}")
     return files
+
+
+def _in_a_run(path: Path, within: Path) -> bool:
+    """Whether a folder between `within` and the file is a run: `runs/` often stands beside the pool."""
+    between = path.relative_to(within).parents[:-1]
+    return any((within / p / "config.yaml").is_file() and (within / p / "record.json").is_file() for p in between)
 
 
 def _beside_a_subset(path: Path) -> bool:
