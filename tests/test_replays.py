@@ -15,6 +15,7 @@ import pytest
 from tests.made_pools import jsonl_file, numbered
 
 import dataworth as dw
+from dataworth import api
 from dataworth.errors import RequestError
 from dataworth.replays import _cache, _request, _warmup_ids
 from dataworth.results import Scored
@@ -171,3 +172,27 @@ def test_what_a_replay_compares_is_on_disk_as_plain_tables(run: Path) -> None:
     assert pq.read_schema(run / "weights.parquet").field("weight").type == pa.float64()
     assert pq.read_table(run / "selection.parquet").num_rows == 16
     assert json.loads((run / "record.json").read_text())["content"]["method"] == "bm25"
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_rows_are_chosen_with_that_cache_and_the_recorded_warm_up(
+    run: Path, monkeypatch: pytest.MonkeyPatch, from_scratch: bool
+) -> None:
+    seen: list[Any] = []
+    choose = api.choose_rows
+
+    def look(session: Any, *rest: Any) -> Any:
+        seen.append((session.cache.root, session.warmup_ids))
+        return choose(session, *rest)
+
+    folder = RunFolder.existing(run)
+    record = folder.read_record()
+    folder.write_record(record["content"] | {"warmup": {"ids": ["a", "b"], "base": 3}}, record["timings"])
+    folder.finish()
+    monkeypatch.setattr(api, "choose_rows", look)
+    (run / PORTABLE).mkdir()
+    assert dw.replay(run, from_scratch=from_scratch).identical
+    ((root, warmup),) = seen
+    assert warmup == ("a", "b")
+    assert (root == run / PORTABLE) is not from_scratch
+    assert root != Cache().root
