@@ -10,7 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import dataworth as dw
+from dataworth import api, config, options
 from dataworth.errors import FormatError, NonsenseRefused, RequestError, TooManyRejects
+from dataworth.results import Scored
+from dataworth.session import open_session
 
 EXAMPLE = Path(dw.__file__).parent / "data" / "example"
 
@@ -183,3 +186,67 @@ def test_portable_runs_and_plans_need_no_model_library(pool: Path) -> None:
     found = dw.plan(str(pool), goal=goal(), keep=20, calibrate=False)
     assert found.stages
     assert all(s.rows >= 0 for s in found.stages)
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ({"goal": "g"}, "bm25"),
+        ({"goal": "g", "model": "m"}, "less"),
+        ({"goal": "g", "model": "m", "method": "length"}, "length"),
+        ({"method": "random"}, "random"),
+        ({"model": "m", "method": "loss"}, "loss"),
+    ],
+)
+def test_the_method_follows_from_what_was_given(given: dict[str, str], chosen: str) -> None:
+    request = config.build(config.SelectRequest, {"pool": "p", **given})
+    assert api.choose_method(request).name == chosen
+
+
+def test_a_method_without_its_model_lists_those_that_need_none() -> None:
+    request = config.build(config.SelectRequest, {"pool": "p", "goal": "g", "method": "less"})
+    with pytest.raises(RequestError, match="without a model there are: random, length, bm25"):
+        api.choose_method(request)
+
+
+def test_a_constant_score_is_recorded_as_a_guard_that_failed(tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"question {i}", "completion": "same"}) for i in range(10, 40)]
+    (tmp_path / "flat.jsonl").write_text("\n".join(rows))
+    request = config.build(config.SelectRequest, {"pool": "flat.jsonl", "method": "length", "workers": 0})
+    with open_session(request, None) as session:
+        with pytest.raises(NonsenseRefused):
+            api.score_one(session, _Flat(), options.MethodOptions(options.GradientOptions(), {}, {}))
+        (guard,) = session.guards
+    assert (guard["guard"], guard["passed"]) == ("constant-score", False)
+    assert "30 of 30 rows scored, 1 values" in guard["evidence"]
+
+
+class _Flat:
+    name = "flat"
+    kinds = frozenset({"sft"})
+    needs: frozenset[str] = frozenset()
+    higher = "keep"
+
+    def __call__(self, inputs: dict) -> Scored:
+        return Scored(np.ones(len(inputs["ids"])))
+
+
+def test_a_score_for_other_kinds_of_rows_is_refused_by_kind(pool: Path) -> None:
+    class ForText(_Flat):
+        kinds = frozenset({"text"})
+
+    request = config.build(config.SelectRequest, {"pool": str(pool), "method": "length", "workers": 0})
+    with open_session(request, None) as session, pytest.raises(RequestError, match=r"for text rows.*has sft rows"):
+        api.score_one(session, ForText(), options.MethodOptions(options.GradientOptions(), {}, {}))
+
+
+def test_a_score_that_ranks_like_length_says_so_and_a_flat_one_has_no_correlation(pool: Path) -> None:
+    request = config.build(config.ScoreRequest, {"pool": str(pool), "method": "length", "workers": 0})
+    with open_session(request, None) as session:
+        lengths = np.array([len(e.full_text) for e in session.pool.examples()], dtype=float)
+        same = api.correlations(session, Scored(lengths**3))
+        turned = api.correlations(session, Scored(-lengths))
+        flat = api.correlations(session, Scored(np.ones(len(lengths))))
+    assert same["length"] == pytest.approx(-turned["length"])
+    assert abs(same["random"]) < 0.3
+    assert np.isnan(list(flat.values())).all()
