@@ -109,10 +109,12 @@ class ShardWork:
     def _refuse_padding_effects(self, rows: Sequence[Encoded]) -> None:
         """Compare a short row alone with the same row padded beside a long one, once per opened model (law 6).
 
+        The long one is the longest that the batch budget lets stand beside another: longer ones pad nobody.
+
         Raises:
             NonsenseRefused: Padding changes the row's numbers beyond its dtype's noise.
         """
-        ordered = sorted(rows, key=lambda r: (len(r), r.id))
+        ordered = sorted((r for r in rows if 2 * len(r) <= self.tokens), key=lambda r: (len(r), r.id))
         if self._padding_checked or not ordered or len(ordered[0]) == len(ordered[-1]):
             return
         self._padding_checked = True
