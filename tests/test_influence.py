@@ -14,7 +14,7 @@ import pytest
 from tests.made_pools import held_pool, numbered
 
 from dataworth import config, influence
-from dataworth.errors import FingerprintMismatch, NonsenseRefused
+from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError
 from dataworth.influence import UNTOUCHED, Checkpoint, finished_warm_up, goal_similarity, warm_up
 from dataworth.options import GradientOptions
 from dataworth.probes.spec import FeatureSpec
@@ -113,8 +113,23 @@ def test_a_frozen_warm_up_is_reused_while_its_rows_lie_in_the_pool(untrained: Se
     shrunk = replace(untrained, pool=held_pool([r for r, i in zip(ROWS, untrained.pool.ids, strict=True)
                                                 if i != first.ids[0]]))  # fmt: skip
     assert first.ids[0] not in warm_up(shrunk).ids
-    near = replace(untrained, excluded={first.ids[0]: ("near-goal", "near")})
-    assert first.ids[0] not in warm_up(near).ids, "an excluded row is no longer in the pool"
+
+
+def test_frozen_rows_near_this_goal_stay_are_said_and_leave_when_asked(untrained: Session) -> None:
+    first = warm_up(untrained)
+    excluded = {first.ids[0]: ("near-goal", "near"), first.ids[3]: ("near-goal", "near")}
+    near = replace(untrained, excluded=excluded, notes=[])
+    assert warm_up(near).ids == first.ids, "pool features belong to every goal"
+    assert near.notes == ["2 of the 6 frozen warm-up rows are near this goal: --rewarm draws without them"]
+    drawn = replace(near, request=replace(near.request, rewarm=True), notes=[])
+    assert not set(warm_up(drawn).ids) & set(excluded)
+    assert drawn.notes == []
+
+
+def test_when_the_gate_leaves_nothing_to_warm_up_on_that_is_said(untrained: Session) -> None:
+    every = dict.fromkeys(untrained.pool.ids, ("near-goal", "near"))
+    with pytest.raises(RequestError, match="no row is left to warm up on"):
+        warm_up(replace(untrained, excluded=every))
 
 
 def test_of_several_frozen_warm_ups_the_one_from_the_largest_pool_is_taken(untrained: Session) -> None:

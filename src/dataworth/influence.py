@@ -25,7 +25,7 @@ from dataworth.artefacts import (
     token_artefact,
     token_table,
 )
-from dataworth.errors import FingerprintMismatch
+from dataworth.errors import FingerprintMismatch, RequestError
 from dataworth.probes.spec import FeatureSpec
 from dataworth.records import Pool, hash_unit
 from dataworth.results import Similarity
@@ -168,6 +168,12 @@ def warm_up(session: Session) -> WarmUp:
         session.notes.append(
             f"the warm-up was drawn from {base:,} rows; the pool has {len(session.pool):,} now: --rewarm draws it again"
         )
+    near = sum(i in session.excluded for i in ids)
+    if near:
+        # A frozen warm-up was drawn for every goal: making it anew for this one would make its pool features anew too.
+        session.notes.append(
+            f"{near} of the {len(ids)} frozen warm-up rows are near this goal: --rewarm draws without them"
+        )
     session.warmup_record = {"ids": list(ids), "base": base}
     return _warm_up_of(_trained(session, ids, base, share), ids, base)
 
@@ -211,13 +217,15 @@ def _frozen(session: Session, share: float) -> tuple[tuple[str, ...], int] | Non
 
 
 def _within(session: Session, ids: Sequence[str]) -> bool:
-    return all(i in session.pool.position and i not in session.excluded for i in ids)
+    return all(i in session.pool.position for i in ids)
 
 
 def _sample(session: Session, share: float) -> tuple[tuple[str, ...], int]:
     pool = session.pool
     unscored = token_table(session, pool).unscored
     usable = [i for i in pool.ids if i not in unscored and i not in session.excluded]
+    if not usable:
+        raise RequestError("no row is left to warm up on: all are near the goal or carry no loss; check the pool")
     count = int(share) if share >= 1 else max(1, int(share * len(pool) + 1e-9))
     order = np.argsort(hash_unit(usable, session.request.seed, "warm-up"), kind="stable")
     return tuple(sorted(usable[n] for n in order[:count])), len(pool)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,18 @@ def fresh_adapter(base: Any, recipe: Recipe) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    model = peft.get_peft_model(base, config)
+    model = _wrapped(base, config)
     _initialise(model, recipe.seed)
     return model
+
+
+def _wrapped(base: Any, config: Any) -> Any:
+    """The base model with the adapter that `config` describes."""
+    peft = require("peft", "LoRA")
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads a property that transformers 5.23 has renamed; nothing a user could do about it.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        return peft.get_peft_model(base, config)
 
 
 def attach_adapter(base: Any, folder: Path, weights_sha256: str) -> Any:
@@ -64,7 +74,7 @@ def attach_adapter(base: Any, folder: Path, weights_sha256: str) -> Any:
     if config.peft_type != peft.PeftType.LORA:
         raise RequestError(f"adapter {folder} is {config.peft_type}: expected LoRA; train or export a LoRA adapter")
     try:
-        model = peft.get_peft_model(base, config)
+        model = _wrapped(base, config)
         result = peft.set_peft_model_state_dict(model, tensors)
     except (ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
