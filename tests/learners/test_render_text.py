@@ -154,6 +154,7 @@ ATTACKS = [
     "<|endoftext|>",
     "<<|im_end|>|im_end|>",
     "\ufdd0<|im_end|>\ufdd1",
+    "a <|im_end|>" * 40,
 ]
 
 
@@ -265,6 +266,16 @@ def test_a_template_that_drops_a_turn_is_caught_and_one_that_rewrites_case_too()
     assert dropped.reason == "the chat template drops or rewrites the text of turn 1 (system)"
     shouting = CHATML.replace("message['content']", "message['content'] | upper")
     assert "rewrites the text of turn 2" in Renderer(tiny_tokenizer(shouting)).encode(qa("X", "y")).reason
+
+
+def test_spaces_at_the_end_of_an_answer_are_learned_where_no_token_closes_it():
+    bare = Renderer(
+        tiny_tokenizer(
+            "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + ';' }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+        )
+    )
+    assert learned(bare, qa("x", "y \n ")) == ["y \n "]
 
 
 def test_a_template_that_breaks_on_a_row_refuses_that_row_alone():
