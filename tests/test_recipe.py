@@ -135,3 +135,8 @@ def test_a_recipe_is_frozen_and_every_field_says_what_it_is() -> None:
     found = field_help(Recipe)
     assert list(found) == NAMES
     assert all(text.strip().endswith(".") for text in found.values())
+
+
+def test_whole_and_decimal_spellings_of_a_number_are_one_recipe() -> None:
+    assert Recipe(lora_alpha=32).to_dict() == Recipe(lora_alpha=32.0).to_dict()
+    assert repr(Recipe(lora_alpha=32).lora_alpha) == "32.0"

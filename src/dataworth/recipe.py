@@ -70,9 +70,12 @@ class Recipe:
     """Seed of the adapter's initial weights and of the row order."""
 
     def __post_init__(self) -> None:
-        """Refuse values no training can mean anything with."""
+        """Refuse values no training can mean anything with; 32 and 32.0 are one recipe."""
         for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), str(field.type))
+            value = getattr(self, field.name)
+            _check_type(field.name, value, str(field.type))
+            if field.type == "float":
+                object.__setattr__(self, field.name, float(value))
         for name, (low, high) in _BELOW.items():
             if not low <= getattr(self, name) < high:
                 raise RequestError(
