@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 MAP = ("prompt=question", "completion=rationale+answer")
+PARTS = {"steer": 32, "tune": 200, "judge": 500}
 
 
 def data_folder() -> Path:
@@ -46,12 +47,13 @@ def mixture(out: Path, per_source: int, seed: int = 0) -> Path:
 
 
 def goal(name: str, dataset: str, folder: Path, seed: int = 0) -> Path:
-    """A goal.yaml with 32 steer, 200 tune and 500 judge rows of a dataset."""
+    """A goal.yaml with 32 steer, 200 tune and 500 judge rows of a dataset, drawn in that order."""
     rows = read(dataset)
     order = np.random.default_rng(seed).permutation(len(rows))
-    cuts = {"steer": order[:32], "tune": order[32:232], "judge": order[232:732]}
     entry: dict[str, str] = {"name": name, "judge_kind": "loss"}
-    for part, positions in cuts.items():
+    start = 0
+    for part, count in PARTS.items():
+        positions, start = order[start : start + count], start + count
         entry[part] = write(folder / f"{name}-{part}.jsonl", [rows[i] for i in positions]).name
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"subtasks": [entry]}))

@@ -5,7 +5,8 @@ subset with the goal loss after training on it is reported within uniform and wi
 noise ceiling from reseeded trainings of one subset. Forms of LESS are compared on tune rows; the default is judged.
 (b) Recovery inside one format, length-matched: share of picks from the side the goal came from.
 
-Every training and every score is kept in `--work` as it finishes; the same command goes on.
+Every score and every trial is kept in the ledger (`--ledger`, committed at the stated sizes) as it finishes; the same
+command goes on. Arrays and adapters lie in `--work`.
 """
 
 from __future__ import annotations
@@ -198,24 +199,25 @@ def recovery(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
     return {k: {"shares": v, "mean": mean_interval(v).to_dict()} for k, v in shares.items()}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run or resume, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=None, help="the learner; SmolLM2 from its package by default")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--work", type=Path, default=Path("runs/less_fidelity"))
+    parser.add_argument("--ledger", type=Path, default=Path("reproductions/results/less_fidelity.jsonl"))
     parser.add_argument("--parts", default="ab")
     parser.add_argument("--json", action="store_true")
     for name, value in FULL.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.model = args.model or str(find_smollm2())
     if args.device == "auto":
         from dataworth.session import first_device
 
         args.device = first_device("auto")
-    ledger = Ledger(args.work / "ledger.jsonl")
+    ledger = Ledger(args.ledger)
     small = [n for n, v in FULL.items() if getattr(args, n) < v]
     result: dict[str, Any] = {
         "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
@@ -227,7 +229,7 @@ def main() -> None:
         result["group_retraining"] = group_retraining(args, ledger)
     if "b" in args.parts:
         result["recovery"] = recovery(args, ledger)
-    (args.work / "result.json").write_text(json.dumps(result, indent=1))
+    args.ledger.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result) if args.json else report(result))
 
 
