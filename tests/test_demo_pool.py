@@ -60,9 +60,7 @@ def recall(scores: list[float], labels: list[str]) -> float:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_label_is_true_of_its_row(seed: int) -> None:
     demo = make_demo(seed)
-    assert Counter(demo.labels) == {"good": 66, "harmful": 99, "useless": 135} and set(demo.labels) == set(
-        MEANING
-    )
+    assert Counter(demo.labels) == {"good": 66, "harmful": 99, "useless": 135} and set(demo.labels) == set(MEANING)
     for row, label in zip(demo.pool_rows, demo.labels, strict=True):
         question, answer = turns(row)
         asked, given = pairs(question), pairs(answer)
@@ -91,9 +89,7 @@ def test_good_and_harmful_rows_draw_the_same_words_and_lengths() -> None:
     demo = make_demo(1, rows=3000)
     bags, sizes = {}, {}
     for label in MEANING:
-        texts = [
-            " ".join(turns(r)) for r, other in zip(demo.pool_rows, demo.labels, strict=True) if other == label
-        ]
+        texts = [" ".join(turns(r)) for r, other in zip(demo.pool_rows, demo.labels, strict=True) if other == label]
         bags[label] = {w for t in texts for w in words(t)}
         sizes[label] = sum(map(len, texts)) / len(texts)
     assert bags["good"] == bags["harmful"]
@@ -124,9 +120,7 @@ def test_the_seed_decides_everything_and_labels_stay_outside_the_rows(tmp_path: 
     assert [json.loads(line) for line in first["pool"].read_text().splitlines()] == demo.pool_rows
     labels = [json.loads(line) for line in first["labels"].read_text().splitlines()]
     assert [(x["row"], x["label"]) for x in labels] == list(enumerate(demo.labels))
-    assert all(
-        set(r) == {"messages"} and not set(words(json.dumps(r))) & set(MEANING) for r in demo.pool_rows
-    )
+    assert all(set(r) == {"messages"} and not set(words(json.dumps(r))) & set(MEANING) for r in demo.pool_rows)
 
 
 def test_a_pool_too_small_for_three_sorts_is_refused() -> None:
