@@ -29,9 +29,11 @@ def read(name: str) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Rows as JSON lines."""
+    """Rows as JSON lines; an equal file is left alone, since a run knows its inputs by size and date."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
     return path
 
 
