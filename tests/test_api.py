@@ -250,3 +250,17 @@ def test_a_score_that_ranks_like_length_says_so_and_a_flat_one_has_no_correlatio
     assert same["length"] == pytest.approx(-turned["length"])
     assert abs(same["random"]) < 0.3
     assert np.isnan(list(flat.values())).all()
+
+
+def test_a_pool_that_is_the_goal_leaves_nothing_to_pick(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="all 6 rows are near the goal"):
+        dw.select(goal(), goal=goal(), keep=2)
+    assert len(dw.select(goal(), goal=goal(), keep=2, keep_near_goal=True).ids) == 2
+
+
+def test_a_plan_refuses_the_kinds_that_a_selection_would_refuse(tmp_path: Path) -> None:
+    rows = [{"prompt": f"which? {i}", "chosen": "this", "rejected": "that"} for i in range(5)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for verb in (dw.select, dw.plan):
+        with pytest.raises(RequestError, match="preference rows"):
+            verb("pairs.jsonl", goal=goal(), keep=2)

@@ -103,6 +103,10 @@ def choose_rows(
 ) -> tuple[Scored, Any]:
     """Gate, score, pick: the whole of a selection once pool and goal are open."""
     gate(session)
+    if len(session.excluded) == len(session.pool):
+        raise RequestError(
+            f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
+        )
     scored = score_one(session, method, given)
     inputs = pick_inputs(session, method, scored, budget)
     return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
@@ -132,6 +136,7 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
     method = choose_method(request)
     given = options.split(config.pairs(request.option, "--option"), method, plugins.load("picks", request.pick))
     with open_session(request, None, progress) as session:
+        refuse_kinds(session, method)
         session.gradient = given.gradient
         return price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
 
@@ -180,12 +185,7 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
         RequestError: The pool holds kinds of example the score isn't defined for.
         NonsenseRefused: The score carries no information.
     """
-    wrong = sorted(session.pool.kinds - method.kinds)
-    if wrong:
-        fits = ", ".join(sorted(method.kinds))
-        raise RequestError(
-            f"method {method.name} is for {fits} rows, but this pool has {wrong[0]} rows: leave them out"
-        )
+    refuse_kinds(session, method)
     session.gradient = given.gradient
     inputs = artefacts.resolve(session, method.needs)
     seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
@@ -200,6 +200,20 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
         "a score that is the same everywhere can't rank; use another method",
     )
     return scored
+
+
+def refuse_kinds(session: Session, method: Score) -> None:
+    """Refuse a pool with kinds of example the score isn't defined for.
+
+    Raises:
+        RequestError: Names the first such kind.
+    """
+    wrong = sorted(session.pool.kinds - method.kinds)
+    if wrong:
+        fits = ", ".join(sorted(method.kinds))
+        raise RequestError(
+            f"method {method.name} is for {fits} rows, but this pool has {wrong[0]} rows: leave them out"
+        )
 
 
 def pick_inputs(session: Session, method: Score, scored: Scored, budget: Budget) -> dict[str, Any]:
