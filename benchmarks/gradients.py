@@ -130,9 +130,8 @@ def backward_of(model: Any, batch: Batch, *, inputs: bool) -> None:
 def bare_pass(decoder: FastDecoder, batch: Batch) -> None:
     """Our forward and input gradients without features."""
     embeds = functional.embedding(batch.ids_BT, decoder.embed_VD).requires_grad_()
-    hidden = decoder.hidden(batch.ids_BT, embeds_BTD=embeds)
-    at = hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.source_n)
-    token_losses(at, decoder.head_VD, batch.target_n).sum().backward()
+    hidden_nD = decoder.hidden(batch.ids_BT, batch.lengths_B, batch.source_n, embeds_BTD=embeds)
+    token_losses(hidden_nD, decoder.head_VD, batch.target_n).sum().backward()
 
 
 def smollm_modes(config: dict[str, Any], device: str) -> list[Mode]:

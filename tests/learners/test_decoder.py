@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.lm
 
-from dataworth.learners import decoder as decoding  # noqa: E402
+from dataworth.learners import llama as decoding  # noqa: E402
 from dataworth.learners.decoder import FastDecoder, PlainDecoder, disagreement, supports  # noqa: E402
 
 COMMON = dict(

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.lm
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from dataworth.learners import decoder as decoding  # noqa: E402
+from dataworth.learners import llama as decoding  # noqa: E402
 from dataworth.learners.adapter import fresh_adapter, trainable  # noqa: E402
 from dataworth.learners.batching import batches, collate  # noqa: E402
 from dataworth.learners.decoder import (  # noqa: E402

@@ -1,11 +1,10 @@
 """Frozen decoders: token ids to the last hidden states, with input gradients only.
 
-`FastDecoder` is a hand-written Llama-family layer: q, k, v and gate, up are one product each, attention is plain
-batched products for short rows on the CPU (faster there than flash) and `scaled_dot_product_attention` elsewhere,
-and the backward is written out, since frozen weights need nothing but d input. Fused weights replace the module's
-own storage, so the transformers model stays usable and memory doesn't grow. `PlainDecoder` runs
-any transformers decoder as it is. `disagreement` compares either with the model itself; users of this room take the
-fast one only after it agreed.
+`FastDecoder` is hand-written Llama-family layers: q, k, v and gate, up are one product each, nothing is computed that
+no wanted state depends on, and the backward is written out, since frozen weights need nothing but d input. Fused
+weights replace the module's own storage, so the transformers model stays usable and memory doesn't grow.
+`PlainDecoder` runs any transformers decoder as it is. `disagreement` compares either with the model itself; users of
+this room take the fast one only after it agreed.
 
 An `Observer` sees the input and the output gradients of a group of linears during the backward and may add to the
 gradient of the dummy tensor `z[B, P]`; that is how per-row features leave the pass.
@@ -19,22 +18,40 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from dataworth.learners.crossentropy import token_losses
+from dataworth.learners.llama import (
+    LayerShape,
+    attend,
+    attend_backward,
+    join_heads,
+    rms_norm,
+    rms_norm_backward,
+    split_heads,
+    swiglu,
+    swiglu_backward,
+    unknown_part,
+)
+from dataworth.learners.packing import Packing, RowTokens
 
-FAST_FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
-_EAGER_ATTENTION_TOKENS = 1024
-"""On the CPU, up to this length the T x T scores are formed in memory."""
 _TOLERANCE = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (0.02, 0.25), torch.float16: (0.005, 0.06)}
 """Largest relative difference (norms) accepted between the fast path and the model itself, by dtype: losses, and
 input gradients, whose rounding errors grow with depth (two bf16 passes of a 30-layer model differ by 0.08)."""
 
 
+Products = Callable[[Tensor, Tensor], Tensor]
+"""Gradients [..., O] and inputs [..., I] -> the sum over each row's tokens of their products, [B, O, I]."""
+
+
 class Observer(Protocol):
     """Sees one group of linears in the backward."""
 
-    def observe(self, x_BTI: Tensor, g_BTO: Tensor, sizes: Sequence[int], out_BP: Tensor) -> None:
-        """Add features of inputs and output gradients (the linears' side by side, of `sizes`) to `out_BP`."""
+    def observe(self, x: Tensor, g: Tensor, sizes: Sequence[int], products: Products, out_BP: Tensor) -> None:
+        """Add features of inputs and output gradients (the linears' side by side, of `sizes`) to `out_BP`.
+
+        The token axes of `x` and `g` are only for `products` to understand: rows may share tokens of `x`.
+        """
         ...
 
 
@@ -48,8 +65,23 @@ class Decoder(Protocol):
     head_VD: Tensor
     head_bias: Tensor | None
 
-    def hidden(self, ids_BT: Tensor, z_BP: Tensor | None = None, embeds_BTD: Tensor | None = None) -> Tensor:
-        """Hidden states after the final norm, `[B, T, D]`; given embeddings stand in for those of the ids."""
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        lengths_B: Tensor | None = None,
+        at_n: Tensor | None = None,
+        z_BP: Tensor | None = None,
+        embeds_BTD: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states after the final norm, `[n, D]`, or `[B, T, D]` without `at_n`.
+
+        Args:
+            ids_BT: Token ids, padded on the right.
+            lengths_B: Tokens of each row; without it every place counts.
+            at_n: Flat places in the batch, rising, whose states are wanted; without it those of all tokens.
+            z_BP: Dummy tensor whose gradient will be the observers' features.
+            embeds_BTD: The ids' embeddings, to differentiate in; rows that begin alike must do so here, too.
+        """
         ...
 
 
@@ -61,26 +93,23 @@ class PlainDecoder:
         head = model.get_output_embeddings()
         self.head_VD, self.head_bias = head.weight.detach(), getattr(head, "bias", None)
 
-    def hidden(self, ids_BT: Tensor, z_BP: Tensor | None = None, embeds_BTD: Tensor | None = None) -> Tensor:
-        """Hidden states after the final norm, `[B, T, D]`; rows are padded on the right, so no mask is needed."""
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        lengths_B: Tensor | None = None,
+        at_n: Tensor | None = None,
+        z_BP: Tensor | None = None,
+        embeds_BTD: Tensor | None = None,
+    ) -> Tensor:
+        """As `Decoder.hidden`; rows are padded on the right, so no mask is needed."""
         inputs = {"input_ids": ids_BT} if embeds_BTD is None else {"inputs_embeds": embeds_BTD}
-        return self.body(**inputs, use_cache=False).last_hidden_state
+        hidden = self.body(**inputs, use_cache=False).last_hidden_state
+        return hidden if at_n is None else hidden.flatten(0, 1).index_select(0, at_n)
 
 
 def supports(model: Any) -> str | None:
     """None if the fast path knows the model, else the reason in plain words."""
-    family, config = type(model).__name__, model.config
-    if family not in FAST_FAMILIES:
-        return f"{family} is not among {', '.join(FAST_FAMILIES)}"
-    if config.hidden_act not in ("silu", "swish"):
-        return f"activation {config.hidden_act!r} is not silu"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return f"sliding window {config.sliding_window}"
-    plain = (nn.Linear,)
-    odd = [n for n, m in model.model.layers.named_modules() if n.endswith("_proj") and type(m) not in plain]
-    if odd:
-        return f"{odd[0]} is a {type(model.model.layers.get_submodule(odd[0])).__name__}, not a plain linear"
-    return None
+    return unknown_part(model, lambda module: type(module) is nn.Linear, "is not a plain linear")
 
 
 @dataclass(frozen=True)
@@ -94,10 +123,6 @@ class _Fused:
 
     def __call__(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
-
-    def observe(self, x: Tensor | None, g: Tensor, out_BP: Tensor | None) -> None:
-        if self.observer is not None and out_BP is not None and x is not None:
-            self.observer.observe(x, g, self.sizes, out_BP)
 
 
 def _fuse(parent: Any, prefix: str, leaves: Sequence[str], observer_of: ObserverOf) -> _Fused:
@@ -121,15 +146,6 @@ def _joined(modules: Sequence[Any], what: str) -> Any:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    heads: int
-    kv_heads: int
-    head_dim: int
-    scale: float
-    eps: float
-
-
-@dataclass(frozen=True)
 class _Layer:
     """One decoder layer's frozen parts."""
 
@@ -139,11 +155,18 @@ class _Layer:
     o: _Fused
     gate_up: _Fused
     down: _Fused
-    shape: _Shape
+
+    @property
+    def groups(self) -> tuple[_Fused, ...]:
+        """The fused linears."""
+        return self.qkv, self.o, self.gate_up, self.down
 
 
 class FastDecoder:
     """A Llama-family decoder with frozen weights and a written-out backward.
+
+    Padding isn't computed, nor is anything after a row's last wanted state. What all rows of a batch begin with is
+    computed once in the forward; its gradients differ from row to row. The last layer makes only wanted states.
 
     Args:
         model: A bare `*ForCausalLM` that `supports` accepts; its q, k, v and gate, up weights become views of fused
@@ -151,41 +174,46 @@ class FastDecoder:
     """
 
     def __init__(self, model: Any, observer_of: ObserverOf = lambda names: None) -> None:
-        body, config = model.model, model.config
-        self.embed_VD, self.norm_D, self.rotary = (
-            body.embed_tokens.weight.detach(),
-            body.norm.weight.detach(),
-            body.rotary_emb,
-        )
-        head = model.get_output_embeddings()
+        body, head = model.model, model.get_output_embeddings()
+        self.embed_VD, self.norm_D = body.embed_tokens.weight.detach(), body.norm.weight.detach()
+        self.rotary = body.rotary_emb
         self.head_VD, self.head_bias = head.weight.detach(), getattr(head, "bias", None)
-        attention = body.layers[0].self_attn
-        shape = _Shape(
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            attention.head_dim,
-            attention.scaling,
-            config.rms_norm_eps,
-        )
-        self.eps = config.rms_norm_eps
-        self.layers = [_layer(layer, f"model.layers.{i}", shape, observer_of) for i, layer in enumerate(body.layers)]
+        self.shape = LayerShape.of(model)
+        self.layers = [_layer(layer, f"model.layers.{i}", observer_of) for i, layer in enumerate(body.layers)]
+        watched = [i for i, layer in enumerate(self.layers) if any(g.observer for g in layer.groups)]
+        self.lowest_watched = min(watched, default=len(self.layers))
 
-    def hidden(self, ids_BT: Tensor, z_BP: Tensor | None = None, embeds_BTD: Tensor | None = None) -> Tensor:
-        """Hidden states after the final norm, `[B, T, D]`.
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        lengths_B: Tensor | None = None,
+        at_n: Tensor | None = None,
+        z_BP: Tensor | None = None,
+        embeds_BTD: Tensor | None = None,
+    ) -> Tensor:
+        """As `Decoder.hidden`."""
+        rows, width = ids_BT.shape
+        place_T = torch.arange(width, device=ids_BT.device)
+        if at_n is None:
+            real_BT = place_T < (lengths_B[:, None] if lengths_B is not None else torch.full_like(ids_BT[:, :1], width))
+            at_n = real_BT.flatten().nonzero()[:, 0]
+            found = self.hidden(ids_BT, lengths_B, at_n, z_BP, embeds_BTD)
+            return found.new_zeros(rows * width, found.shape[1]).index_copy(0, at_n, found).view(rows, width, -1)
+        needed_B = torch.zeros(rows, dtype=torch.long, device=ids_BT.device)
+        needed_B = needed_B.scatter_reduce(0, at_n // width, at_n % width + 1, "amax")
+        packing = Packing.of(ids_BT, needed_B)
+        if embeds_BTD is None:
+            h_nD = nn.functional.embedding(ids_BT.flatten()[packing.place_n], self.embed_VD)
+        else:
+            h_nD = packing.pack(embeds_BTD.detach())
+        cos, sin = self.rotary(h_nD, place_T[None])
+        tokens = RowTokens.of(packing)
+        floor = 0 if embeds_BTD is not None and embeds_BTD.requires_grad else self.lowest_watched
+        batch = _BatchPlan(packing, tokens, RowTokens.at(at_n, rows, width), cos[0], sin[0], floor)
+        return _Pass.apply(embeds_BTD, z_BP, h_nD, self, batch)
 
-        Args:
-            ids_BT: Token ids, padded on the right.
-            z_BP: Dummy tensor whose gradient will be the observers' features.
-            embeds_BTD: Embeddings to start from instead of those of the ids.
-        """
-        h = nn.functional.embedding(ids_BT, self.embed_VD) if embeds_BTD is None else embeds_BTD
-        cos, sin = self.rotary(h, torch.arange(ids_BT.shape[1], device=ids_BT.device)[None])
-        for layer in self.layers:
-            h = _LayerPass.apply(h, z_BP, layer, cos[0], sin[0])
-        return _FinalNorm.apply(h, self.norm_D, self.eps)
 
-
-def _layer(module: Any, prefix: str, shape: _Shape, observer_of: ObserverOf) -> _Layer:
+def _layer(module: Any, prefix: str, observer_of: ObserverOf) -> _Layer:
     attn, mlp = module.self_attn, module.mlp
     return _Layer(
         module.input_layernorm.weight.detach(),
@@ -194,160 +222,139 @@ def _layer(module: Any, prefix: str, shape: _Shape, observer_of: ObserverOf) -> 
         _fuse(attn, f"{prefix}.self_attn", ("o_proj",), observer_of),
         _fuse(mlp, f"{prefix}.mlp", ("gate_proj", "up_proj"), observer_of),
         _fuse(mlp, f"{prefix}.mlp", ("down_proj",), observer_of),
-        shape,
     )
 
 
-class _LayerPass(torch.autograd.Function):
-    """One layer. Kept for the backward: its input, rotated q and k, v, attention, and the gate-up product."""
+@dataclass(frozen=True)
+class _BatchPlan:
+    """What is computed of a batch: all its tokens, the wanted ones, rotations, and the lowest layer of the backward."""
+
+    packing: Packing
+    tokens: RowTokens
+    wanted: RowTokens
+    cos: Tensor
+    sin: Tensor
+    floor: int
+
+    @property
+    def wanted_index(self) -> Tensor:
+        """The wanted tokens among the packed ones."""
+        return self.packing.index_BT.flatten()[self.wanted.place_m]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a layer's backward needs: the stream at its start and middle, both normed, attention, gate-up."""
+
+    h: Tensor
+    normed: Tensor
+    attended: tuple[Any, ...]
+    mixed: Tensor
+    middle: Tensor
+    middle_normed: Tensor
+    gate_up: Tensor
+
+
+class _Pass(torch.autograd.Function):
+    """Embeddings to wanted states; one function for all layers, as packed states and gradients differ in shape."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, z_BP: Tensor | None, layer: _Layer, cos: Tensor, sin: Tensor) -> Tensor:
-        shape = layer.shape
-        qkv = layer.qkv(rms_norm(h, layer.norm1, shape.eps))
-        q, k, v = split_heads(qkv, cos, sin, shape)
-        keep = any(ctx.needs_input_grad[:2])
-        mixed, attended = attend(q, k, v, shape, keep)
-        middle = h + layer.o(mixed)
-        gate_up = layer.gate_up(rms_norm(middle, layer.norm2, shape.eps))
-        out = middle + layer.down(swiglu(gate_up))
-        if keep:
-            ctx.layer, ctx.attended, ctx.features = layer, attended, None if z_BP is None else z_BP.shape
-            ctx.save_for_backward(h, mixed, middle, gate_up, cos, sin)
-        return out
+    def forward(
+        ctx: Any, embeds_BTD: Tensor | None, z_BP: Tensor | None, h: Tensor, decoder: FastDecoder, batch: _BatchPlan
+    ) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        ctx.kept = []
+        for i, layer in enumerate(decoder.layers):
+            kept = _forward(layer, h, decoder.shape, batch, i == len(decoder.layers) - 1, keep and i >= batch.floor)
+            h, state = kept
+            if keep and i >= batch.floor:
+                ctx.kept.append(state)
+        ctx.decoder, ctx.batch, ctx.last = decoder, batch, h
+        ctx.features = None if z_BP is None else z_BP.shape
+        return rms_norm(h, decoder.norm_D, decoder.shape.eps)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        h, mixed, middle, gate_up, cos, sin = ctx.saved_tensors
-        layer, g = ctx.layer, grads[0]
-        shape = layer.shape
-        out_BP = None if ctx.features is None else torch.zeros(ctx.features, device=g.device)
-        g_act = g @ layer.down.weight
-        act, g_gate_up = swiglu_backward(gate_up, g_act, out_BP is not None and layer.down.observer is not None)
-        layer.down.observe(act, g, out_BP)
-        g_middle = g_gate_up @ layer.gate_up.weight
-        if layer.gate_up.observer is not None and out_BP is not None:
-            layer.gate_up.observe(rms_norm(middle, layer.norm2, shape.eps), g_gate_up, out_BP)
-        g_middle = rms_norm_backward(middle, layer.norm2, shape.eps, g_middle).add_(g)
-        layer.o.observe(mixed, g_middle, out_BP)
-        g_qkv = join_heads(attend_backward(ctx.attended, g_middle @ layer.o.weight, shape), cos, sin)
-        if layer.qkv.observer is not None and out_BP is not None:
-            layer.qkv.observe(rms_norm(h, layer.norm1, shape.eps), g_qkv, out_BP)
-        if not ctx.needs_input_grad[0]:
-            return None, out_BP, None, None, None
-        g_h = rms_norm_backward(h, layer.norm1, shape.eps, g_qkv @ layer.qkv.weight).add_(g_middle)
-        return g_h, out_BP, None, None, None
-
-
-class _FinalNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, eps: float) -> Tensor:
-        ctx.save_for_backward(h, weight)
-        ctx.eps = eps
-        return rms_norm(h, weight, eps)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        h, weight = ctx.saved_tensors
-        return rms_norm_backward(h, weight, ctx.eps, grads[0]), None, None
-
-
-def rms_norm(h: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMSNorm as transformers computes it: normalised in fp32, rounded, then scaled."""
-    wide = h.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(h.dtype) * weight
-
-
-def rms_norm_backward(h: Tensor, weight: Tensor, eps: float, g: Tensor) -> Tensor:
-    """D input of `rms_norm`."""
-    wide = h.float()
-    r = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    scaled = g.float() * weight
-    return ((scaled - wide * ((scaled * wide).mean(-1, keepdim=True) * r * r)) * r).to(h.dtype)
-
-
-def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up of the fused product."""
-    gate, up = gate_up.chunk(2, -1)
-    return nn.functional.silu(gate) * up
-
-
-def swiglu_backward(gate_up: Tensor, g: Tensor, want_act: bool) -> tuple[Tensor | None, Tensor]:
-    """The activation again, if wanted, and d gate_up."""
-    gate, up = gate_up.chunk(2, -1)
-    silu = nn.functional.silu(gate)
-    out = torch.empty_like(gate_up)
-    g_gate, g_up = out.chunk(2, -1)
-    torch.mul(g, silu, out=g_up)
-    torch.ops.aten.silu_backward.grad_input(g * up, gate, grad_input=g_gate)
-    return silu.mul_(up) if want_act else None, out
-
-
-def split_heads(qkv: Tensor, cos: Tensor, sin: Tensor, shape: _Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """Q [B, H, T, d] and k [B, KV, T, d] rotated, v [B, KV, T, d], from the fused product."""
-    rows, tokens, _ = qkv.shape
-    heads = qkv.view(rows, tokens, -1, shape.head_dim).transpose(1, 2)
-    turned = shape.heads + shape.kv_heads
-    qk = heads[:, :turned]
-    half = shape.head_dim // 2
-    turn = torch.cat([-qk[..., half:], qk[..., :half]], -1)
-    qk = qk * cos + turn * sin
-    return (
-        qk[:, : shape.heads].contiguous(),
-        qk[:, shape.heads :].contiguous(),
-        heads[:, turned:].contiguous(),
-    )
-
-
-def join_heads(grads: tuple[Tensor, Tensor, Tensor], cos: Tensor, sin: Tensor) -> Tensor:
-    """D qkv [B, T, ...] from d q, d k (turned back) and d v."""
-    qk = torch.cat(grads[:2], 1)
-    side = qk * sin
-    half = side.shape[-1] // 2
-    qk = qk * cos + torch.cat([side[..., half:], -side[..., :half]], -1)
-    joined = torch.cat([qk, grads[2]], 1).transpose(1, 2)
-    return joined.reshape(joined.shape[0], joined.shape[1], -1)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, shape: _Shape, keep: bool) -> tuple[Tensor, tuple[Any, ...]]:
-    """Causal attention [B, T, H d], and what its backward needs."""
-    rows, _, tokens, width = q.shape
-    if q.device.type == "cpu" and tokens <= _EAGER_ATTENTION_TOKENS:
-        groups = (rows * shape.kv_heads, -1, width)
-        q3, k3, v3 = q.view(groups), k.view(groups), v.view(groups)
-        ahead = (
-            torch.full((tokens, tokens), float("-inf"), dtype=q.dtype).triu_(1).repeat(shape.heads // shape.kv_heads, 1)
-        )
-        weights = torch.baddbmm(ahead, q3, k3.transpose(1, 2), alpha=shape.scale).softmax(-1)
-        mixed = torch.bmm(weights, v3).view(q.shape)
-        kept: tuple[Any, ...] = (q3, k3, v3, weights)
-    else:
-        with torch.set_grad_enabled(keep):
-            q, k, v = (t.detach().requires_grad_(keep) for t in (q, k, v))
-            gqa = shape.heads != shape.kv_heads
-            mixed = nn.functional.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=shape.scale, enable_gqa=gqa
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        decoder, batch = ctx.decoder, ctx.batch
+        watch = _Watch(None if ctx.features is None else torch.zeros(ctx.features, device=grads[0].device))
+        g = rms_norm_backward(ctx.last, decoder.norm_D, decoder.shape.eps, grads[0])
+        to_input = ctx.needs_input_grad[0]
+        for i in range(len(decoder.layers) - 1, batch.floor - 1, -1):
+            last = i == len(decoder.layers) - 1
+            g = _backward(
+                decoder.layers[i], ctx.kept.pop(), g, decoder.shape, batch, last, watch, to_input or i > batch.floor
             )
-        kept = ((q, k, v), mixed)
-        mixed = mixed.detach()
-    return mixed.transpose(1, 2).reshape(rows, tokens, -1), kept
+        return (batch.tokens.to_batch(g) if to_input else None), watch.out_BP, None, None, None
 
 
-def attend_backward(kept: tuple[Any, ...], g: Tensor, shape: _Shape) -> tuple[Tensor, Tensor, Tensor]:
-    """D q, d k, d v (shaped like q, k, v) from d attention [B, T, H d]."""
-    rows, tokens, _ = g.shape
-    g = g.view(rows, tokens, shape.heads, shape.head_dim).transpose(1, 2)
-    if len(kept) == 2:
-        inputs, mixed = kept
-        return torch.autograd.grad(mixed, inputs, g)
-    q3, k3, v3, weights = kept
-    g3 = g.reshape(q3.shape)
-    g_v = torch.bmm(weights.transpose(1, 2), g3)
-    g_scores = torch._softmax_backward_data(torch.bmm(g3, v3.transpose(1, 2)), weights, -1, weights.dtype)
-    g_q = torch.bmm(g_scores, k3).mul_(shape.scale)
-    g_k = torch.bmm(g_scores.transpose(1, 2), q3).mul_(shape.scale)
-    by_head = (rows, -1, tokens, shape.head_dim)
-    return g_q.view(by_head), g_k.view(by_head), g_v.view(by_head)
+def _forward(
+    layer: _Layer, h: Tensor, shape: LayerShape, batch: _BatchPlan, last: bool, keep: bool
+) -> tuple[Tensor, _Kept | None]:
+    """One layer over packed tokens, its end over the wanted ones if it is the last; only attention sees padding."""
+    normed = rms_norm(h, layer.norm1, shape.eps)
+    q, k, v = split_heads(batch.packing.unpack(layer.qkv(normed)), batch.cos, batch.sin, shape)
+    mixed_BTX, attended = attend(q, k, v, shape, keep)
+    place, stream = (batch.wanted.place_m, h[batch.wanted_index]) if last else (batch.packing.place_n, h)
+    mixed = mixed_BTX.flatten(0, 1).index_select(0, place)
+    middle = layer.o(mixed).add_(stream)
+    middle_normed = rms_norm(middle, layer.norm2, shape.eps)
+    gate_up = layer.gate_up(middle_normed)
+    out = layer.down(swiglu(gate_up)).add_(middle)
+    return out, _Kept(h, normed, attended, mixed, middle, middle_normed, gate_up) if keep else None
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Shows observers their linears' inputs and output gradients; without features nobody looks."""
+
+    out_BP: Tensor | None
+
+    def sees(self, group: _Fused) -> bool:
+        return self.out_BP is not None and group.observer is not None
+
+    def show(self, group: _Fused, x: Tensor, g: Tensor, tokens: RowTokens) -> None:
+        if self.out_BP is not None and group.observer is not None:
+            group.observer.observe(x, g, group.sizes, tokens.products, self.out_BP)
+
+
+def _backward(
+    layer: _Layer,
+    kept: _Kept,
+    g: Tensor,
+    shape: LayerShape,
+    batch: _BatchPlan,
+    last: bool,
+    watch: _Watch,
+    to_input: bool,
+) -> Tensor:
+    """D input `[m, D]` of one layer from d output, and what observers see on the way."""
+    tokens = batch.wanted if last else batch.tokens
+    g_act = g @ layer.down.weight
+    g_gate_up = g_act.new_empty(len(g), kept.gate_up.shape[1])
+    parts = zip(tokens.kept(kept.gate_up), tokens.grads(g_act), tokens.grads(g_gate_up), strict=True)
+    wants_act = watch.sees(layer.down)
+    acts = [swiglu_backward(kept_part, g_part, wants_act, out)[0] for kept_part, g_part, out in parts]
+    if wants_act:
+        whole = [act for act in acts if act is not None]
+        watch.show(layer.down, torch.cat(whole) if len(whole) > 1 else whole[0], g, tokens)
+    watch.show(layer.gate_up, kept.middle_normed, g_gate_up, tokens)
+    g_middle = _norm_backward(tokens, kept.middle, layer.norm2, shape.eps, g_gate_up @ layer.gate_up.weight).add_(g)
+    watch.show(layer.o, kept.mixed, g_middle, tokens)
+    g_heads = attend_backward(kept.attended, tokens.to_batch(g_middle @ layer.o.weight), shape)
+    g_qkv = batch.tokens.from_batch(join_heads(g_heads, batch.cos, batch.sin))
+    watch.show(layer.qkv, kept.normed, g_qkv, batch.tokens)
+    if not to_input:
+        return g_qkv
+    g_h = _norm_backward(batch.tokens, kept.h, layer.norm1, shape.eps, g_qkv @ layer.qkv.weight)
+    return g_h.add_(batch.tokens.from_batch(tokens.to_batch(g_middle)) if last else g_middle)
+
+
+def _norm_backward(tokens: RowTokens, kept: Tensor, weight: Tensor, eps: float, g: Tensor) -> Tensor:
+    """`rms_norm_backward` in place of `g`."""
+    for h, part in zip(tokens.kept(kept), tokens.grads(g), strict=True):
+        part.copy_(rms_norm_backward(h, weight, eps, part))
+    return g
 
 
 def disagreement(ours: Decoder, model: Any, ids_BT: Tensor) -> str | None:

@@ -19,7 +19,8 @@ from torch.nn import functional
 from dataworth.learners.adapter import trainable
 from dataworth.learners.batching import Batch, collate
 from dataworth.learners.crossentropy import token_losses
-from dataworth.learners.lora_decoder import LoraDecoder, Packing, unsupported
+from dataworth.learners.lora_decoder import LoraDecoder, unsupported
+from dataworth.learners.packing import Packing
 from dataworth.learners.render import Encoded
 
 EAGER_LENGTH = 512

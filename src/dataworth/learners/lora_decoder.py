@@ -2,8 +2,8 @@
 
 Linears with one input are one product, and the adapters' A matrices ride along as extra rows of it (`[W; A]`), since
 products of rank 8 run far below the machine's peak. The frozen weights get no gradient. Padding isn't computed, and
-what all rows of a batch begin with is computed once. The layer's arithmetic is that of `decoder.FastDecoder`. The
-transformers model stays usable: its weights become views of the joined ones.
+what all rows of a batch begin with is computed once. The transformers model stays usable: its weights become views of
+the joined ones.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dataworth.learners.decoder import (
-    FAST_FAMILIES,
-    _FinalNorm,
-    _Shape,
+from dataworth.learners.llama import (
+    LayerShape,
     attend,
     attend_backward,
+    final_norm,
     join_heads,
     rms_norm,
     rms_norm_backward,
     split_heads,
     swiglu,
     swiglu_backward,
+    unknown_part,
 )
+from dataworth.learners.packing import Packing
 
 _GROUPS = (
     ("self_attn", ("q_proj", "k_proj", "v_proj")),
@@ -39,15 +40,7 @@ _GROUPS = (
 
 def unsupported(base: Any) -> str | None:
     """None if this path can train the model's adapters, else why not, in plain words."""
-    family, config = type(base).__name__, base.config
-    if family not in FAST_FAMILIES:
-        return f"{family} is not among {', '.join(FAST_FAMILIES)}"
-    if config.hidden_act not in ("silu", "swish"):
-        return f"activation {config.hidden_act!r} is not silu"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return f"sliding window {config.sliding_window}"
-    odd = [n for n, m in base.model.layers.named_modules() if n.endswith("_proj") and not _plain(m)]
-    return f"{odd[0]} carries more than plain LoRA on a linear layer" if odd else None
+    return unknown_part(base, _plain, "carries more than plain LoRA on a linear layer")
 
 
 def _plain(module: Any) -> bool:
@@ -145,59 +138,11 @@ def _joined_bias(linears: Sequence[nn.Linear], extra: int) -> Tensor | None:
 class _Layer:
     """One decoder layer: norms, the four groups, and the shape of its attention."""
 
-    def __init__(self, module: Any, shape: _Shape) -> None:
+    def __init__(self, module: Any, shape: LayerShape) -> None:
         self.norm1, self.norm2 = module.input_layernorm.weight.detach(), module.post_attention_layernorm.weight.detach()
         self.groups = [_Group(getattr(module, part), leaves) for part, leaves in _GROUPS]
         self.parameters = [p for g in self.groups for p in g.parameters]
         self.shape = shape
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Where the tokens of a padded batch [B, T] lie among the n tokens that are really computed.
-
-    Padding is left out, and what all rows begin with (a system prompt, few-shot examples) is there once: causal
-    attention gives it the same hidden states in every row. `index_BT` leads from a place in the batch to its token,
-    `place_n` from a token to its (first) place, flat. The first `shared` tokens stand for every row.
-    """
-
-    index_BT: Tensor
-    place_n: Tensor
-    shared: int
-
-    @classmethod
-    def of(cls, ids_BT: Tensor, lengths_B: Tensor) -> Packing:
-        """Pack a batch padded on the right."""
-        rows, width = ids_BT.shape
-        at = torch.arange(width, device=ids_BT.device)
-        same = (ids_BT == ids_BT[0]).all(0) & (at < lengths_B.min())
-        shared = int(same.long().cumprod(0).sum()) if rows > 1 else 0
-        own = (at >= shared) & (at < lengths_B[:, None])
-        own[0] = at < lengths_B[0]
-        index = (own.flatten().long().cumsum(0) - 1).view(rows, width) * own
-        index[:, :shared] = at[:shared]
-        return cls(index, own.flatten().nonzero()[:, 0], shared)
-
-    def pack(self, padded_BTX: Tensor) -> Tensor:
-        """The computed tokens of a padded batch, `[n, X]`."""
-        return padded_BTX.flatten(0, 1).index_select(0, self.place_n)
-
-    def unpack(self, packed_nX: Tensor) -> Tensor:
-        """The padded batch `[B, T, X]`; padding repeats the first token, which no real token attends to."""
-        return packed_nX.index_select(0, self.index_BT.flatten()).view(*self.index_BT.shape, -1)
-
-    def pack_grad(self, grad_BTX: Tensor) -> Tensor:
-        """Gradient of `unpack`: the rows' gradients of shared tokens are summed."""
-        packed = self.pack(grad_BTX)
-        if self.shared:
-            packed[: self.shared] = grad_BTX[:, : self.shared].float().sum(0)
-        return packed
-
-    def unpack_grad(self, grad_nX: Tensor) -> Tensor:
-        """Gradient of `pack`: each token's gradient at its place, zero elsewhere."""
-        rows, width = self.index_BT.shape
-        flat = grad_nX.new_zeros(rows * width, grad_nX.shape[1])
-        return flat.index_copy_(0, self.place_n, grad_nX).view(rows, width, -1)
 
 
 class LoraDecoder:
@@ -208,17 +153,10 @@ class LoraDecoder:
     """
 
     def __init__(self, base: Any) -> None:
-        body, config = base.model, base.config
-        attention = body.layers[0].self_attn
-        shape = _Shape(
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            attention.head_dim,
-            attention.scaling,
-            config.rms_norm_eps,
-        )
+        body = base.model
+        shape = LayerShape.of(base)
         self.embed_VD, self.norm_D = body.embed_tokens.weight.detach(), body.norm.weight.detach()
-        self.rotary, self.eps = body.rotary_emb, config.rms_norm_eps
+        self.rotary, self.eps = body.rotary_emb, shape.eps
         self.layers = [_Layer(layer, shape) for layer in body.layers]
 
     def embed(self, ids_BT: Tensor, packing: Packing) -> Tensor:
@@ -234,7 +172,7 @@ class LoraDecoder:
             for group in layer.groups:
                 group.refresh()
             h = _LoraLayerPass.apply(h, packing, layer, cos[0], sin[0], *layer.parameters)
-        return _FinalNorm.apply(h, self.norm_D, self.eps) if last is None else h
+        return final_norm(h, self.norm_D, self.eps) if last is None else h
 
 
 class _LoraLayerPass(torch.autograd.Function):

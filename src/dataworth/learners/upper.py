@@ -20,7 +20,7 @@ from dataworth.errors import RequestError
 from dataworth.learners.batching import Batch, batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.forward import Forward
-from dataworth.learners.lora_decoder import Packing
+from dataworth.learners.packing import Packing
 from dataworth.learners.render import Encoded
 from dataworth.recipe import Recipe
 

@@ -17,6 +17,7 @@ from dataworth.probes.taps import FeatureMap, Sink
 
 _CHECK_TOKENS = 48
 _CHECK_ROWS = 2
+_CHECK_SHARED = 8
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,18 @@ class ModelPass:
             )
 
     def _check_ids(self, model: Any) -> Tensor:
-        """Fixed token ids for the start-up check, spread over the vocabulary."""
+        """Fixed token ids for the start-up check, spread over the vocabulary; the rows begin alike."""
         head = self.decoder.head_VD
         steps = torch.arange(_CHECK_ROWS * _CHECK_TOKENS, device=head.device)
-        return (steps * 7919 + 13).remainder(min(len(head), model.config.vocab_size)).view(_CHECK_ROWS, _CHECK_TOKENS)
+        ids = (steps * 7919 + 13).remainder(min(len(head), model.config.vocab_size)).view(_CHECK_ROWS, _CHECK_TOKENS)
+        ids[:, :_CHECK_SHARED] = ids[0, :_CHECK_SHARED]
+        return ids
 
     def losses(self, batch: Batch) -> RowLosses:
         """Loss and entropy sums of every row, in one forward."""
         with torch.no_grad():
-            hidden = self.decoder.hidden(batch.ids_BT)
-            per_token = losses_and_entropies(
-                self._at_sources(hidden, batch), self.decoder.head_VD, batch.target_n, self.decoder.head_bias
-            )
+            hidden_nD = self.decoder.hidden(batch.ids_BT, batch.lengths_B, batch.source_n)
+            per_token = losses_and_entropies(hidden_nD, self.decoder.head_VD, batch.target_n, self.decoder.head_bias)
         rows = len(batch.rows)
         return RowLosses(*(torch.zeros(rows, device=t.device).index_add_(0, batch.row_n, t) for t in per_token))
 
@@ -82,7 +83,7 @@ class ModelPass:
         RDS+ (Ivison et al. 2025, arXiv 2503.01807), after SGPT (Muennighoff 2022, arXiv 2202.08904).
         """
         with torch.no_grad():
-            hidden = self.decoder.hidden(batch.ids_BT).float()
+            hidden = self.decoder.hidden(batch.ids_BT, batch.lengths_B).float()
         place_T = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
         weight_BT = torch.where(place_T <= batch.lengths_B[:, None], place_T, 0).float()
         weight_BT /= weight_BT.sum(1, keepdim=True)
@@ -96,10 +97,8 @@ class ModelPass:
             z_BP = self.features.zeros(len(batch.rows))
             if self.sink is not None:
                 self.sink.z_BP, self.sink.tokens = z_BP, batch.ids_BT.shape[1]
-            hidden = self.decoder.hidden(batch.ids_BT, z_BP)
-            losses_n = token_losses(
-                self._at_sources(hidden, batch), self.decoder.head_VD, batch.target_n, self.decoder.head_bias
-            )
+            hidden_nD = self.decoder.hidden(batch.ids_BT, batch.lengths_B, batch.source_n, z_BP)
+            losses_n = token_losses(hidden_nD, self.decoder.head_VD, batch.target_n, self.decoder.head_bias)
             scale_n = 1.0 / batch.count_B[batch.row_n] if self.features.spec.loss == "mean" else 1.0
             (features_BP,) = torch.autograd.grad((losses_n * scale_n).sum(), z_BP)
         if self.sink is not None:
@@ -107,7 +106,3 @@ class ModelPass:
         return features_BP, torch.zeros(len(batch.rows), device=z_BP.device).index_add_(
             0, batch.row_n, losses_n.detach()
         )
-
-    @staticmethod
-    def _at_sources(hidden_BTD: Tensor, batch: Batch) -> Tensor:
-        return hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, batch.source_n)

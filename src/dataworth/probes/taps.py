@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from dataworth.errors import RequestError
+from dataworth.learners.decoder import Products
 from dataworth.numerics.projection import Projection
 from dataworth.probes.fold import ModuleFold, module_signs, verify_device
 from dataworth.probes.preconditioner import Moments, Preconditioner
@@ -113,14 +114,13 @@ class Group:
         self.inputs_KI = torch.cat([tap.inputs_kI * tap.scale for tap in self.taps]).to(device, dtype)
         self.outputs = [None if t.outputs_Ok is None else (t.outputs_Ok * t.scale).to(device, dtype) for t in self.taps]
 
-    def observe(self, x_BTI: Tensor, g_BTO: Tensor, sizes: Sequence[int], out_BP: Tensor) -> None:
-        """Add the features of inputs `x_BTI` and output gradients (side by side, of these sizes) to `out_BP`.
+    def observe(self, x: Tensor, g: Tensor, sizes: Sequence[int], products: Products, out_BP: Tensor) -> None:
+        """Add the features of inputs `x` and output gradients `g` (side by side, of these sizes) to `out_BP`.
 
         g^T u is formed for the whole group and its diagonal blocks are kept: cheaper than copying slices of g.
         """
-        u_BTK = x_BTI @ self.inputs_KI.t()
-        up_BOK = torch.bmm(g_BTO.transpose(1, 2), u_BTK)
-        grads, ups = g_BTO.split(sizes, -1), up_BOK.split(sizes, 1)
+        up_BOK = products(g, x @ self.inputs_KI.t())
+        grads, ups = g.split(sizes, -1), up_BOK.split(sizes, 1)
         ranks = [len(tap.inputs_kI) for tap in self.taps]
         down, column = [], 0
         for i, tap, outputs in zip(self.tapped, self.taps, self.outputs, strict=True):
@@ -130,9 +130,14 @@ class Group:
             if outputs is not None:
                 down.append((names[0], grads[i] @ outputs))
         if down:
-            both = torch.bmm(torch.cat([h for _, h in down], -1).transpose(1, 2), x_BTI)
+            both = products(torch.cat([h for _, h in down], -1), x)
             for (name, _), part in zip(down, both.split(ranks, 1), strict=True):
                 self.features.write(name, part, out_BP)
+
+
+def padded_products(g_BTO: Tensor, x_BTI: Tensor) -> Tensor:
+    """Sum over each row's tokens of gradient times input, `[B, O, I]`."""
+    return torch.bmm(g_BTO.transpose(1, 2), x_BTI)
 
 
 class Sink:
@@ -182,7 +187,7 @@ class _Tapped(torch.autograd.Function):
         features = ctx.group.features
         out = torch.zeros(ctx.rows, features.spec.width, device=g.device)
         shape = (ctx.rows, ctx.tokens)
-        ctx.group.observe(_per_row(x, *shape), _per_row(g, *shape), (g.shape[-1],), out)
+        ctx.group.observe(_per_row(x, *shape), _per_row(g, *shape), (g.shape[-1],), padded_products, out)
         return (g @ weight if ctx.needs_input_grad[0] else None), out, None, None, None, None
 
 
