@@ -10,6 +10,8 @@ pytestmark = pytest.mark.lm
 
 from tests.probes.tiny_lora import llama, naive_gradients, with_lora  # noqa: E402
 
+from dataworth.learners import llama as llama_room  # noqa: E402
+from dataworth.learners import packing as packing_room  # noqa: E402
 from dataworth.learners.batching import collate  # noqa: E402
 from dataworth.learners.packing import Packing, RowTokens  # noqa: E402
 from dataworth.learners.render import Encoded  # noqa: E402
@@ -72,6 +74,16 @@ def test_features_equal_one_backward_per_row(name, kind):
     assert (got - backwards).abs().max() < 1e-4 * got.abs().max()
 
 
+def test_the_way_of_other_devices_gives_the_same_features(monkeypatch):
+    rows, adapted = make("targets inside it"), with_lora(llama(num_hidden_layers=3))
+    model, taps = merge_adapter(adapted)
+    run = ModelPass(model, feature_map(model, taps, FeatureSpec(width=256), None))
+    here = run.gradients(batch_of(rows))[0]
+    monkeypatch.setattr(packing_room, "_ROW_BY_ROW", ())
+    monkeypatch.setattr(llama_room, "_EAGER_ATTENTION_TOKENS", 0)
+    assert (run.gradients(batch_of(rows))[0] - here).abs().max() < 1e-4 * here.abs().max()
+
+
 @pytest.mark.parametrize("name", LENGTHS_SHARED_TARGETS)
 def test_losses_and_embeddings_equal_each_row_alone(name):
     rows, run = make(name), ModelPass(llama())
@@ -96,8 +108,10 @@ def test_input_gradients_belong_to_each_row():
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("row_by_row", [True, False])
 @pytest.mark.parametrize("name", LENGTHS_SHARED_TARGETS)
-def test_products_are_those_of_the_padded_batch(name):
+def test_products_are_those_of_the_padded_batch(monkeypatch, name, row_by_row):
+    monkeypatch.setattr(packing_room, "_ROW_BY_ROW", ("cpu",) if row_by_row else ())
     batch = batch_of(make(name))
     rows, width = batch.ids_BT.shape
     packing = Packing.of(batch.ids_BT, batch.lengths_B)

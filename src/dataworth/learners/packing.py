@@ -9,6 +9,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+_ROW_BY_ROW = ("cpu",)
+"""Devices where a product per row is cheaper than gathering the padded batch for one batched product."""
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -110,7 +113,7 @@ class RowTokens:
 
     def products(self, grad_mO: Tensor, kept_nI: Tensor) -> Tensor:
         """Sum over each row's tokens of gradient times kept, `[B, O, I]`."""
-        if grad_mO.device.type != "cpu":
+        if grad_mO.device.type not in _ROW_BY_ROW:
             return torch.bmm(self.to_batch(grad_mO).transpose(1, 2), kept_nI[self.index_BT])
         out = grad_mO.new_empty(self.rows, grad_mO.shape[1], kept_nI.shape[1])
         own_g, own_x = self.grads(grad_mO)[-1], self.kept(kept_nI)[-1]
