@@ -1,5 +1,6 @@
 """Model files as they really come: shards, half downloads, adapters, pickles, conversions that were killed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -67,6 +68,8 @@ def test_shards_give_the_model_of_the_one_file(folder, tmp_path):
 def test_the_hash_of_shards_follows_every_shard_and_no_path(folder, tmp_path):
     shards = sharded(folder, tmp_path / "a")
     first = resolve_model(str(shards), tmp_path / "cache").weights_sha256
+    each = [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(shards.glob("model-*.safetensors"))]
+    assert first == hashlib.sha256("\n".join(each).encode()).hexdigest(), "in name order, in every process"
     moved = shutil.copytree(shards, tmp_path / "elsewhere")
     assert resolve_model(str(moved), tmp_path / "other cache").weights_sha256 == first
     (moved / "stray.safetensors").write_bytes(b"not named in the index")
