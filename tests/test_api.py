@@ -263,4 +263,4 @@ def test_a_plan_refuses_the_kinds_that_a_selection_would_refuse(tmp_path: Path) 
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for verb in (dw.select, dw.plan):
         with pytest.raises(RequestError, match="preference rows"):
-            verb("pairs.jsonl", goal=goal(), keep=2)
+            verb("pairs.jsonl", method="loss", model=str(tmp_path), keep=2)
