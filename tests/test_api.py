@@ -261,6 +261,5 @@ def test_a_pool_that_is_the_goal_leaves_nothing_to_pick(tmp_path: Path) -> None:
 def test_a_plan_refuses_the_kinds_that_a_selection_would_refuse(tmp_path: Path) -> None:
     rows = [{"prompt": f"which? {i}", "chosen": "this", "rejected": "that"} for i in range(5)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    for verb in (dw.select, dw.plan):
-        with pytest.raises(RequestError, match="preference rows"):
-            verb("pairs.jsonl", method="loss", model=str(tmp_path), keep=2)
+    with pytest.raises(RequestError, match="preference rows"):
+        dw.plan("pairs.jsonl", method="loss", model=str(tmp_path), keep=2, calibrate=False)
