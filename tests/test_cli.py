@@ -115,12 +115,20 @@ def test_ctrl_c_exits_130_with_the_line_that_resumes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pool.jsonl")  # reading it waits for ever
     words = ["select", "pool.jsonl", "--method", "length", "--run", "r"]
     command = [sys.executable, "-m", "dataworth.cli", *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        while not (tmp_path / "r" / "lock").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+
+    def listen() -> None:  # a shell's background job, as CI may be, ignores Ctrl-C and hands that down
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, text=True, cwd=tmp_path, preexec_fn=listen) as process:
+        try:
+            while not (tmp_path / "r" / "lock").exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert f"dataworth {' '.join(words)}" in error
     assert "Traceback" not in error

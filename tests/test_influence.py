@@ -59,6 +59,7 @@ def untrained(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
         return SimpleNamespace(folders=(tmp_path / "c1",), sha256=("one",), mean_lr=(2e-4,))
 
     monkeypatch.setattr(influence, "_trained", noted)
+    monkeypatch.setattr(influence, "LEAST_STEPS", 1)
     return opened(model, tmp_path / "cache")
 
 
@@ -98,10 +99,19 @@ def test_excluded_rows_are_not_trained_on_and_the_others_stay(untrained: Session
     assert set(here[1:]) < set(without)
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.05, 1), (0.001, 1), (0.2, 4), (1, 1), (8, 8), (500, 20)])
-def test_a_share_is_of_the_whole_pool_and_a_count_is_a_count(untrained: Session, share: float, count: int) -> None:
+@pytest.mark.parametrize(("share", "count"), [(0.05, 10), (0.001, 10), (0.6, 12), (1, 1), (8, 8), (500, 20)])
+def test_a_share_is_of_the_whole_pool_but_enough_for_a_direction_and_a_count_is_a_count(
+    untrained: Session, monkeypatch: pytest.MonkeyPatch, share: float, count: int
+) -> None:
+    monkeypatch.setattr(influence, "LEAST_STEPS", 100)
     ids, base = influence._sample(untrained, share)
     assert (len(ids), base) == (count, 21)
+
+
+def test_a_warm_up_of_a_few_steps_is_called_noise(untrained: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(influence, "LEAST_STEPS", 100)
+    warm_up(untrained)
+    assert any("close to noise" in note for note in untrained.notes)
 
 
 def test_a_frozen_warm_up_is_reused_while_its_rows_lie_in_the_pool(untrained: Session) -> None:

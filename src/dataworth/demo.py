@@ -63,7 +63,8 @@ class DemoResult:
                 *samples,
                 f"\nfiles: {self.folder} (pool.jsonl, goal.jsonl, picked.jsonl with reasons beside it, recipe.yaml)",
                 f"took {self.seconds:.0f} s. For your own data:",
-                "  dataworth select your.jsonl --goal goal.jsonl --model MODEL --keep 5% -o picked.jsonl",
+                "  dataworth select your.jsonl --goal goal.jsonl --model smollm2 --keep 5% -o picked.jsonl",
+                "with your own model's folder, .gguf file or hub id in the place of smollm2",
             ]
         )
 

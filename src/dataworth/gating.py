@@ -62,4 +62,5 @@ def gate(session: Session) -> None:
         {"guard": "contamination-gate", "passed": True, "evidence": text, "rows": len(rows), "keep_near_goal": kept}
     )
     if finding:
-        session.notes.append(f"{text} {'Kept, as asked.' if kept else finding.advice}")
+        most = " That is most of the pool: is the goal your pool?" if 2 * len(rows) > len(session.pool) else ""
+        session.notes.append(f"{text} {'Kept, as asked.' if kept else finding.advice}{most}")

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from dataworth.probes.similarity import FeatureRows
 
 GROWN = 1.5
+LEAST_STEPS = 16
+"""Optimizer steps below which a warm-up's Adam state says little."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def warm_up(session: Session) -> WarmUp:
         session.notes.append(
             f"the warm-up was drawn from {base:,} rows; the pool has {len(session.pool):,} now: --rewarm draws it again"
         )
+    _say_short(session, len(ids))
     near = sum(i in session.excluded for i in ids)
     if near:
         # A frozen warm-up was drawn for every goal: making it anew for this one would make its pool features anew too.
@@ -220,13 +223,41 @@ def _within(session: Session, ids: Sequence[str]) -> bool:
     return all(i in session.pool.position for i in ids)
 
 
+def warm_up_rows(session: Session, share: float, usable: int) -> int:
+    """How many rows the warm-up trains on: the asked number, or the asked share of the pool but enough for a direction.
+
+    After a step or two Adam's map is noise, so a share is raised to `LEAST_STEPS` optimizer steps, though never above
+    half of the usable rows.
+    """
+    recipe = session.recipe
+    if share >= 1:
+        return min(int(share), usable)
+    least = min(-(-LEAST_STEPS * recipe.batch_size // recipe.epochs), usable // 2)
+    return max(1, least, min(usable, int(share * len(session.pool) + 1e-9)))
+
+
+def _say_short(session: Session, rows: int) -> None:
+    """A note where the warm-up is too short to trust what follows, or longer than the share that was asked for."""
+    recipe, share = session.recipe, session.gradient.warmup
+    steps = recipe.epochs * -(-rows // recipe.batch_size)
+    if steps < LEAST_STEPS:
+        session.notes.append(
+            f"the warm-up is {steps} optimizer steps on {rows} rows: scores may be close to noise; give more rows "
+            "(--option warmup=...), a smaller batch_size in --recipe, or use --method rds"
+        )
+    elif share < 1 and rows > share * len(session.pool) + 1:
+        session.notes.append(
+            f"the warm-up trains on {rows} rows ({steps} steps), as {share:.1%} of the pool is too few"
+        )
+
+
 def _sample(session: Session, share: float) -> tuple[tuple[str, ...], int]:
     pool = session.pool
     unscored = token_table(session, pool).unscored
     usable = [i for i in pool.ids if i not in unscored and i not in session.excluded]
     if not usable:
         raise RequestError("no row is left to warm up on: all are near the goal or carry no loss; check the pool")
-    count = int(share) if share >= 1 else max(1, int(share * len(pool) + 1e-9))
+    count = warm_up_rows(session, share, len(usable))
     order = np.argsort(hash_unit(usable, session.request.seed, "warm-up"), kind="stable")
     return tuple(sorted(usable[n] for n in order[:count])), len(pool)
 

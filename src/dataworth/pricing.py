@@ -14,7 +14,7 @@ from functools import cached_property
 
 from dataworth import artefacts
 from dataworth.calibration import CHARACTERS_PER_TOKEN, PerUnit, Sample, draw, measure
-from dataworth.influence import Checkpoint, finished_warm_up, gradient_artefact
+from dataworth.influence import Checkpoint, finished_warm_up, gradient_artefact, warm_up_rows
 from dataworth.probes.spec import FeatureSpec
 from dataworth.records import Budget, Pool
 from dataworth.results import PlanResult, Score, Stage, duration
@@ -90,12 +90,15 @@ def comparison(plan: PlanResult) -> tuple[str, ...]:
     select = plan.cpu_seconds
     pick, full = (s.cpu_seconds if s else None for s in (plan.train_pick, plan.train_full))
     if select is None or pick is None or full is None:
-        return ()
+        return ("no CPU times: they need a calibration, a minute or more on this machine; `dataworth plan` makes one",)
+    cached = sum(s.cached for s in plan.stages)
     text = (
         f"selecting costs {duration(select)} of CPU time, training on everything {duration(full)}, on the pick "
         f"{duration(pick)}: selecting and training on the pick is {(select + pick) / full:.2f} times training on "
         "everything"
     )
+    if cached:
+        text += f" (beyond the {cached:,} rows that the cache holds already)"
     if select >= full - pick:
         text += (
             f"; selection can't save time here: it costs at least the {duration(full - pick)} that it would save, "
@@ -250,7 +253,7 @@ class _Book:
         warm = finished_warm_up(session) if self.tokenizer else None
         points: Sequence[Checkpoint | None] = warm.checkpoints if warm else [None] * session.recipe.epochs
         if share:
-            rows = int(share) if share >= 1 else max(1, int(share * len(self.pool) + 1e-9))
+            rows = warm_up_rows(session, share, len(self.pool))
             todo = 0 if warm else min(rows, len(self.pool))
             tokens, epochs = round(self.lengths.mean * todo), session.recipe.epochs
             disk = (epochs + 1) * self.disk_of_adapter if todo else 0

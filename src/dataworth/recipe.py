@@ -12,6 +12,11 @@ from dataworth.errors import RequestError
 
 MaskLike = Literal["assistant", "trl", "axolotl", "llamafactory", "verl"]
 
+_CHOICES = {
+    "schedule": ("linear", "cosine"),
+    "dtype": ("auto", "bf16", "fp32"),
+    "mask_like": ("assistant", "trl", "axolotl", "llamafactory", "verl"),
+}
 _POSITIVE = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps")
 _BELOW = {
     "lora_dropout": (0.0, 1.0),
@@ -74,8 +79,7 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             _check_type(field.name, value, str(field.type))
-            if field.type == "float":
-                object.__setattr__(self, field.name, float(value))
+            object.__setattr__(self, field.name, float(value) if field.type == "float" else value)
         for name, (low, high) in _BELOW.items():
             if not low <= getattr(self, name) < high:
                 raise RequestError(
@@ -89,12 +93,7 @@ class Recipe:
                 raise RequestError(
                     f"recipe {name}={getattr(self, name)!r}: expected a positive number; correct the recipe"
                 )
-        choices = {
-            "schedule": ("linear", "cosine"),
-            "dtype": ("auto", "bf16", "fp32"),
-            "mask_like": ("assistant", "trl", "axolotl", "llamafactory", "verl"),
-        }
-        for name, allowed in choices.items():
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise RequestError(
                     f"recipe {name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}; correct the recipe"

