@@ -123,7 +123,13 @@ engine.run(artefact, row_ids(40), runner="engine_toys:make", config={"sleep": fl
 def start_driver(root, sleep, then=""):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", DRIVER + then, str(root), str(sleep)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=env, preexec_fn=listen_to_ctrl_c, **pipes)
+
+
+def listen_to_ctrl_c():
+    """A shell's background job, as CI may be, ignores SIGINT and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def workers_of(driver, at_least=2):

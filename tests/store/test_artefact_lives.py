@@ -122,6 +122,14 @@ def test_a_shard_overtaken_by_another_plan_is_not_run_again(tmp_path):
     assert sorted(i for s in later for i in s.ids) == sorted(IDS[2:8])
 
 
+def test_two_interrupted_plans_that_overlap_plan_each_row_once(tmp_path):
+    first = open_at(tmp_path).plan(IDS[:2], 2)
+    open_at(tmp_path).plan(IDS[:1], 1)
+    again = open_at(tmp_path).plan(IDS[:3], 2)
+    assert again[: len(first)] == first
+    assert sorted(i for s in again for i in s.ids) == sorted(IDS[:3])
+
+
 def test_retried_rows_move_from_unscored_to_stored_and_back_to_another_reason(tmp_path):
     artefact = open_at(tmp_path)
     (shard,) = artefact.plan(IDS[:4])

@@ -105,9 +105,14 @@ class Artefact:
             self._clean()
             asked = set(ids)
             plans = self._read_plans()
-            shards = [s for plan in plans for s in self._open_shards(plan, asked)]
+            shards: list[Shard] = []
+            planned: set[str] = set()
+            for shard in (s for plan in plans for s in self._open_shards(plan, asked)):
+                # Two interrupted plans may overlap; the earlier one's promise stands.
+                if planned.isdisjoint(shard.ids):
+                    shards.append(shard)
+                    planned |= set(shard.ids)
             self._verify_plans_of(shards)
-            planned = {i for s in shards for i in s.ids}
             fresh = [i for i in self.missing(ids, retry_unscored=retry_unscored) if i not in planned]
             if fresh:
                 ordered = tuple(fresh[n] for n in id_order(fresh))
