@@ -110,8 +110,11 @@ def test_near_goal_rows_are_excluded_listed_and_can_be_kept(pool: Path) -> None:
 
 def test_too_many_rejects_end_with_an_error_after_the_result_is_written(pool: Path) -> None:
     pool.write_bytes(pool.read_bytes() + b"{broken\n" * 10)
-    with pytest.raises(TooManyRejects, match="10 of 210"):
-        dw.select(str(pool), goal=goal(), keep=20, out="picked.jsonl", run="mine")
+    fields = {"pool": str(pool), "goal": goal(), "keep": 20, "out": "picked.jsonl", "run": "mine"}
+    with pytest.raises(TooManyRejects, match="10 of 210") as caught:
+        api.run_select(config.build(config.SelectRequest, fields))
+    with pytest.warns(UserWarning, match="10 of 210"):
+        assert dw.select(**fields).ids == caught.value.result.ids
     assert len(Path("picked.jsonl").read_bytes().splitlines()) == 20
     assert len(Path("mine/rejected.jsonl").read_bytes().splitlines()) == 10
     dw.select(str(pool), goal=goal(), keep=20, out="picked.jsonl", run="mine", max_rejected=0.1)

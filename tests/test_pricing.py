@@ -97,7 +97,7 @@ def test_what_is_cached_costs_nothing_and_new_rows_cost_only_themselves(files: d
     todo = stages(before)
     assert todo["gradients, checkpoint 2 of 2"].rows == 40
     assert todo["goal gradients, checkpoint 1 of 2"].rows == 32
-    assert (todo["warm-up training"].rows, todo["warm-up training"].passes) == (8, 2)
+    assert (todo["warm-up training"].rows, todo["warm-up training"].passes) == (20, 2)
     dw.select(str(files["pool"]), **asked)
 
     sizes = Cache().size()
@@ -201,6 +201,8 @@ def test_the_comparison_says_plainly_when_selection_cannot_pay() -> None:
     assert "can't save time here" in wasted
     unknown = plan(1, 1, 1)
     assert pricing.comparison(replace(unknown, train_full=None)) == ()
+    (uncalibrated,) = pricing.comparison(replace(unknown, stages=(replace(unknown.stages[0], cpu_seconds=None),)))
+    assert "dataworth plan" in uncalibrated
 
 
 def test_adapter_parameters_follow_the_shapes_of_a_decoder() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dataworth as dw
-from dataworth import config
+from dataworth import api, config
 from dataworth.errors import RequestError, TooManyRejects
 from dataworth.runs import identity, open_run
 
@@ -95,7 +95,7 @@ def test_too_many_rejects_carry_the_result() -> None:
     with Path("pool.jsonl").open("a") as file:
         file.write("{broken\n")
     with pytest.raises(TooManyRejects) as caught:
-        dw.select("pool.jsonl", method="length", keep=3)
+        api.run_select(config.build(config.SelectRequest, {"pool": "pool.jsonl", "method": "length", "keep": 3}))
     assert len(caught.value.result.ids) == 3
 
 

@@ -89,8 +89,10 @@ def comparison(plan: PlanResult) -> tuple[str, ...]:
     """Selecting and training on the pick against training on everything, in a sentence; nothing without prices."""
     select = plan.cpu_seconds
     pick, full = (s.cpu_seconds if s else None for s in (plan.train_pick, plan.train_full))
-    if select is None or pick is None or full is None:
+    if select is None:
         return ("no CPU times: they need a calibration, a minute or more on this machine; `dataworth plan` makes one",)
+    if pick is None or full is None:
+        return ()
     cached = sum(s.cached for s in plan.stages)
     text = (
         f"selecting costs {duration(select)} of CPU time, training on everything {duration(full)}, on the pick "
