@@ -62,16 +62,16 @@ def goal(name: str, dataset: str, folder: Path, seed: int = 0) -> Path:
     return path
 
 
-def twin_pool(out: Path, sides: tuple[str, str], per_side: int, seed: int) -> tuple[Path, list[str], Path]:
-    """A length-matched pool of two sources in one format, its labels, and 32 other rows of the first as the goal.
+def twin_pool(folder: Path, sides: tuple[str, str], per_side: int, seed: int) -> tuple[Path, list[str], list[Path]]:
+    """A length-matched pool of two sources in one format, its labels, and 32 other rows of each side as two goals.
 
     Both sides get the same number of rows from each of 20 bins of the completion's length in characters.
     """
     rows = [r for r in read("flan_cot/flan_cot.jsonl.gz") if r["source"] in sides]
     rng = np.random.default_rng(seed)
     rng.shuffle(rows)  # type: ignore[arg-type]
-    steer = [r for r in rows if r["source"] == sides[0]][:32]
-    taken = {json.dumps(r) for r in steer}
+    steer = {s: [r for r in rows if r["source"] == s][: PARTS["steer"]] for s in sides}
+    taken = {json.dumps(r) for of_side in steer.values() for r in of_side}
     rows = [r for r in rows if json.dumps(r) not in taken]
     length = np.array([len(r["rationale"]) + len(r["answer"]) for r in rows])
     edges = np.quantile(length, np.linspace(0, 1, 21)[1:-1])
@@ -84,9 +84,10 @@ def twin_pool(out: Path, sides: tuple[str, str], per_side: int, seed: int) -> tu
         for s in sides:
             chosen += np.flatnonzero((bins == b) & (side == s))[: int(count * share)].tolist()
     chosen = [chosen[i] for i in rng.permutation(len(chosen))]
-    bare = [
-        {"question": rows[i]["question"], "answer": rows[i]["answer"], "rationale": rows[i]["rationale"]}
-        for i in chosen
-    ]
-    goal_rows = [{k: r[k] for k in ("question", "answer", "rationale")} for r in steer]
-    return write(out, bare), [side[i] for i in chosen], write(out.with_name(out.stem + "-goal.jsonl"), goal_rows)
+
+    def bare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{k: r[k] for k in ("question", "answer", "rationale")} for r in rows]
+
+    name = f"twin-{'-'.join(sides)}-{seed}"
+    goals = [write(folder / f"{name}-goal-{s}.jsonl", bare(of_side)) for s, of_side in steer.items()]
+    return write(folder / f"{name}.jsonl", bare([rows[i] for i in chosen])), [side[i] for i in chosen], goals

@@ -30,6 +30,7 @@ from dataworth.recipe import Recipe
 from dataworth.records import Example, Pool
 from dataworth.trial import response_loss, train_on
 from reproductions import flan
+from reproductions.forms import fill_forms
 
 FORMS = {
     "less": ("less", ()),
@@ -43,6 +44,7 @@ FORMS = {
     "length": ("length", ()),
     "loss": ("loss", ()),
 }
+TWINS = ("creak", "strategyqa")
 GOALS = {"gsm8k": "gsm8k/test.jsonl.gz", "arc_easy": "eval_small/arc_easy.jsonl.gz"}
 FULL = {"per_source": 400, "subsets": 30, "subset_rows": 280, "seeds": 5, "twin_rows": 1000, "twin_seeds": 3}
 
@@ -74,23 +76,36 @@ class Ledger:
         return self.found[key]
 
 
+def fields_of(args: argparse.Namespace, pool: Path, goal: Path, seed: int) -> dict[str, Any]:
+    """What every request about this pool and goal says."""
+    return {
+        "pool": str(pool),
+        "goal": str(goal),
+        "map": flan.MAP,
+        "goal_map": flan.MAP if "twin" in pool.stem else (),
+        "device": args.device,
+        "keep_near_goal": False,
+        "seed": seed,
+    }
+
+
+def fill_all(args: argparse.Namespace, pool: Path, goal: Path, seed: int = 0) -> None:
+    """The pool's features under every form of `less`, as far as one pass gives them."""
+    options = [o for method, o in FORMS.values() if method == "less"]
+    fill_forms(options, model=args.model, **fields_of(args, pool, goal, seed))
+
+
 def scores_of(args: argparse.Namespace, pool: Path, goal: Path, form: str, seed: int = 0) -> list[float | None]:
     """Scores of the pool under one form, in pool order, to seven digits; None where a row is unscored."""
     method, options = FORMS[form]
     needs_model = method in ("less", "rds", "loss")
     found = dw.score(
-        str(pool),
-        goal=str(goal),
         method=method,
         option=options,
         model=args.model if needs_model else None,
-        map=flan.MAP,
-        goal_map=flan.MAP if "twin" in pool.stem else (),
-        device=args.device,
         workers=args.workers,
-        keep_near_goal=False,
         run=str(args.work / "runs" / f"{pool.stem}-{goal.stem}-{list(FORMS).index(form)}-{seed}"),
-        seed=seed,
+        **fields_of(args, pool, goal, seed),
     )
     values = found.scores[method].values_N
     return [None if np.isnan(v) else float(f"{v:.7g}") for v in values]
@@ -132,11 +147,17 @@ def group_retraining(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]
     """Part (a)."""
     path = flan.mixture(args.work / "flan.jsonl", args.per_source)
     goals = {name: flan.goal(name, dataset, args.work) for name, dataset in GOALS.items()}
-    scores = {
-        f"{g}/{form}": ledger.get(f"scores {g} {form}", lambda g=g, form=form: scores_of(args, path, goals[g], form))
-        for g in goals
-        for form in FORMS
-    }
+    if args.only != "trials":
+        fill_all(args, path, next(iter(goals.values())))
+        scores = {
+            f"{g}/{form}": ledger.get(
+                f"scores {g} {form}", lambda g=g, form=form: scores_of(args, path, goals[g], form)
+            )
+            for g in goals
+            for form in FORMS
+        }
+    if args.only == "scores":
+        return {}
     pool = open_pool(path, mapping=dict(m.split("=") for m in flan.MAP))
     judged: dict[str, list[Example]] = {}
     for name, goal_path in goals.items():
@@ -151,6 +172,8 @@ def group_retraining(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]
         ledger.get(f"trial {first} {s}", lambda s=s: trial(args, pool, groups[first], first, s, judged))
         for s in range(1, args.seeds)
     ]
+    if args.only == "trials":
+        return {}
     by_id = {k: {i: v for i, v in zip(pool.ids, s, strict=True) if v is not None} for k, s in scores.items()}
     return {"correlations": correlations(by_id, groups, losses, reseeded), "losses": losses, "reseeded": reseeded}
 
@@ -182,20 +205,18 @@ def correlations(scores: Any, groups: Any, losses: Any, reseeded: Any) -> dict[s
 def recovery(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
     """Part (b)."""
     shares: dict[str, list[float]] = {}
-    for sides in (("creak", "strategyqa"), ("strategyqa", "creak")):
-        for seed in range(args.twin_seeds):
-            out = args.work / f"twin-{sides[0]}-{sides[1]}-{seed}.jsonl"
-            path, labels, goal = flan.twin_pool(out, sides, args.twin_rows, seed)
-            pool = open_pool(path, mapping=dict(m.split("=") for m in flan.MAP))
-            of = dict(zip(pool.ids, labels, strict=True))
+    for seed in range(args.twin_seeds):
+        path, labels, goals = flan.twin_pool(args.work, TWINS, args.twin_rows, seed)
+        fill_all(args, path, goals[0], seed)
+        pool = open_pool(path, mapping=dict(m.split("=") for m in flan.MAP))
+        of = dict(zip(pool.ids, labels, strict=True))
+        for side, goal in zip(TWINS, goals, strict=True):
             for form in FORMS:
-                key = f"twin {'-'.join(sides)} {seed} {form}"
+                key = f"twin {side} {seed} {form}"
                 listed = ledger.get(key, lambda p=path, g=goal, f=form, s=seed: scores_of(args, p, g, f, s))
                 found = {i: v for i, v in zip(pool.ids, listed, strict=True) if v is not None}
                 best = sorted(found, key=lambda i: (-found[i], i))[: len(pool) // 10]
-                shares.setdefault(f"{sides[0]} against {sides[1]}: {form}", []).append(
-                    float(np.mean([of[i] == sides[0] for i in best]))
-                )
+                shares.setdefault(f"goal {side}: {form}", []).append(float(np.mean([of[i] == side for i in best])))
     return {k: {"shares": v, "mean": mean_interval(v).to_dict()} for k, v in shares.items()}
 
 
@@ -208,6 +229,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/less_fidelity"))
     parser.add_argument("--ledger", type=Path, default=Path("reproductions/results/less_fidelity.jsonl"))
     parser.add_argument("--parts", default="ab")
+    parser.add_argument(
+        "--only", choices=("scores", "trials"), help="this half alone, to run both side by side; then run without it"
+    )
     parser.add_argument("--json", action="store_true")
     for name, value in FULL.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
@@ -227,8 +251,10 @@ def main(arguments: list[str] | None = None) -> None:
     }
     if "a" in args.parts:
         result["group_retraining"] = group_retraining(args, ledger)
-    if "b" in args.parts:
+    if "b" in args.parts and args.only != "trials":
         result["recovery"] = recovery(args, ledger)
+    if args.only:
+        return
     args.ledger.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result) if args.json else report(result))
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dataworth.learners.batching import Batch
 from dataworth.learners.render import Encoded
+from dataworth.numerics.projection import Projection
 from dataworth.numerics.quantize import quantize, refusals
 from dataworth.probes.model_pass import ModelPass
 from dataworth.probes.opening import Columns, Work, shard_work
@@ -37,13 +38,16 @@ def open_gradients(config: dict[str, Any], device: str) -> Work:
 
     def work(ids: Sequence[str], payload: Sequence[Encoded]) -> tuple[Columns, dict[str, str]]:
         columns, unscored = stored(*inner(ids, payload), ids, spec)
-        features = inner.model.features
-        assert features is not None
-        # Eight bytes a row let every comparison of two tables check that one projection made both.
-        stamp = np.frombuffer(bytes.fromhex(features.projection.fingerprint)[:8], np.uint64)
-        return columns | {"projection": np.repeat(stamp, len(columns["scale"]))}, unscored
+        assert inner.model.features is not None
+        return stamped(columns, inner.model.features.projection), unscored
 
     return work
+
+
+def stamped(columns: Columns, projection: Projection) -> Columns:
+    """The columns with eight bytes a row that let every comparison check that one projection made both tables."""
+    stamp = np.frombuffer(bytes.fromhex(projection.fingerprint)[:8], np.uint64)
+    return columns | {"projection": np.repeat(stamp, len(columns["scale"]))}
 
 
 def stored(
