@@ -17,10 +17,10 @@ SGD = ("optimizer=sgd", "bias_correction=false")
 
 def test_one_pass_stores_what_one_pass_per_form_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("peft")
+    from reproductions.forms import fill_forms
     from tests.learners.tinymodel import tiny_folder
 
     import dataworth as dw
-    from reproductions.forms import fill_forms
 
     model = tiny_folder(tmp_path / "model", layers=2)
     pool, goal = tmp_path / "pool.jsonl", tmp_path / "goal.jsonl"
