@@ -279,6 +279,19 @@ def test_a_replay_that_differs_prints_its_result_and_exits_2(main: Any, monkeypa
     assert "did not replay" in err
 
 
+@pytest.mark.parametrize("name", ["record.json", "finished.json"])
+def test_a_damaged_file_of_a_run_is_one_line_and_deleting_it_helps(main: Any, tmp_path: Path, name: str) -> None:
+    words = ("select", POOL, "--goal", GOAL, "--keep", "5", "--run", "r", "-o", "picked.jsonl")
+    assert main(*words)[0] == 0
+    (tmp_path / "r" / name).write_bytes(b'{"content": {')
+    for again in (words, ("replay", "r")):
+        code, out, err = main(*again)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"dataworth: r/{name} is damaged") and err.count("\n") == 1 and "delete it" in err
+    (tmp_path / "r" / name).unlink()
+    assert main(*words)[0] == 0
+
+
 def test_every_command_says_what_it_does(main: Any) -> None:
     code, out, _ = main("--help")
     assert code == 0

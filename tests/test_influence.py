@@ -14,7 +14,7 @@ import pytest
 from tests.made_pools import held_pool, numbered
 
 from dataworth import config, influence
-from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError
+from dataworth.errors import FingerprintMismatch, FormatError, NonsenseRefused, RequestError
 from dataworth.influence import UNTOUCHED, Checkpoint, finished_warm_up, goal_similarity, warm_up
 from dataworth.options import GradientOptions
 from dataworth.probes.spec import FeatureSpec
@@ -160,6 +160,14 @@ def test_an_unfinished_warm_up_is_not_reused(untrained: Session) -> None:
     assert influence._frozen(untrained, 6) == (tuple(ids), 99)
     (folder / "base.json").write_text(json.dumps({"ids": ids, "base": 99, "damaged": True}))
     assert influence._frozen(untrained, 6) is None
+
+
+def test_a_damaged_list_of_frozen_rows_is_named_with_its_folder(untrained: Session) -> None:
+    folder = freeze(untrained, untrained.pool.ids[:6], 21)
+    (folder / "base.json").write_text('{"ids": [')
+    with pytest.raises(FormatError, match=r"base\.json is damaged: no JSON") as caught:
+        warm_up(untrained)
+    assert f"delete the folder {folder} to train it again" in str(caught.value)
 
 
 def test_a_warm_up_of_another_share_seed_or_recipe_is_not_reused(untrained: Session) -> None:

@@ -84,7 +84,7 @@ class PlanRequest(SelectRequest):
     """Price the request before long work, beside the price of training on everything."""
 
     calibrate: bool = True
-    """Time the machine on a sample of the pool (about a minute) instead of using stored rates."""
+    """Time the machine on a sample of the pool (about a minute); without it no times are given."""
 
 
 VERBS: dict[str, type[Request]] = {"plan": PlanRequest, "score": ScoreRequest, "select": SelectRequest}

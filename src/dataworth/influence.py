@@ -34,6 +34,7 @@ from dataworth.store.artefact import Artefact
 from dataworth.store.atomic import write_atomic
 from dataworth.store.cache import is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
+from dataworth.store.json_files import read_json
 from dataworth.store.lock import EntryLock
 from dataworth.store.table import Table
 
@@ -211,7 +212,7 @@ def _frozen(session: Session, share: float) -> tuple[tuple[str, ...], int] | Non
         return session.warmup_ids, len(session.pool)
     found = []
     for path in sorted((session.cache.root / "warmup").glob("*/base.json")):
-        stored = json.loads(path.read_text())
+        stored = read_json(path, f"delete the folder {path.parent} to train it again", {"ids": list, "base": int})
         ids = tuple(stored["ids"])
         same = fingerprint(_spec(session, ids, share)) == path.parent.name
         if same and _within(session, ids) and is_done(path.parent):

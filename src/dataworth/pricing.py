@@ -7,7 +7,6 @@ of a hash-chosen sample, scaled; CPU-seconds are what `calibration` measured on 
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -281,10 +280,7 @@ class _Book:
 
     def _config(self) -> dict[str, int]:
         """The model's config; empty where its folder isn't known."""
-        if not self.tokenizer:
-            return {}
-        found: dict[str, int] = json.loads((self.session.learner.source.folder / "config.json").read_text())
-        return found
+        return self.session.learner.config if self.tokenizer else {}
 
     def _adapter_bytes(self) -> int:
         config = self._config()

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 import torch
 from tests.learners.tinymodel import tiny_folder
 
-from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError
+from dataworth.errors import FingerprintMismatch, FormatError, NonsenseRefused, RequestError
 from dataworth.learners import trainer
 from dataworth.learners.adapter import trainable
 from dataworth.learners.causal_lm import CausalLM
@@ -228,3 +228,7 @@ def test_the_record_is_plain_json(folder, tmp_path):
     train(load(folder), some_rows(8), out=tmp_path, checkpoints=2)
     record = json.loads((tmp_path / "trained.json").read_text())
     assert record["checkpoint_steps"] == [2, 4] and record["tokens"] > 0
+    for name in ("trained.json", "job.json"):
+        (tmp_path / name).write_text('{"checkpoints": [')
+        with pytest.raises(FormatError, match=f"{name} is damaged.*delete the folder"):
+            train(load(folder), some_rows(8), out=tmp_path, checkpoints=2)

@@ -124,7 +124,7 @@ def test_finishing_removes_what_an_interrupted_writer_left(tmp_path):
     assert run.finished and not list(run.path.rglob(".tmp-*"))
 
 
-@pytest.mark.parametrize("text", ["a: [", "\tx", "a: !!python/object:os.system x"])
+@pytest.mark.parametrize("text", ["a: [", "\tx", "a: !!python/object:os.system x", "- a\n- b"])
 def test_a_damaged_request_is_one_line(tmp_path, text):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "config.yaml").write_text(text)

@@ -15,6 +15,7 @@ from dataworth.learners.load import ModelSource, gpu_count, load_tokenizer, requ
 from dataworth.learners.render import Renderer
 from dataworth.recipe import Recipe
 from dataworth.store.fingerprint import fingerprint
+from dataworth.store.json_files import read_json
 
 _VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "_attn_implementation")
 
@@ -29,10 +30,20 @@ class LearnerCard:
     dtype: str
 
     @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's own config.json.
+
+        Raises:
+            FormatError: It is damaged.
+        """
+        folder = self.source.folder
+        again = "delete the folder to convert it again" if self.source.kind == "gguf" else "download the model again"
+        return read_json(folder / "config.json", again)
+
+    @cached_property
     def frozen_spec(self) -> dict[str, Any]:
         """What decides a forward pass of the untouched model: not the recipe's training half, not paths or dates."""
-        config = json.loads((self.source.folder / "config.json").read_text())
-        kept = json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True)
+        kept = json.dumps({k: v for k, v in self.config.items() if k not in _VOLATILE}, sort_keys=True)
         return {
             "weights_sha256": self.source.weights_sha256,
             "config_sha256": hashlib.sha256(kept.encode()).hexdigest(),

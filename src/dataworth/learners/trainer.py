@@ -39,6 +39,7 @@ from dataworth.numerics.schedules import learning_rates
 from dataworth.recipe import Recipe
 from dataworth.records import hash_unit
 from dataworth.store.atomic import write_atomic
+from dataworth.store.json_files import read_json
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Padded tokens of one forward and backward pass."""
@@ -140,14 +141,19 @@ def load_trained(out: Path) -> Trained:
 
     Raises:
         RequestError: `out` holds no finished one.
+        FormatError: Its record is damaged.
     """
     path = out / FINISHED
     if not path.is_file():
         raise RequestError(f"{out} holds no finished training: expected {FINISHED}; run the same command to finish it")
-    stored = json.loads(path.read_text())
+    stored = read_json(path, _again(out), {"checkpoints": list, "sha256": list, "mean_lr": list, "tokens": int})
     names = stored.pop("checkpoints")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
     return Trained(folders=tuple(out / n for n in names), seconds=0.0, **values)
+
+
+def _again(out: Path) -> str:
+    return f"delete the folder {out} to train again"
 
 
 class _Run:
@@ -298,10 +304,11 @@ def _claim(out: Path, job: dict[str, Any], resume: bool) -> Trained | None:
 
     Raises:
         FingerprintMismatch: It belongs to another training.
+        FormatError: What it holds is damaged.
     """
     path = out / "job.json"
     if path.is_file():
-        stored = json.loads(path.read_text())
+        stored = read_json(path, _again(out))
         differing = sorted(k for k in job if stored.get(k) != job[k])
         if differing:
             raise FingerprintMismatch(

@@ -14,6 +14,7 @@ from dataworth.errors import FingerprintMismatch, RequestError
 from dataworth.records import id_order
 from dataworth.store.atomic import TEMPORARY, make_folder, remove_temporary, write_atomic
 from dataworth.store.fingerprint import canonical_json, fingerprint
+from dataworth.store.json_files import read_json
 from dataworth.store.lock import EntryLock
 from dataworth.store.part import (
     MARKER,
@@ -213,7 +214,8 @@ class Artefact:
     def _read_plans(self) -> list[_Plan]:
         plans = []
         for path in sorted(self._plans.iterdir()) if self._plans.is_dir() else ():
-            raw = json.loads(path.read_bytes())
+            keys = {"ids": list, "shard_rows": int, "retry": bool}
+            raw = read_json(path, f"delete the folder {self.folder} to recompute", keys)
             plans.append(_Plan(path.stem, tuple(raw["ids"]), raw["shard_rows"], raw["retry"]))
         return plans
 
@@ -244,6 +246,7 @@ def same_spec(folder: Path, spec: Mapping[str, Any]) -> bool:
 
     Raises:
         FingerprintMismatch: The folder holds another spec.
+        FormatError: The stored spec is damaged.
         RequestError: `spec` is no plain JSON value.
     """
     wanted, path = canonical_json(dict(spec)), folder / "spec.json"
@@ -251,7 +254,8 @@ def same_spec(folder: Path, spec: Mapping[str, Any]) -> bool:
         return False
     found = path.read_bytes()
     if found != wanted:
-        keys = ", ".join(differing_keys(json.loads(found), json.loads(wanted)))
+        stored = read_json(path, f"delete the folder {folder} to recompute")
+        keys = ", ".join(differing_keys(stored, json.loads(wanted)))
         raise FingerprintMismatch(
             f"{folder} was made under another spec (differs in {keys}): delete it, or use another cache"
         )

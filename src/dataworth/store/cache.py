@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 from dataworth.store.artefact import Artefact, keep_spec
 from dataworth.store.atomic import TEMPORARY, write_atomic
 from dataworth.store.fingerprint import canonical_json, fingerprint
+from dataworth.store.json_files import read_json
 from dataworth.store.lock import LOCK_NAME, EntryLock
 
 DONE = "done.json"
@@ -85,9 +85,13 @@ def mark_done(folder: Path) -> None:
 
 
 def is_done(folder: Path) -> bool:
-    """Whether a cache folder was marked complete and still holds files of the recorded sizes."""
+    """Whether a cache folder was marked complete and still holds files of the recorded sizes.
+
+    Raises:
+        FormatError: The marker is damaged.
+    """
     marker = folder / DONE
-    return marker.exists() and bool(json.loads(marker.read_bytes()) == _sizes(folder))
+    return marker.exists() and read_json(marker, f"delete the folder {folder} to recompute") == _sizes(folder)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from dataworth.errors import FingerprintMismatch, FormatError, RequestError
 from dataworth.store.atomic import checksum, sync, write_atomic
 from dataworth.store.fingerprint import canonical_json
+from dataworth.store.json_files import damaged, read_json
 
 Column = NDArray[Any] | Sequence[NDArray[Any]]
 MARKER = ".ok.json"
@@ -165,7 +165,7 @@ def read_part(folder: Path, name: str, owner: str) -> Part:
         size = path.stat().st_size if path.exists() else -1
         if size != said["bytes"]:
             raise _damaged(path, f"{size} bytes" if size >= 0 else "no file", f"{said['bytes']} bytes")
-    rows = _json(folder / f"{name}.rows.json", "the ids of its rows")
+    rows = read_json(folder / f"{name}.rows.json", _todo(folder), {"ids": list, "unscored": dict})
     if len(rows["ids"]) != marker["rows"] or len(rows["unscored"]) != marker["unscored"]:
         raise _damaged(folder / f"{name}.rows.json", f"{len(rows['ids'])} rows", f"{marker['rows']} rows")
     return Part(folder, name, tuple(rows["ids"]), rows["unscored"], marker["layout"])
@@ -184,21 +184,16 @@ def verify_part(folder: Path, name: str) -> None:
 
 
 def _marker(folder: Path, name: str) -> dict[str, Any]:
-    return _json(folder / f"{name}{MARKER}", "a marker")
-
-
-def _json(path: Path, expected: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        return content
-    except ValueError:
-        raise _damaged(path, "no JSON", expected) from None
+    keys = {"artefact": str, "rows": int, "unscored": int, "layout": dict, "files": dict}
+    return read_json(folder / f"{name}{MARKER}", _todo(folder), keys)
 
 
 def _damaged(path: Path, found: str, expected: str) -> FormatError:
-    return FormatError(
-        f"{path} is damaged: {found}, expected {expected}; delete the folder {path.parent.parent} to recompute"
-    )
+    return damaged(path, found, expected, _todo(path.parent))
+
+
+def _todo(folder: Path) -> str:
+    return f"delete the folder {folder.parent} to recompute"
 
 
 def _npy(array: NDArray[Any]) -> bytes:

@@ -23,13 +23,16 @@ from dataworth.errors import FormatError, RequestError
 from dataworth.store.artefact import differing_keys
 from dataworth.store.atomic import TEMPORARY, make_folder, remove_temporary, write_atomic
 from dataworth.store.fingerprint import canonical_json, fingerprint
+from dataworth.store.json_files import damaged, read_json
 from dataworth.store.lock import LOCK_NAME, EntryLock
 
 DEFAULT_RUNS = "runs"
 EXEMPT_FILES = (LOCK_NAME, f"{TEMPORARY}*", "*.log")
 """File names (patterns) that may differ between an undisturbed and a resumed run."""
 EXEMPT_KEYS = ("timings",)
-"""Top-level keys of JSON files that may differ between an undisturbed and a resumed run."""
+"""Top-level keys of record.json that may differ between an undisturbed and a resumed run."""
+
+_AGAIN = "delete it, and the command that made the run makes it again"
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 
@@ -82,11 +85,16 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether `finish` was called and its files are still those of that moment (exemptions and new files aside)."""
+        """Whether `finish` was called and its files are still those of that moment (exemptions and new files aside).
+
+        Raises:
+            FormatError: The marker or the record is damaged.
+        """
         marker = self.path / "finished.json"
         if not marker.exists():
             return False
-        said: dict[str, str] = json.loads(marker.read_bytes())
+        said: dict[str, str] = read_json(marker, _AGAIN)
+        self.read_record()
         return all((self.path / name).is_file() and _digest(self.path / name) == was for name, was in said.items())
 
     def finish(self) -> None:
@@ -109,10 +117,15 @@ class RunFolder:
         write_atomic(self.path / "record.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
     def read_record(self) -> dict[str, Any]:
-        """The record as {"content", "timings"}; both empty if none was written."""
+        """The record as {"content", "timings"}; both empty if none was written.
+
+        Raises:
+            FormatError: The file is damaged.
+        """
         path = self.path / "record.json"
-        empty: dict[str, Any] = {"content": {}, "timings": {}}
-        return json.loads(path.read_bytes()) if path.exists() else empty
+        if not path.exists():
+            return {"content": {}, "timings": {}}
+        return read_json(path, _AGAIN, {"content": dict, "timings": dict})
 
     def write_table(self, name: str, columns: Columns) -> Path:
         """Write `<name>.parquet` (for example "selection", or "scores/less") in one step and return its path.
@@ -159,7 +172,7 @@ class RunFolder:
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of each file below `folder` by relative name: what must be equal between undisturbed and resumed.
 
-    Files in `EXEMPT_FILES` are left out, and so are the `EXEMPT_KEYS` of JSON files.
+    Files in `EXEMPT_FILES` are left out, and so are the `EXEMPT_KEYS` of record.json.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not _exempt(p.name))
     return {p.relative_to(folder).as_posix(): _digest(p) for p in files}
@@ -170,10 +183,8 @@ def _exempt(name: str) -> bool:
 
 
 def _digest(path: Path) -> str:
-    if path.suffix == ".json":
-        value = json.loads(path.read_bytes())
-        if isinstance(value, dict) and any(key in value for key in EXEMPT_KEYS):
-            return fingerprint({k: v for k, v in value.items() if k not in EXEMPT_KEYS})
+    if path.name == "record.json":
+        return fingerprint({k: v for k, v in read_json(path, _AGAIN).items() if k not in EXEMPT_KEYS})
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -181,10 +192,10 @@ def _digest(path: Path) -> str:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise FormatError(
-            f"{path} is damaged ({error.__class__.__name__}): expected YAML; delete the folder"
-        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise damaged(path, error.__class__.__name__, "YAML", "delete the folder") from error
+    if not isinstance(config or {}, dict):
+        raise damaged(path, f"a {type(config).__name__}", "a mapping", "delete the folder")
     return dict(config or {})
 
 
