@@ -34,9 +34,11 @@ def question(example: Example) -> str:
 def goal_questions(goal: Goal) -> list[tuple[str, str]]:
     """(name, question) of every goal row. The gate is the one reader besides proof that opens judge rows."""
     found = []
-    for sub in (*goal.subtasks, *goal.protected):
+    for sub in goal.subtasks:
         parts = [sub.steer, *([sub.tune] if sub.tune else []), *([sub.judge.open_for("gate")] if sub.judge else [])]
         found += [(f"{sub.name}:{e.id}", question(e)) for rows in parts for e in rows.examples()]
+    for skill in goal.protected:
+        found += [(f"{skill.name}:{e.id}", question(e)) for e in skill.judge.open_for("gate").examples()]
     return found
 
 

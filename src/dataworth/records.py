@@ -34,7 +34,8 @@ class Example:
     """One row in the form learners and text scores read; the original stays in its file.
 
     `messages` is empty for kind "text"; `text` is empty for every other kind. `schema` names what the row was
-    (messages, sharegpt, alpaca, prompt_completion, question_answer, choice, text, preference, rl).
+    (messages, sharegpt, alpaca, prompt_completion, question_answer, choice, text, preference, rl). A multiple-choice
+    row has its `choices` and the index `gold` of the right one, which is also its last turn; other rows have neither.
     """
 
     id: str
@@ -42,6 +43,8 @@ class Example:
     schema: str
     messages: tuple[Message, ...] = ()
     text: str = ""
+    choices: tuple[str, ...] = ()
+    gold: int | None = None
 
     @property
     def prompt(self) -> str:
@@ -57,6 +60,11 @@ class Example:
         if self.kind == "text":
             return self.text
         return self.messages[-1].content if self.messages and self.messages[-1].role == "assistant" else ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is something to learn: some assistant turn of a supervised row says something."""
+        return self.kind != "sft" or any(m.role == "assistant" and m.content.strip() for m in self.messages)
 
     @property
     def full_text(self) -> str:
@@ -179,8 +187,22 @@ class Pool:
 
     def examples(self, positions: Iterable[int] | None = None) -> Iterator[Example]:
         """Normalised rows in the given order (pool order by default), read as they are asked for."""
-        for i in range(len(self)) if positions is None else positions:
-            yield self.example(int(i))
+        if positions is not None:
+            for i in positions:
+                yield self.example(int(i))
+            return
+        empty = []
+        for i in range(len(self)):
+            example = self.example(i)
+            if not example.answered:
+                empty.append(example.id)
+            yield example
+        self.__dict__["unanswered"] = frozenset(empty)  # found by the way, so that `unanswered` reads nothing again
+
+    @cached_property
+    def unanswered(self) -> frozenset[str]:
+        """Ids of supervised rows whose every answer is empty: no score ranks them."""
+        return frozenset(e.id for e in self.examples() if not e.answered)
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -221,20 +243,33 @@ class Subtask:
 
 
 @dataclass(frozen=True)
+class Protected:
+    """A skill that must not regress: judged like the goal, never steered by.
+
+    `margin` is the loss of skill that is still accepted, in the judge's unit; None leaves it to the proof.
+    """
+
+    name: str
+    judge: Sealed
+    judge_kind: str = "loss"
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
 class Goal:
     """What the model should become good at, and which skills must not regress."""
 
     subtasks: tuple[Subtask, ...]
-    protected: tuple[Subtask, ...] = ()
+    protected: tuple[Protected, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [s.name for s in self.subtasks]
-        if not names:
+        names = [s.name for s in (*self.subtasks, *self.protected)]
+        if not self.subtasks:
             raise RequestError(
                 "the goal has no subtask: expected at least one with steer rows; add rows to the goal file"
             )
         if len(set(names)) != len(names):
-            raise RequestError(f"goal subtasks {names} repeat a name: expected unique names; rename one")
+            raise RequestError(f"the goal's parts {names} repeat a name: expected unique names; rename one")
 
     @cached_property
     def fingerprint(self) -> str:

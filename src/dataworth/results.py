@@ -389,6 +389,34 @@ class ReplayResult:
 
 
 @dataclass(frozen=True)
+class GoalSplit:
+    """A goal file cut in three: where its `goal.yaml` is, rows per part, and how the rows will be judged."""
+
+    path: Path
+    rows: Mapping[str, int]
+    rejected: int
+    rejects_path: Path | None
+    judge_kind: str
+
+    def explain(self) -> str:
+        """What was written, and what to type next."""
+        parts = ", ".join(f"{n:,} {part}" for part, n in self.rows.items())
+        lost = f"; {self.rejected:,} rejected, see {self.rejects_path}" if self.rejected else ""
+        return (
+            f"{self.path}: {parts} rows{lost}; judged by {self.judge_kind}\n"
+            "selection sees steer, choices see tune, only a proof opens judge; "
+            f"next: dataworth select POOL --goal {self.path}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return {**vars(self), "path": str(self.path), "rejects_path": self.rejects_path and str(self.rejects_path)}
+
+    def _repr_html_(self) -> str:
+        return _html(self.explain())
+
+
+@dataclass(frozen=True)
 class CacheReport:
     """Bytes per kind of entry: on disk, or freed."""
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "dataworth"
 MODULES = sorted(SRC.rglob("*.py"))
 
-LEVEL_0 = {"errors", "records", "recipe", "results", "numerics"}
+LEVEL_0 = {"errors", "records", "recipe", "results", "outcome", "numerics"}
 LEVEL_1 = LEVEL_0 | {"formats", "store"}
 MAY_IMPORT = {
     "errors": set(),
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "recipe": {"errors"},
     "records": {"errors"},
     "results": {"errors", "records"},
+    "outcome": {"errors", "records"},
     "formats": LEVEL_0 | {"formats"},
     "store": LEVEL_0 | {"store"},
     "scores": LEVEL_0 | {"scores"},
@@ -30,13 +31,14 @@ MAY_IMPORT = {
     "exports": LEVEL_1 | {"exports"},
     "learners": LEVEL_1 | {"learners"},
     "probes": LEVEL_1 | {"learners", "probes"},
+    "judges": LEVEL_1 | {"learners", "probes", "judges"},
     "engines": LEVEL_1 | {"engines"},
     "config": LEVEL_0,
     "plugins": LEVEL_0 | {"scores", "picks", "checks"},
     "views": LEVEL_1 | {"views"},
     "cli": {"config", "api", "demo", "views", "errors"},
 }
-MODEL_ROOMS = {"learners", "probes"}
+MODEL_ROOMS = {"learners", "probes", "judges"}
 HEAVY = {"torch": MODEL_ROOMS, "transformers": MODEL_ROOMS, "peft": MODEL_ROOMS, "ray": set()}
 
 

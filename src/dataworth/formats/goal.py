@@ -6,10 +6,15 @@
         tune: gsm8k.jsonl:32-232       # optional
         judge: gsm8k.jsonl:232-732     # optional, sealed: not read here
         map: {prompt: question, completion: answer}
-        judge_kind: loss               # loss, choice, ppl or command
+        judge_kind: loss               # loss, choice, choice_norm, ppl, or a judge of your own (docs/goals.md)
       - name: common-sense
         steer: csqa.jsonl
-        choices: {query: query, choices: choices, gold: gold}
+        choices: {query: question, choices: [A, B, C, D], gold: answer}
+    protected:                         # skills that must not regress; only judged, never steered by
+      - name: wikipedia
+        judge: wiki.jsonl
+        judge_kind: ppl
+        margin: 0.02                   # loss of skill still accepted, in the judge's unit
 
 Paths are relative to the file that names them.
 """
@@ -28,10 +33,13 @@ from dataworth.errors import FormatError, RequestError
 from dataworth.formats.mapping import nearest
 from dataworth.formats.paths import find_files, stem_of
 from dataworth.formats.pool import open_pool, take_rows
-from dataworth.records import Goal, Pool, Sealed, Subtask
+from dataworth.records import Goal, Pool, Protected, Sealed, Subtask
 
-JUDGE_KINDS = ("loss", "choice", "ppl", "command")
+JUDGE_KINDS = ("loss", "choice", "choice_norm", "ppl")
 _KEYS = ("name", "steer", "tune", "judge", "map", "judge_kind", "choices")
+_PROTECTED_KEYS = ("name", "judge", "judge_kind", "margin", "map", "choices")
+_OWN_JUDGE = re.compile(r"[\w.]+:\w+|.*\{rows\}.*\{out\}.*|.*\{out\}.*\{rows\}.*", re.DOTALL)
+_PROTECT = re.compile(r"(?P<name>[^=]+)=(?P<file>.+?)(?::(?P<kind>[a-z_]+))?", re.DOTALL)
 _CHOICE_ROLES = ("query", "choices", "gold")
 _SLICE = re.compile(r"(?P<path>.+):(?P<first>\d+)-(?P<last>\d+)\Z", re.DOTALL)
 
@@ -62,13 +70,34 @@ def open_goal(path: str | Path, *, mapping: Mapping[str, str] | None = None, **r
             f"{path} names its own columns under `map`: expected no mapping beside it; put it into the file"
         )
     content = _read_yaml(path)
-    _check_keys(content, ("subtasks",), f"{path}")
-    entries = content.get("subtasks")
+    _check_keys(content, ("subtasks", "protected"), f"{path}")
+    entries, skills = content.get("subtasks"), content.get("protected", [])
     if not isinstance(entries, list) or not entries:
         raise RequestError(
             f"{path}: subtasks is {entries!r}, expected a list with at least one; add a name and a steer file"
         )
-    return Goal(tuple(_subtask(path, n, entry, reading) for n, entry in enumerate(entries, 1)))
+    if not isinstance(skills, list):
+        raise RequestError(f"{path}: protected is {skills!r}, expected a list of names with judge files; repair it")
+    return Goal(
+        tuple(_subtask(path, n, entry, reading) for n, entry in enumerate(entries, 1)),
+        tuple(_protected(path, n, entry, reading) for n, entry in enumerate(skills, 1)),
+    )
+
+
+def protect(flag: str) -> Protected:
+    """A protected skill from `NAME=FILE`, `NAME=FILE:kind` or `NAME=FILE:a-b:kind`; kind is loss unless told.
+
+    Raises:
+        RequestError: Another form, an unknown kind (with the nearest), or a file that isn't here.
+    """
+    found = _PROTECT.fullmatch(flag)
+    if found is None:
+        raise RequestError(f"--protect {flag!r}: expected NAME=FILE or NAME=FILE:kind, such as wiki=wiki.jsonl:ppl")
+    where, kind = f"--protect {found['name']}", found["kind"] or "loss"
+    if kind not in JUDGE_KINDS:
+        raise RequestError(f"{where}: the kind is {kind!r}; {nearest(kind, JUDGE_KINDS)}")
+    sealed = _seal(Path("--protect"), str(Path(found["file"]).expanduser()), where, {})
+    return Protected(found["name"], sealed, kind)
 
 
 def goal_files(path: str | Path) -> list[Path]:
@@ -80,8 +109,9 @@ def goal_files(path: str | Path) -> list[Path]:
     path = Path(path).expanduser()
     if path.suffix.lower() not in (".yaml", ".yml"):
         return find_files(path)
-    entries = _read_yaml(path).get("subtasks")
-    entries = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    content = _read_yaml(path)
+    lists = [content.get(key) for key in ("subtasks", "protected")]
+    entries = [e for found in lists if isinstance(found, list) for e in found if isinstance(e, dict)]
     named = [e[key] for e in entries for key in ("steer", "tune", "judge") if isinstance(e.get(key), str)]
     return [path, *dict.fromkeys(f for name in named for f in find_files(_slice_of(path, name)[0]))]
 
@@ -106,37 +136,61 @@ def _check_keys(entry: Mapping[Any, Any], known: tuple[str, ...], where: str) ->
 
 def _subtask(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Subtask:
     where = f"{goal}, subtask {number}"
-    if not isinstance(entry, dict):
-        raise RequestError(f"{where} is {entry!r}, expected keys such as name and steer; repair it")
-    _check_keys(entry, _KEYS, where)
-    for key in ("name", "steer"):
-        if not isinstance(entry.get(key), str) or not entry[key]:
-            raise RequestError(f"{where}: {key} is {entry.get(key)!r}, expected a word; add it")
-    kind = entry.get("judge_kind", "choice" if "choices" in entry else "loss")
-    if kind not in JUDGE_KINDS:
-        raise RequestError(f"{where}: judge_kind is {kind!r}; {nearest(str(kind), JUDGE_KINDS)}")
+    _check_entry(entry, _KEYS, ("name", "steer"), where)
     tune, judge = entry.get("tune"), entry.get("judge")
-    mapping = _mapping(entry, where)
-
-    def options(part: str) -> dict[str, Any]:
-        """What `open_pool` is told; every file has rejects of its own."""
-        rejects = reading.get("rejects")
-        own = rejects.with_name(f"{rejects.stem}-{number}-{part}{rejects.suffix}") if rejects else None
-        return {**reading, "mapping": mapping, "rejects": own}
-
+    options = partial(_options, reading, _mapping(entry, where))
     return Subtask(
         name=entry["name"],
-        steer=_slice(goal, entry["steer"], where)(**options("steer")),
-        tune=_slice(goal, tune, where)(**options("tune")) if tune is not None else None,
-        judge=_seal(goal, judge, where, options("judge")) if judge is not None else None,
-        judge_kind=kind,
+        steer=_slice(goal, entry["steer"], where)(**options(f"{number}-steer")),
+        tune=_slice(goal, tune, where)(**options(f"{number}-tune")) if tune is not None else None,
+        judge=_seal(goal, judge, where, options(f"{number}-judge")) if judge is not None else None,
+        judge_kind=_judge_kind(entry, where),
     )
+
+
+def _protected(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Protected:
+    where = f"{goal}, protected {number}"
+    _check_entry(entry, _PROTECTED_KEYS, ("name", "judge"), where)
+    margin = entry.get("margin")
+    if margin is not None and (type(margin) not in (int, float) or not 0 <= margin < float("inf")):
+        raise RequestError(f"{where}: margin is {margin!r}, expected a number from 0 on, in the judge's unit")
+    options = _options(reading, _mapping(entry, where), f"protected-{number}")
+    sealed = _seal(goal, entry["judge"], where, options)
+    return Protected(entry["name"], sealed, _judge_kind(entry, where), None if margin is None else float(margin))
+
+
+def _check_entry(entry: Any, known: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise RequestError(f"{where} is {entry!r}, expected keys such as {' and '.join(needed)}; repair it")
+    _check_keys(entry, known, where)
+    for key in needed:
+        if not isinstance(entry.get(key), str) or not entry[key]:
+            raise RequestError(f"{where}: {key} is {entry.get(key)!r}, expected a word; add it")
+
+
+def _judge_kind(entry: Mapping[str, Any], where: str) -> str:
+    kind = str(entry.get("judge_kind", "choice" if "choices" in entry else "loss"))
+    if kind not in JUDGE_KINDS and not _OWN_JUDGE.fullmatch(kind):
+        raise RequestError(
+            f"{where}: judge_kind is {kind!r}, neither module:function nor a command with {{model}} {{rows}} {{out}}; "
+            f"{nearest(kind, JUDGE_KINDS)}"
+        )
+    return kind
+
+
+def _options(reading: dict[str, Any], mapping: dict[str, str] | None, part: str) -> dict[str, Any]:
+    """What `open_pool` is told; every file has rejects of its own."""
+    rejects = reading.get("rejects")
+    own = rejects.with_name(f"{rejects.stem}-{part}{rejects.suffix}") if rejects else None
+    return {**reading, "mapping": mapping, "rejects": own}
 
 
 def _mapping(entry: Mapping[str, Any], where: str) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for key in ("map", "choices"):
         value = entry.get(key, {})
+        if key == "choices" and isinstance(value, dict) and isinstance(value.get("choices"), list):
+            value = {**value, "choices": "+".join(map(str, value["choices"]))}
         if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
             raise RequestError(f"{where}: {key} is {value!r}, expected role: column pairs; correct it")
         if key == "choices":

@@ -3,7 +3,8 @@ r"""`--map role=column`: which column plays which role.
 A column expression is a column's name, a dotted path into objects (`reward_model.ground_truth`), or several
 joined by `+`: `rationale+answer` is the rationale and the answer on the next line (joined by "\n"; empty
 parts are left out). Joined parts must be strings or numbers. A single column is handed on as it is, so a
-role may also be played by a list of turns.
+role may also be played by a list of turns. Several columns in the role `choices` aren't joined: each is a choice
+labelled by its name, absent and null ones left out.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def mapped(mapping: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, 
         parts = _parts(expression, columns)
         if len(parts) == 1:
             value = _look_up(columns, parts[0])
+        elif role == "choices":
+            value = _side_by_side(columns, parts)
         else:
             value = _join(columns, parts)
         if value is not _ABSENT:
@@ -88,6 +91,13 @@ def _look_up(columns: Mapping[str, Any], name: str) -> Any:
             return _ABSENT
         value = value[key]
     return value
+
+
+def _side_by_side(columns: Mapping[str, Any], parts: list[str]) -> Any:
+    """Columns as labelled choices."""
+    found = {part: _look_up(columns, part) for part in parts}
+    held = {part: value for part, value in found.items() if value is not _ABSENT and value is not None}
+    return {"text": list(held.values()), "label": list(held)} if held else _ABSENT
 
 
 def _join(columns: Mapping[str, Any], parts: list[str]) -> Any:

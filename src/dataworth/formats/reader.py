@@ -74,7 +74,7 @@ class FileReader:
         columns = self.columns(file, offset, length)
         schema, mapping = self.readings[file].schema, self.files[file].mapping
         view = mapped(dict(mapping), columns) if mapping else columns
-        return Example(row_id, schema.kind, schema.name, schema.turns(view), schema.text(view))
+        return Example(row_id, schema.kind, schema.name, schema.turns(view), schema.text(view), *schema.choices(view))
 
     def table(self, file: int) -> TableFile:
         """The open Parquet or Arrow file."""

@@ -16,8 +16,9 @@ class Schema:
     """One family of rows.
 
     `problem(columns)` is None for a row of this family, else why it isn't one, in plain words.
-    `turns(columns)` is the row as messages (empty for plain text) and `text(columns)` its text (empty for
-    everything else); both expect a row without a problem. `roles` are the column names it reads, `required`
+    `turns(columns)` is the row as messages (empty for plain text), `text(columns)` its text (empty for everything
+    else), `choices(columns)` its choices with the right one's index (none but for multiple choice); they expect a row
+    without a problem. `roles` are the column names it reads, `required`
     those that must be there.
     """
 
@@ -28,6 +29,7 @@ class Schema:
     problem: Callable[[Columns], str | None]
     turns: Callable[[Columns], tuple[Message, ...]]
     text: Callable[[Columns], str] = lambda columns: ""
+    choices: Callable[[Columns], tuple[tuple[str, ...], int | None]] = lambda columns: ((), None)
 
 
 ROLE_OF = {
