@@ -255,6 +255,52 @@ def test_a_score_that_ranks_like_length_says_so_and_a_flat_one_has_no_correlatio
     assert np.isnan(list(flat.values())).all()
 
 
+UNANSWERED = [
+    {
+        "messages": [
+            {"role": "user", "content": "How do I mend a bike chain? " * 9},
+            {"role": "assistant", "content": " "},
+        ]
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "How do I true a bike wheel? " * 9},
+            {"role": "assistant", "content": ""},
+        ]
+    },
+    {"messages": [{"role": "user", "content": "How do I oil a bike chain? " * 9}]},
+]
+TALK = [
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi"},
+    {"role": "user", "content": "Bye"},
+]
+ANSWERED = [{"messages": TALK}, {"messages": [*TALK, {"role": "assistant", "content": ""}]}]
+
+
+@pytest.mark.parametrize("method", ["bm25", "length", "random"])
+@pytest.mark.parametrize("pick", ["top_k", "random", "quota"])
+def test_a_row_without_an_answer_is_unscored_and_never_kept(tmp_path: Path, method: str, pick: str) -> None:
+    rows = [
+        *UNANSWERED,
+        *ANSWERED,
+        *({"messages": [*TALK[:1], {"role": "assistant", "content": "bike " * n}]} for n in (1, 2)),
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    result = dw.select("p.jsonl", goal=goal(), method=method, pick=pick, keep="100%")
+    assert list(result.scored.unscored.values()) == ["its answer is empty"] * 3
+    assert result.selection.kept_N.tolist() == [False] * 3 + [True] * 4
+    assert result.selection.counts()["unscored"] == 3
+    assert result.dropped_sample[0].why.endswith(": its answer is empty")
+    score = dw.score("p.jsonl", goal=goal(), method="length,random")
+    assert [len(s.unscored) for s in score.scores.values()] == [3, 3]
+
+
+def test_plain_text_needs_no_answer(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": f"line {'x' * n}"}) + "\n" for n in range(4)))
+    assert not dw.select("t.jsonl", method="length", keep=2).scored.unscored
+
+
 def test_a_pool_that_is_the_goal_leaves_nothing_to_pick(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="all 6 rows are near the goal"):
         dw.select(goal(), goal=goal(), keep=2)

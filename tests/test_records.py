@@ -91,6 +91,37 @@ def test_a_pool_reads_rows_by_position_in_the_order_asked() -> None:
     assert pool.kinds == {"sft"}
 
 
+def test_rows_without_an_answer_are_found_by_the_way_of_a_whole_pass_or_by_one_of_their_own() -> None:
+    rows = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": " \n"}, {"prompt": "d", "completion": ""}]
+    for look in (list, lambda _: None):
+        pool = held_pool(rows)
+        list(pool.examples([0]))
+        assert "unanswered" not in vars(pool), "part of a pool says nothing about the rest"
+        look(pool.examples())
+        assert pool.unanswered == {pool.ids[1], pool.ids[2]}
+    passed = held_pool(rows)
+    list(passed.examples())
+    assert "unanswered" in vars(passed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "turns", "answered"),
+    [
+        ("sft", (("user", "q"), ("assistant", "a")), True),
+        ("sft", (("user", "q"), ("assistant", "a"), ("user", "q")), True),
+        ("sft", (("user", "q"), ("assistant", "a"), ("assistant", "")), True),
+        ("sft", (("user", "q"), ("assistant", "\t")), False),
+        ("sft", (("user", "q"),), False),
+        ("sft", (), False),
+        ("rl", (("user", "q"),), True),
+        ("preference", (("user", "q"),), True),
+        ("text", (), True),
+    ],
+)
+def test_only_a_supervised_row_needs_an_answer(kind: Any, turns: Any, answered: bool) -> None:
+    assert Example("0" * 32, kind, "messages", tuple(Message(*t) for t in turns)).answered is answered
+
+
 def test_a_file_without_rows_gives_the_pool_no_kind() -> None:
     pool = held_pool(numbered(2))
     empty = replace(pool.files[0], kind="text", rows=0)
@@ -158,6 +189,8 @@ def test_a_goal_needs_a_subtask_and_unique_names() -> None:
         Goal(())
     with pytest.raises(RequestError, match="repeat a name"):
         Goal((Subtask("a", steer), Subtask("b", steer), Subtask("a", steer)))
+    with pytest.raises(RequestError, match="repeat a name"):
+        Goal((Subtask("a", steer),), (Protected("a", Sealed(Path("p.jsonl"), lambda: steer)),))
     assert Goal((Subtask("a", steer), Subtask("b", held_pool(numbered(3))))).steer_rows() == 5
 
 
@@ -165,7 +198,8 @@ def test_the_fingerprint_of_a_goal_knows_names_and_steer_rows_only() -> None:
     steer, other = held_pool(numbered(2)), held_pool(numbered(2, start=50))
     goal = Goal((Subtask("a", steer),))
     assert goal.fingerprint == Goal((Subtask("a", held_pool(numbered(2)[::-1])),)).fingerprint
-    assert goal.fingerprint == Goal((Subtask("a", steer, tune=other),), protected=(Subtask("p", other),)).fingerprint
+    sealed = Sealed(Path("p.jsonl"), lambda: other)
+    assert goal.fingerprint == Goal((Subtask("a", steer, tune=other),), (Protected("p", sealed),)).fingerprint
     assert goal.fingerprint != Goal((Subtask("b", steer),)).fingerprint
     assert goal.fingerprint != Goal((Subtask("a", other),)).fingerprint
 

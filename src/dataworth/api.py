@@ -15,7 +15,7 @@ from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError, TooManyRejects
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
-from dataworth.records import Budget
+from dataworth.records import Budget, Pool
 from dataworth.results import CacheReport, Pick, PlanResult, ReplayResult, Score, Scored, ScoreResult, SelectResult
 from dataworth.runs import (
     copy_artefacts,
@@ -206,7 +206,7 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     inputs = artefacts.resolve(session, method.needs)
     seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
     with session.costing(f"score {method.name}", len(session.pool)):
-        scored = method(inputs, **seed, **given.score)
+        scored = answered_only(method(inputs, **seed, **given.score), session.pool)
     found = scored.values_N[~np.isnan(scored.values_N)]
     why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
     session.guard(
@@ -216,6 +216,15 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
         "a score that is the same everywhere can't rank; use another method",
     )
     return scored
+
+
+def answered_only(scored: Scored, pool: Pool) -> Scored:
+    """The score without rows that carry no answer: there is nothing to learn from them, whatever ranks them."""
+    if not pool.unanswered:
+        return scored
+    empty_N = np.fromiter((i in pool.unanswered for i in pool.ids), dtype=bool, count=len(pool))
+    why = {pool.ids[n]: "its answer is empty" for n in np.flatnonzero(empty_N).tolist()}
+    return Scored(np.where(empty_N, np.nan, scored.values_N), {**scored.unscored, **why})
 
 
 def refuse_kinds(session: Session, method: Score) -> None:
@@ -234,7 +243,8 @@ def refuse_kinds(session: Session, method: Score) -> None:
 
 def pick_inputs(session: Session, method: Score, scored: Scored, budget: Budget) -> dict[str, Any]:
     """What a pick reads."""
-    pool, excluded = session.pool, dict(session.excluded)
+    pool = session.pool
+    excluded = {**dict.fromkeys(pool.unanswered, ("unscored", "")), **session.excluded}
     tokens_N = artefacts.tokens(session) if budget.unit == "tokens" and session.request.model is not None else None
     if tokens_N is not None:  # a row of unknown length has no place in a token budget
         uncounted = (pool.ids[i] for i in np.flatnonzero(np.isnan(tokens_N)).tolist())

@@ -64,7 +64,12 @@ class Example:
     @property
     def answered(self) -> bool:
         """Whether there is something to learn: some assistant turn of a supervised row says something."""
-        return self.kind != "sft" or any(m.role == "assistant" and m.content.strip() for m in self.messages)
+        if self.kind != "sft":
+            return True
+        for m in reversed(self.messages):
+            if m.role == "assistant" and m.content and not m.content.isspace():
+                return True
+        return False
 
     @property
     def full_text(self) -> str:
