@@ -182,7 +182,7 @@ def test_a_token_budget_is_kept(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("pick", ["top_k", "random"])
 def test_a_row_without_tokens_is_not_free_under_a_token_budget(case: dict[str, Any], pick: str) -> None:
-    write(Path("pool.jsonl"), [*rows(30, 1), {"prompt": "Sort: amber birch cedar delta ember", "completion": "half \ud800"}])
+    write(Path("pool.jsonl"), [*rows(30, 1), {"prompt": "Sort: amber birch", "completion": "half \ud800"}])
     result = dw.select(**{**case, "keep": "100ktok", "option": ()}, method="bm25", pick=pick)
     assert len(result.ids) == 30
     assert result.selection.counts()["no-tokens"] == 1

@@ -127,6 +127,61 @@ def test_quotas_add_up_and_take_the_best_of_every_source(rows, budget, shares, h
     assert set(got.boundary) <= {f"last_kept:{n}" for n in NAMES}
 
 
+def dealt_tokens(rows, order, budget, shares):
+    """Rows by source under a token budget, as the words say it: own shares, then what is left to the neediest."""
+    names = sorted(range(len(NAMES)), key=lambda s: NAMES[s])
+    own = {s: [i for i in order if rows[i][3] == s] for s in names}
+    there = {s: sum(rows[i][2] for i in own[s]) for s in names}
+    total = min(budget, sum(there.values()))
+    part = {s: total * there[s] / max(1, sum(there.values())) for s in names}
+    if shares == "equal":
+        left, open_ = total, sorted(names, key=lambda s: there[s])
+        for n, s in enumerate(open_):
+            part[s] = min(there[s], left / (len(open_) - n))
+            left -= part[s]
+    kept = {s: [] for s in names}
+
+    def cost(s):
+        return sum(rows[i][2] for i in kept[s])
+
+    for s in names:
+        while len(kept[s]) < len(own[s]) and cost(s) + rows[own[s][len(kept[s])]][2] <= part[s] + 1e-9:
+            kept[s].append(own[s][len(kept[s])])
+    while True:
+        left = budget - sum(map(cost, names))
+        fits = [s for s in names if len(kept[s]) < len(own[s]) and rows[own[s][len(kept[s])]][2] <= left]
+        if not fits:
+            return {i for s in names for i in kept[s]}
+        neediest = max(fits, key=lambda s: (round(part[s] - cost(s), 6), -names.index(s)))
+        kept[neediest].append(own[neediest][len(kept[neediest])])
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS, st.integers(9, 90), st.sampled_from(["proportional", "equal"]))
+def test_token_quotas_spend_their_shares_and_then_what_is_left(rows, tokens, shares):
+    inputs = inputs_of(rows)
+    order = ranking(rows, inputs)
+    got = Quota()(inputs, Budget("tokens", tokens), seed=0, shares=shares)
+    kept = set(np.flatnonzero(got.kept_N).tolist())
+    assert kept == dealt_tokens(rows, order, tokens, shares)
+    assert bool(kept) == bool(order)
+    left = tokens - sum(rows[i][2] for i in kept)
+    for source, name in enumerate(NAMES):
+        own = [i for i in order if rows[i][3] == source]
+        mine = [i for i in own if i in kept]
+        assert len(mine) == len(own) or rows[own[len(mine)]][2] > left
+        if own and not mine:
+            assert any("is kept: its best has" in note for note in got.notes), name
+
+
+def test_a_token_quota_that_no_source_can_pay_from_its_share_keeps_what_fits_and_says_who_gets_nothing():
+    rows = [(9.0 - s, "", 9, s) for s in range(4)]
+    got = Quota()(inputs_of(rows), Budget("tokens", 10), seed=0)
+    assert [NAMES[rows[i][3]] for i in np.flatnonzero(got.kept_N)] == ["a"]
+    assert got.notes == ("no row of source 'b' and 2 more is kept: its best has 9 tokens, more than is left for it",)
+    assert got.notes[0] in got.explain()
+
+
 def by_largest_remainder(counts: dict[str, int], total: int) -> dict[str, int]:
     """Hamilton's method in exact fractions; ties by name."""
     everything = sum(counts.values())

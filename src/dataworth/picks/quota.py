@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ class Quota:
     """Top-k within every source; shares are proportional to the sources' eligible rows, or equal.
 
     Shares are rounded by largest remainder (ties by source name); what a small source can't fill goes to the others.
-    Token budgets are shared in tokens.
+    Token budgets are shared in tokens; what is left where the next row of a source costs more than the rest of
+    its share goes on, row by row, to the source with the largest unspent share whose next row fits. So something is
+    kept whenever the best row of the pool fits the budget, and a note says which sources got nothing.
     """
 
     name = "quota"
@@ -49,9 +52,11 @@ class Quota:
         source_R = np.asarray(inputs["source_N"])[ranking]
         groups = [ranking[source_R == s] for s in by_name]
         if budget.unit == "tokens":
-            there = [float(np.asarray(inputs["tokens_N"])[g].sum()) for g in groups]
+            costs = [np.asarray(inputs["tokens_N"], dtype=np.float64)[g] for g in groups]
+            there = [float(c.sum()) for c in costs]
             parts = _level(there, min(budget.amount, sum(there)), shares)
-            cuts = [_fitting(part, group, inputs) for part, group in zip(parts, groups, strict=True)]
+            cuts = _spent(parts, costs, budget.amount)
+            notes = [*notes, *_left_out([sources[s] for s in by_name], costs, cuts)]
         else:
             parts = _level([float(len(g)) for g in groups], float(len(whole)), shares)
             cuts = _whole_rows(parts, [len(g) for g in groups], len(whole))
@@ -84,6 +89,32 @@ def _whole_rows(parts: list[float], there: list[int], total: int) -> list[int]:
     return cuts
 
 
-def _fitting(tokens: float, group: NDArray[np.int64], inputs: Mapping[str, Any]) -> int:
-    spent = np.cumsum(np.asarray(inputs["tokens_N"], dtype=np.float64)[group])
-    return int(np.searchsorted(spent, tokens * (1 + 1e-12), side="right"))
+def _spent(parts: list[float], costs: list[NDArray[np.float64]], budget: float) -> list[int]:
+    """Rows of each source that a token budget pays for: its share first, then what all shares together left over."""
+    ends = [np.cumsum(c) for c in costs]
+    cuts = [int(np.searchsorted(e, p * (1 + 1e-12), side="right")) for p, e in zip(parts, ends, strict=True)]
+    left = budget - sum(float(e[cut - 1]) for e, cut in zip(ends, cuts, strict=True) if cut)
+
+    def place(s: int) -> tuple[float, int]:
+        """Largest unspent share first, ties by name (sources come in that order)."""
+        return -round(parts[s] - (float(ends[s][cuts[s] - 1]) if cuts[s] else 0.0), 6), s
+
+    open_ = [place(s) for s in range(len(costs)) if cuts[s] < len(costs[s])]
+    heapq.heapify(open_)
+    while open_:
+        _, s = heapq.heappop(open_)
+        if costs[s][cuts[s]] <= left:  # else it never will: what is left only shrinks
+            left -= float(costs[s][cuts[s]])
+            cuts[s] += 1
+            if cuts[s] < len(costs[s]):
+                heapq.heappush(open_, place(s))
+    return cuts
+
+
+def _left_out(names: list[str], costs: list[NDArray[np.float64]], cuts: list[int]) -> list[str]:
+    out = [(n, c[0]) for n, c, cut in zip(names, costs, cuts, strict=True) if len(c) and not cut]
+    if not out:
+        return []
+    name, first = out[0]
+    others = f" and {len(out) - 1:,} more" if len(out) > 1 else ""
+    return [f"no row of source {name!r}{others} is kept: its best has {first:,.0f} tokens, more than is left for it"]
