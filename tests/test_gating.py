@@ -11,7 +11,7 @@ from tests.made_pools import held_pool, numbered
 from dataworth import config
 from dataworth.gating import PoolStems, gate, goal_questions, question
 from dataworth.recipe import Recipe
-from dataworth.records import Example, Goal, Message, Pool, Sealed, Subtask
+from dataworth.records import Example, Goal, Message, Pool, Protected, Sealed, Subtask
 from dataworth.session import SILENT, Session
 from dataworth.store.cache import Cache
 
@@ -70,7 +70,7 @@ def test_every_part_of_a_goal_is_compared_judge_and_protected_rows_too() -> None
     judge = Judge(rows_asking(2))
     goal = Goal(
         (Subtask("a", rows_asking(0), tune=rows_asking(1), judge=judge.sealed()),),
-        protected=(Subtask("p", rows_asking(3)),),
+        protected=(Protected("p", Judge(rows_asking(3)).sealed()),),
     )
     found = goal_questions(goal)
     assert [text for _, text in found] == [q["prompt"] for q in QUESTIONS]
@@ -82,7 +82,7 @@ def test_rows_near_any_part_of_the_goal_leave_with_their_reason(tmp_path: Path) 
     judge = Judge(rows_asking(2))
     goal = Goal(
         (Subtask("a", rows_asking(0), tune=rows_asking(1), judge=judge.sealed()),),
-        protected=(Subtask("p", rows_asking(3)),),
+        protected=(Protected("p", Judge(rows_asking(3)).sealed()),),
     )
     opened = session(near_pool(), goal, tmp_path)
     gate(opened)

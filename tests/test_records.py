@@ -20,6 +20,7 @@ from dataworth.records import (
     Example,
     Goal,
     Message,
+    Protected,
     Sealed,
     Subtask,
     digest_of,

@@ -8,6 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from dataworth.formats.schemas import Schema, order_for
+
+
+def schema_named(name: str, task=None) -> Schema:
+    return next(s for s in order_for(task) if s.name == name)
+
 
 def rows_like(n: int, start: int = 0) -> list[dict]:
     return [{"prompt": f"question {i}", "completion": f"answer {i * i}", "n": i} for i in range(start, start + n)]

@@ -7,7 +7,7 @@ from tests.formats import pool_files as files
 
 from dataworth.errors import FormatError
 from dataworth.formats import open_pool
-from dataworth.formats.schemas import ORDER, ROLES, choose, order_for, schema_named
+from dataworth.formats.schemas import ORDER, ROLES, choose, order_for
 from dataworth.formats.schemas.base import ROLE_OF
 from dataworth.records import Message
 
@@ -141,7 +141,7 @@ def test_alpaca_history_stands_between_system_and_question():
         assert turns("alpaca", {**row, "history": none, "system": None}) == [("user", "i"), ("assistant", "")]
 
 
-@pytest.mark.parametrize("gold", [-1, 2, 1.0, "1", None, True])
+@pytest.mark.parametrize("gold", [-1, 2, 1.0, "2", "c", "", None, True])
 def test_choice_needs_the_index_of_a_choice(gold):
     assert problem("choice", {"query": "q", "choices": ["a", "b"], "gold": gold}) is not None
     assert problem("choice", {"query": "q", "choices": ["a", "b"], "gold": 1}) is None

@@ -1,9 +1,10 @@
 """Which family a row belongs to, how it reads as turns, and why a row doesn't belong."""
 
 import pytest
+from tests.formats.pool_files import schema_named
 
 from dataworth.errors import FormatError
-from dataworth.formats.schemas import ORDER, choose, order_for, schema_named
+from dataworth.formats.schemas import ORDER, choose, implied, order_for
 from dataworth.records import Message
 
 U, A, S, T = (
@@ -84,6 +85,13 @@ def test_detection_and_turns(row, name, kind, turns):
 
 def test_every_schema_is_covered():
     assert {name for _, name, _, _ in CASES} == {s.name for s in ORDER}
+
+
+def test_a_row_tells_its_schema_by_its_columns():
+    for row, name, _, _ in CASES:
+        assert implied(row) == name
+    assert implied({"question": "q", "answer": "a"}) == "question_answer"
+    assert implied({"messages": None, "text": "t"}) == "text" and implied({"n": 1}) is None
 
 
 def test_task_settles_what_could_be_either():

@@ -24,7 +24,7 @@ def _names(columns: Columns) -> tuple[str, str]:
 def _listed(value: Any) -> Listed | None:
     """(texts, labels) of any of the shapes; labels are empty where the shape has none. None for another shape."""
     labels: list[Any] = []
-    if type(value) is list and value and all(isinstance(c, dict) for c in value):
+    if type(value) is list and value and all(isinstance(c, dict) and "text" in c for c in value):
         value = {key: [c[key] for c in value if key in c] for key in ("text", "label")}
     if type(value) is list:
         texts = value
