@@ -1,0 +1,159 @@
+"""Worth: how many random examples of the pool train this model as well as a subset does.
+
+    worth(S) = n  with  cost(n random rows) = cost(S)
+
+Random rows come as nested chains, so each chain is one observation of the whole curve. The set of all n at which a
+Welch test can't tell the curve from S (Fieller's way of inverting a curve: test every n, keep those not rejected) is a
+confidence set for worth at every shape of the curve: a flat piece makes it wide, a bend makes it disjoint, an S beyond
+the curve makes it one-sided, and no failed inversion is ever dropped. Worth is an average, not additive over subsets.
+
+Costs are lower-is-better; sizes are rows (or tokens); axes: `C` chains, `K` sizes, `M` compared sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import interpolate, optimize, stats
+
+from dataworth.errors import RequestError
+
+Floats = NDArray[np.float64]
+Span = tuple[float | None, float | None]
+
+GRID = 400
+"""Sizes at which the curve is compared with S, evenly spaced in log n."""
+
+
+@dataclass(frozen=True)
+class RandomCurve:
+    """Costs of random subsets: `cost_CK[c, k]` of chain c at `sizes_K[k]`; the subsets of a chain are nested.
+
+    Raises:
+        RequestError: Fewer than 2 chains or sizes, sizes that don't grow, a missing or non-finite cost.
+    """
+
+    sizes_K: Floats
+    cost_CK: Floats
+
+    def __post_init__(self) -> None:
+        sizes, costs = np.asarray(self.sizes_K, dtype=np.float64), np.asarray(self.cost_CK, dtype=np.float64)
+        object.__setattr__(self, "sizes_K", sizes)
+        object.__setattr__(self, "cost_CK", costs)
+        if costs.ndim != 2 or costs.shape[1] != len(sizes) or min(costs.shape) < 2:
+            raise RequestError(
+                f"a random curve of shape {costs.shape} over {len(sizes)} sizes: expected at least 2 chains and 2 "
+                "sizes, every chain at every size; run more trials"
+            )
+        if sizes[0] <= 0 or not (np.diff(sizes) > 0).all() or not np.isfinite(costs).all():
+            raise RequestError(f"a random curve at sizes {sizes.tolist()}: expected growing sizes and finite costs")
+
+    def grid(self) -> Floats:
+        """The sizes that are compared: `GRID` points, evenly in log n, with the measured ones among them."""
+        return np.unique(np.concatenate([np.geomspace(self.sizes_K[0], self.sizes_K[-1], GRID)[1:-1], self.sizes_K]))
+
+    def at(self, size_M: Floats) -> Floats:
+        """Every chain's cost at these sizes, `[C, M]`, by a cubic in n^-1/4 that is as monotone as the chain (PCHIP).
+
+        In that variable E + B n^-beta is nearly straight for every beta from 0 to 1; in log n it is convex, and lines
+        between doubling sizes would lie above it by more than the noise of a good proof.
+        """
+        chains = interpolate.PchipInterpolator(-(self.sizes_K**-0.25), self.cost_CK, axis=1)
+        return np.asarray(chains(-(size_M**-0.25)))
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Random rows that S is worth.
+
+    `value` is read off the mean curve, made monotone; None where S lies beyond it. `spans` are the intervals (low,
+    high) of the confidence set; None is an end beyond the measured range: (3200, None) means at least 3,200. No span
+    at all says that no measured size fits, as when the curve jumps over S between two sizes.
+    """
+
+    value: float | None
+    spans: tuple[Span, ...]
+    measured: tuple[float, float]
+    level: float
+
+    def covers(self, size: float) -> bool:
+        """Whether the set holds this size."""
+        return any((low is None or low <= size) and (high is None or size <= high) for low, high in self.spans)
+
+    def __str__(self) -> str:
+        if self.spans == ((None, None),):
+            first, last = self.measured
+            return f"cannot tell: it could be worth any number of random rows from {first:,.0f} to {last:,.0f}"
+        if not self.spans:
+            return "cannot tell: no number of random rows costs what it does"
+        point = "" if self.value is None else f"{self.value:,.0f} "
+        return f"{point}[{' or '.join(map(_span_text, self.spans))}]"
+
+
+def _span_text(span: Span) -> str:
+    low, high = span
+    if low is None:
+        return f"at most {high:,.0f}"
+    return f"at least {low:,.0f}" if high is None else f"{low:,.0f} .. {high:,.0f}"
+
+
+def worth(subset_R: Sequence[float] | Floats, curve: RandomCurve, *, level: float = 0.9) -> Worth:
+    """Invert the random curve at a subset's cost.
+
+    Args:
+        subset_R: Costs of the subset's trials, at least 2.
+        curve: Costs of random subsets on the same judge rows.
+        level: Of the confidence set.
+
+    Raises:
+        RequestError: Fewer than 2 trials.
+    """
+    subset = np.asarray(subset_R, dtype=np.float64)
+    if len(subset) < 2:
+        raise RequestError(f"worth of {len(subset)} trial(s) has no interval: expected at least 2; run more seeds")
+    size_M = curve.grid()
+    cost_CM = curve.at(size_M)
+    cost, mean_M = float(subset.mean()), cost_CM.mean(0)
+    var_M, var = cost_CM.var(0, ddof=1) / len(cost_CM), float(subset.var(ddof=1)) / len(subset)
+    slack_M = slack(mean_M, var_M, len(cost_CM), cost, var, len(subset), level)
+    measured = (float(size_M[0]), float(size_M[-1]))
+    return Worth(inversion(size_M, mean_M, cost), _spans(size_M, slack_M, mean_M, cost), measured, level)
+
+
+def slack(mean_M: Floats, var_M: Floats, chains: int, cost: float, var: float, trials: int, level: float) -> Floats:
+    """How far Welch's test is from telling the curve from the subset at each size; negative where it does.
+
+    Squared standard errors are handed in.
+    """
+    total_M = var_M + var
+    below_M = var_M**2 / (chains - 1) + var**2 / (trials - 1)
+    df_M = np.divide(total_M**2, below_M, out=np.full_like(total_M, chains + trials - 2.0), where=below_M > 0)
+    return np.asarray(stats.t.ppf((1 + level) / 2, df_M) * np.sqrt(total_M) - np.abs(mean_M - cost))
+
+
+def inversion(size_M: Floats, mean_M: Floats, cost: float) -> float | None:
+    """Where the mean curve, made non-increasing (isotonic regression), has this cost; None outside it."""
+    falling_M = np.asarray(optimize.isotonic_regression(mean_M, increasing=False).x)
+    if not falling_M[-1] <= cost <= falling_M[0]:
+        return None
+    return float(np.exp(np.interp(-cost, -falling_M, np.log(size_M))))
+
+
+def _spans(size_M: Floats, slack_M: Floats, mean_M: Floats, cost: float) -> tuple[Span, ...]:
+    """Runs of sizes with slack, ending where it is used up; a run that touches an end of the range is open there."""
+    fits_M, last = slack_M >= 0, len(size_M) - 1
+    if not fits_M.any():
+        if cost < mean_M.min():
+            return ((float(size_M[-1]), None),)
+        return ((None, float(size_M[0])),) if cost > mean_M.max() else ()
+
+    def end(inside: int, outside: int) -> float:
+        share = slack_M[inside] / (slack_M[inside] - slack_M[outside])
+        return float(size_M[inside] * (size_M[outside] / size_M[inside]) ** share)
+
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], fits_M, [False]]).astype(np.int8)))
+    runs = zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True)
+    return tuple((end(a, a - 1) if a else None, end(b, b + 1) if b < last else None) for a, b in runs)

@@ -1,0 +1,1 @@
+"""Arms of trials compared: what may be claimed, how sure, and what a budget can detect."""

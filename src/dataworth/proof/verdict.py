@@ -1,0 +1,182 @@
+"""From the trials of two arms to one of five fixed words, with the claim, the interval and what could be detected.
+
+The words are `better`, `as good as`, `worse`, `no difference shown` and `cannot tell`, and nothing is rounded up: what
+isn't shown isn't a win, and numbers that can't mean anything (too noisy, nothing learned, too few seeds) say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from dataworth.errors import RequestError
+from dataworth.numerics.ranks import Estimate
+from dataworth.proof.contrast import NOT_SHOWN, WORDS, Claim, contrast, decide, detectable
+from dataworth.proof.looks import Looks
+
+LEVEL = 0.05
+"""False verdicts per proof, nominally."""
+CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Costs of one arm's trials, axis `R`; `redrawn` if every trial trains on rows drawn or selected anew."""
+
+    name: str
+    cost_R: NDArray[np.float64]
+    redrawn: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What was registered before the first judge row was read.
+
+    `comparisons` is how many verdicts the proof will speak: each gets its share of the level (Bonferroni).
+    """
+
+    looks: Looks
+    comparisons: int = 1
+    margin: float | None = None
+
+    @property
+    def alpha(self) -> float:
+        """Two-sided level of one comparison at one look."""
+        return LEVEL * self.looks.share / self.comparisons
+
+    @property
+    def alpha_margin(self) -> float:
+        """Level of each one-sided test of `as good as`."""
+        return LEVEL * self.looks.share_margin / self.comparisons
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be said of a subject against a comparator on one measure.
+
+    `word` is None between the planned looks, where everything is interim. `gain` is the comparator's cost minus the
+    subject's with the interval that the word rests on; `detectable` the gain that this many trials with this spread
+    find in 8 of 10 proofs.
+    """
+
+    subject: str
+    comparator: str
+    word: str | None
+    claim: Claim
+    gain: Estimate
+    detectable: float
+    margin: float | None
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """The verdict as a clause: `better than random (gain 0.031 [0.018 .. 0.044])`."""
+        margin = f" (within {self.margin:g})" if self.word == "as good as" else ""
+        link = {"better": "than", "worse": "than", "as good as": ""}.get(self.word or "", "against")
+        words = f"{self.word or 'interim'}{margin} {link}".rstrip()
+        why = f": {self.reason}" if self.reason else ""
+        return f"{words} {self.comparator} (gain {self.gain}){why}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "subject": self.subject,
+            "comparator": self.comparator,
+            "verdict": self.word,
+            "interim": self.word is None,
+            "claim": self.claim,
+            "gain": self.gain.to_dict(),
+            "detectable": self.detectable,
+            "margin": self.margin,
+            "reason": self.reason,
+        }
+
+
+def claim_of(subject: Arm, comparator: Arm) -> Claim:
+    """One fixed subset against random draws is a prediction; anything else compares two expected costs."""
+    return "prediction" if comparator.redrawn and not subject.redrawn else "means"
+
+
+def judge(subject: Arm, comparator: Arm, rules: Rules, *, untouched: float | None = None) -> Verdict:
+    """Compare two arms under the registered rules.
+
+    Args:
+        subject: The arm the verdict is about.
+        comparator: What it is compared with.
+        rules: Looks, number of comparisons and margin.
+        untouched: Cost of the untouched model: without a gain over it, training showed nothing.
+
+    Raises:
+        RequestError: Arms without a spread (fewer than 2 trials).
+    """
+    claim = claim_of(subject, comparator)
+    found = contrast(subject.cost_R, comparator.cost_R, claim)
+    half, gain = float(found.half_width(rules.alpha)), float(found.gain)
+    seeds = seeds_of(subject, comparator)
+    interval = Estimate(gain, gain - half, gain + half, seeds, 1 - rules.alpha)
+    word, reason = None, ""
+    if rules.looks.planned(seeds):
+        word, reason = word_of(subject, comparator, rules, untouched)
+    trials = len(subject.cost_R), len(comparator.cost_R)
+    smallest = detectable(_spread(subject), _spread(comparator), *trials, claim, alpha=rules.alpha)
+    return Verdict(subject.name, comparator.name, word, claim, interval, smallest, rules.margin, reason)
+
+
+def seeds_of(subject: Arm, comparator: Arm) -> int:
+    """Seeds that both arms have: what a look counts."""
+    return min(len(subject.cost_R), len(comparator.cost_R))
+
+
+def word_of(subject: Arm, comparator: Arm, rules: Rules, untouched: float | None = None) -> tuple[str, str]:
+    """The word at a planned look, and the reason where it needs one; `judge` adds what surrounds it."""
+    found = contrast(subject.cost_R, comparator.cost_R, claim_of(subject, comparator))
+    code = int(decide(found, rules.alpha, rules.margin, rules.alpha_margin))
+    if untouched is None:
+        return WORDS[code], ""
+    if not (_improves(subject, untouched) or _improves(comparator, untouched)):
+        return CANNOT_TELL, "neither arm is shown to improve on the untouched model: train longer or on more rows"
+    learned = untouched - min(float(subject.cost_R.mean()), float(comparator.cost_R.mean()))
+    half = float(found.half_width(rules.alpha))
+    if code == NOT_SHOWN and half > learned:
+        return CANNOT_TELL, (
+            f"too noisy: the interval reaches {half:.3g} to each side, more than all that training gained "
+            f"({learned:.3g}); run more seeds or judge more rows"
+        )
+    return WORDS[code], ""
+
+
+def _improves(arm: Arm, untouched: float) -> bool:
+    """Whether the arm's mean cost is shown to lie below the untouched model's, which is one number without noise."""
+    found = stats.ttest_1samp(arm.cost_R, untouched, alternative="less") if np.ptp(arm.cost_R) else None
+    return bool(arm.cost_R.mean() < untouched) if found is None else bool(found.pvalue < LEVEL)
+
+
+def _spread(arm: Arm) -> float:
+    return float(np.std(arm.cost_R, ddof=1)) if len(arm.cost_R) > 1 else 0.0
+
+
+def retained(subset: Arm, full: Arm, untouched: float, *, level: float = 0.9) -> Estimate:
+    """Share of the full pool's improvement over the untouched model that a subset keeps, with Fieller's interval.
+
+    Raises:
+        RequestError: The full pool isn't shown to improve, so that its share means nothing.
+    """
+    gained, of_full = untouched - float(subset.cost_R.mean()), untouched - float(full.cost_R.mean())
+    var, var_full = (a.cost_R.var(ddof=1) / len(a.cost_R) for a in (subset, full))
+    share = gained / of_full if of_full else 0.0
+    below = var**2 / (len(subset.cost_R) - 1) + (share**2 * var_full) ** 2 / (len(full.cost_R) - 1)
+    df = (var + share**2 * var_full) ** 2 / below if below else float(len(subset.cost_R) + len(full.cost_R) - 2)
+    cut = float(stats.t.ppf((1 + level) / 2, df)) ** 2
+    # |gained - rho of_full|^2 <= cut (var + rho^2 var_full) is a quadratic in rho.
+    a, b, c = of_full**2 - cut * var_full, gained * of_full, gained**2 - cut * var
+    if of_full <= 0 or a <= 0:
+        raise RequestError(
+            f"the full pool improves on the untouched model by {of_full:.3g}, within its noise: expected a clear gain "
+            "to take a share of; run more seeds or train longer"
+        )
+    root = float(np.sqrt(max(b * b - a * c, 0.0)))
+    return Estimate(share, (b - root) / a, (b + root) / a, len(subset.cost_R), level)

@@ -1,0 +1,123 @@
+"""Worth: exact on a known curve; one-sided, disjoint and unknown sets where the curve asks for them; coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dataworth.errors import RequestError
+from dataworth.laws.worth import RandomCurve, inversion, worth
+
+SIZES = np.array([100.0, 200.0, 400.0, 800.0, 1600.0])
+RNG = np.random.default_rng(0)
+
+
+def law(n: np.ndarray | float) -> np.ndarray:
+    return np.asarray(1 + 4 * np.asarray(n, dtype=np.float64) ** -0.5)
+
+
+def curve(mean_K: np.ndarray, sd: float = 0.002, chains: int = 5, seed: int = 0) -> RandomCurve:
+    return RandomCurve(SIZES, mean_K + np.random.default_rng(seed).normal(0, sd, (chains, len(SIZES))))
+
+
+def test_a_subset_that_costs_what_n_rows_cost_is_worth_n() -> None:
+    exact = RandomCurve(SIZES, np.tile(law(SIZES), (3, 1)) + np.array([[-1e-9], [0], [1e-9]]))
+    for n in (130.0, 400.0, 1100.0):
+        found = worth([float(law(n))] * 2, exact)
+        assert found.value == pytest.approx(n, rel=0.01)
+    assert worth([float(law(400))] * 2, exact).value == pytest.approx(400, rel=1e-6)
+
+
+def test_intervals_hold_the_point_and_widen_with_noise() -> None:
+    subset = law(500) + 0.002 * np.array([-1, 0.5, 0.5, 1, -1])
+    quiet, noisy = worth(subset, curve(law(SIZES))), worth(subset, curve(law(SIZES), sd=0.01))
+    for found in (quiet, noisy):
+        ((low, high),) = found.spans
+        assert low is not None
+        assert high is not None
+        assert low < (found.value or 0) < high
+        assert found.covers(found.value or 0)
+    (a, b), (c, d) = quiet.spans[0], noisy.spans[0]
+    assert (b or 0) / (a or 1) < (d or 0) / (c or 1)
+    assert str(quiet).startswith("49")
+    assert ".." in str(quiet)
+
+
+def test_beyond_the_curve_it_is_one_sided() -> None:
+    subset = np.array([1.0, 1.001, 0.999])
+    found = worth(subset, curve(law(SIZES)))
+    assert found.value is None
+    assert found.spans == ((1600.0, None),)
+    assert str(found) == "[at least 1,600]"
+    poor = worth(subset + 1, curve(law(SIZES)))
+    assert poor.spans == ((None, 100.0),)
+    assert "at most 100" in str(poor)
+    near = worth(law(1600) + 0.001 * np.array([-1, 0, 1]), curve(law(SIZES), sd=0.005))
+    assert near.spans[-1][1] is None
+    assert (near.spans[0][0] or 0) > 400
+
+
+def test_a_bent_curve_gives_a_disjoint_set() -> None:
+    bent = curve(np.array([2.0, 1.5, 1.8, 1.5, 1.2]), sd=0.01)
+    found = worth(np.array([1.6, 1.61, 1.59]), bent)
+    assert len(found.spans) == 3
+    assert " or " in str(found)
+    assert found.value is not None
+
+
+def test_a_flat_curve_cannot_tell() -> None:
+    found = worth(np.array([1.5, 1.52, 1.48]), curve(np.full(5, 1.5), sd=0.02))
+    assert found.spans == ((None, None),)
+    assert "cannot tell" in str(found)
+    assert found.covers(1.0)
+    assert found.covers(1e6)
+
+
+def test_a_curve_that_jumps_over_the_subset_fits_nowhere() -> None:
+    steps = RandomCurve(np.array([100.0, 101.0]), np.array([[2.0, 1.0], [2.0001, 1.0001]]))
+    found = worth(np.array([1.5, 1.5]), steps)
+    assert found.value is not None
+    assert all(low is not None and high is not None for low, high in found.spans)
+
+
+def test_the_order_of_chains_and_trials_changes_nothing() -> None:
+    costs = curve(law(SIZES), sd=0.01).cost_CK
+    subset = law(300) + 0.01 * RNG.standard_normal(5)
+    one, other = (
+        worth(subset, RandomCurve(SIZES, costs)),
+        worth(subset[::-1], RandomCurve(SIZES, costs[[2, 0, 1, 4, 3]])),
+    )
+    assert one.spans == other.spans
+    assert one.value == pytest.approx(other.value)
+
+
+def test_a_non_monotone_mean_is_made_monotone_for_the_point() -> None:
+    size = np.array([1.0, 2.0, 3.0, 4.0])
+    assert inversion(size, np.array([4.0, 2.0, 3.0, 1.0]), 2.5) == pytest.approx(np.sqrt(6), rel=0.3)
+    assert inversion(size, np.array([4.0, 3.0, 2.0, 1.0]), 0.5) is None
+    assert inversion(size, np.array([4.0, 3.0, 2.0, 1.0]), 4.5) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "costs"),
+    [([1, 2], [[1, 2]]), ([1], [[1], [2]]), ([2, 1], [[1, 2], [1, 2]]), ([1, 2], [[1, np.nan], [1, 2]]),
+     ([0, 2], [[1, 2], [1, 2]]), ([1, 2, 3], [[1, 2], [1, 2]])],
+)  # fmt: skip
+def test_curves_that_mean_nothing_are_refused(sizes: list[float], costs: list[list[float]]) -> None:
+    with pytest.raises(RequestError, match="random curve"):
+        RandomCurve(np.array(sizes), np.array(costs))
+
+
+def test_one_trial_has_no_worth() -> None:
+    with pytest.raises(RequestError, match="run more seeds"):
+        worth([1.0], curve(law(SIZES)))
+
+
+@pytest.mark.parametrize("chains", [3, 5, 10])
+def test_nine_of_ten_intervals_hold_the_truth(chains: int) -> None:
+    rng, hits, proofs = np.random.default_rng(chains), 0, 1000
+    for _ in range(proofs):
+        true = float(np.exp(rng.uniform(np.log(120), np.log(1400))))
+        costs = law(SIZES) + 0.005 * rng.standard_normal((chains, 1)) + 0.005 * rng.standard_normal((chains, 5))
+        hits += worth(law(true) + 0.007 * rng.standard_normal(5), RandomCurve(SIZES, costs)).covers(true)
+    assert 0.865 <= hits / proofs <= 0.935

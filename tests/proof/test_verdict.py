@@ -1,0 +1,121 @@
+"""Words: only at planned looks, never rounded up, with reasons where numbers can't mean anything; shares kept."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dataworth.errors import RequestError
+from dataworth.proof.looks import looks_at
+from dataworth.proof.verdict import Arm, Rules, claim_of, judge, retained
+
+FIVE = Rules(looks_at((5,)))
+RNG = np.random.default_rng(3)
+
+
+def arm(mean: float, sd: float = 0.01, trials: int = 5, redrawn: bool = False, name: str = "a") -> Arm:
+    noise = np.linspace(-1, 1, trials)
+    return Arm(name, mean + sd * (noise - noise.mean()) / (noise.std(ddof=1) or 1), redrawn)
+
+
+def test_claims_are_named_by_what_was_redrawn() -> None:
+    fixed, redrawn = arm(1), arm(1, redrawn=True)
+    assert claim_of(fixed, redrawn) == "prediction"
+    assert claim_of(redrawn, redrawn) == claim_of(fixed, fixed) == claim_of(redrawn, fixed) == "means"
+
+
+def test_a_clear_gain_is_better_and_says_how_much() -> None:
+    found = judge(arm(1.0, name="mine"), arm(1.2, redrawn=True, name="random"), FIVE, untouched=2.0)
+    assert found.word == "better"
+    assert found.gain.value == pytest.approx(0.2)
+    assert found.gain.low > 0
+    assert found.text.startswith("better than random (gain 0.200 [")
+    assert judge(arm(1.2), arm(1.0, redrawn=True), FIVE, untouched=2.0).word == "worse"
+
+
+def test_between_looks_everything_is_interim() -> None:
+    found = judge(arm(1.0, trials=4), arm(1.2, trials=4, redrawn=True), FIVE, untouched=2.0)
+    assert found.word is None
+    assert found.to_dict()["interim"]
+    assert found.text.startswith("interim against")
+    three = Rules(looks_at((3, 5, 8)))
+    spoken = [judge(arm(1.0, trials=n), arm(1.2, trials=n), three).word for n in range(2, 9)]
+    assert [n for n, word in zip(range(2, 9), spoken, strict=True) if word] == [3, 5, 8]
+
+
+def test_nothing_shown_is_not_a_win_and_a_margin_makes_a_claim() -> None:
+    near = arm(1.0), arm(1.001)
+    assert judge(*near, FIVE, untouched=2.0).word == "no difference shown"
+    within = judge(*near, Rules(looks_at((5,)), margin=0.05), untouched=2.0)
+    assert within.word == "as good as"
+    assert "(within 0.05)" in within.text
+    assert judge(*near, Rules(looks_at((5,)), margin=0.001), untouched=2.0).word == "no difference shown"
+
+
+def test_nothing_learned_and_too_noisy_cannot_tell() -> None:
+    lost = judge(arm(2.1), arm(2.2, redrawn=True), FIVE, untouched=2.0)
+    assert lost.word == "cannot tell"
+    assert "untouched" in lost.reason
+    noisy = judge(arm(1.9, sd=0.08), arm(1.91, sd=0.08, redrawn=True), FIVE, untouched=2.0)
+    assert noisy.word == "cannot tell"
+    assert "too noisy" in noisy.reason
+
+
+def test_more_comparisons_and_more_looks_ask_for_more() -> None:
+    widths = [
+        judge(arm(1.0), arm(1.1), rules).gain
+        for rules in (FIVE, Rules(looks_at((5,)), comparisons=4), Rules(looks_at((3, 5, 8)), comparisons=4))
+    ]
+    sizes = [w.high - w.low for w in widths]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert widths[1].level == pytest.approx(1 - 0.05 / 4)
+
+
+def test_verdicts_are_plain_json() -> None:
+    found = judge(arm(1.0, name="mine"), arm(1.2, redrawn=True, name="random"), FIVE).to_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert found["claim"] == "prediction"
+
+
+@pytest.mark.parametrize("seeds", [(2,), (3, 5), (5, 3, 8), ()])
+def test_unknown_looks_are_refused(seeds: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError, match="--looks"):
+        looks_at(seeds)
+
+
+def test_looks_keep_the_level_of_the_whole_proof() -> None:
+    """Three looks at the level of one would err twice as often; with the share they stay below 5 %."""
+    from dataworth.proof.contrast import NOT_SHOWN, contrast, decide
+
+    rng = np.random.default_rng(5)
+    for ratio in (1.0, 0.5, 2.0):
+        x, y = rng.normal(0, ratio, (20000, 8)), rng.normal(0, 1.0, (20000, 8))
+        rates = {}
+        for share in (1.0, looks_at((3, 5, 8)).share):
+            spoken = [decide(contrast(x[:, :n], y[:, :n], "means"), 0.05 * share) != NOT_SHOWN for n in (3, 5, 8)]
+            rates[share] = np.any(spoken, axis=0).mean()
+        assert rates[1.0] > 0.085
+        assert rates[looks_at((3, 5, 8)).share] < 0.05
+
+
+def test_retained_is_the_share_of_what_training_gains() -> None:
+    found = retained(arm(1.5, 0.001), arm(1.0, 0.001), 2.0)
+    assert found.value == pytest.approx(0.5)
+    assert found.low < 0.5 < found.high
+    assert retained(arm(0.9, 0.001), arm(1.0, 0.001), 2.0).value > 1
+    with pytest.raises(RequestError, match="full pool"):
+        retained(arm(1.5), arm(2.1), 2.0)
+    with pytest.raises(RequestError, match="within its noise"):
+        retained(arm(1.5), arm(1.9, 0.5), 2.0)
+
+
+def test_retained_intervals_cover() -> None:
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(2000):
+        subset, full = 1.2 + 0.05 * rng.standard_normal(5), 1.0 + 0.05 * rng.standard_normal(5)
+        found = retained(Arm("s", subset, False), Arm("f", full, False), 2.0)
+        hits += found.low <= 0.8 <= found.high
+    assert 0.87 <= hits / 2000 <= 0.93
