@@ -13,6 +13,7 @@ from tests.made_pools import held_pool, numbered
 
 from dataworth import artefacts, config, plugins
 from dataworth.errors import NonsenseRefused, RequestError
+from dataworth.formats import open_pool
 from dataworth.recipe import Recipe
 from dataworth.records import Goal, Subtask
 from dataworth.session import SILENT, Session
@@ -228,6 +229,22 @@ def test_model_probes_are_told_the_model_the_recipe_and_the_adapter(shared: Sess
     settings = artefacts.model_settings(shared, Path("adapter"))
     assert settings == {"model": str(model), "recipe": shared.recipe.to_dict(), "checkpoint": "adapter"}
     assert artefacts.model_settings(shared)["checkpoint"] is None
+
+
+@pytest.mark.lm
+def test_the_same_columns_read_as_another_schema_are_another_entry_of_every_artefact(
+    shared: Session, tmp_path: Path
+) -> None:
+    (tmp_path / "qa.jsonl").write_text('{"question": "amber?", "answer": "birch"}\n')
+    plain, sft, rl = (open_pool(tmp_path / "qa.jsonl", task=task) for task in (None, "sft", "rl"))
+    assert plain.ids == sft.ids == rl.ids
+    opened = fresh(shared)
+    assert not artefacts.token_table(opened, plain).unscored
+    assert set(artefacts.token_table(opened, rl).unscored.values()) == {"a rl row has no answer to learn from"}
+    for of in (artefacts.token_artefact, lambda s, p: artefacts.probe_artefact(s, "losses", p)):
+        assert of(opened, plain).fingerprint == of(opened, sft).fingerprint != of(opened, rl).fingerprint
+    assert artefacts.as_read(plain, {"x": 1}) == {"x": 1}, "ordinary pools keep their keys"
+    assert artefacts.as_read(rl, {"x": 1}) == {"x": 1, "schema": ["rl"]}
 
 
 @pytest.mark.lm

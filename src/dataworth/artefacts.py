@@ -132,9 +132,17 @@ def probe(session: Session, kind: str, pool: Pool, stage: str) -> Table:
 
 
 def as_read(pool: Pool, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """`spec` with the pool's mapping, if it has one: a row's id is that of its columns, its text depends on both."""
-    mapping = dict(pool.files[0].mapping)
-    return {**spec, "map": mapping} if mapping else dict(spec)
+    """`spec` with what else decides a row's text: its id is that of its columns.
+
+    That is the pool's mapping, if it has one, and the schemas that its columns alone don't tell.
+    """
+    out, mapping = dict(spec), dict(pool.files[0].mapping)
+    told = sorted({f.schema for f in pool.files if not f.implied})
+    if mapping:
+        out["map"] = mapping
+    if told:
+        out["schema"] = told
+    return out
 
 
 def token_artefact(session: Session, pool: Pool) -> Artefact:

@@ -82,7 +82,8 @@ class PoolFile:
     """One input file as it was when it was indexed.
 
     `format` is jsonl, json, csv, parquet or arrow; `schema` the detected schema; `mapping` role -> column expression;
-    `size` bytes and `sha256` of the file as read (decompressed content is not hashed apart).
+    `size` bytes and `sha256` of the file as read (decompressed content is not hashed apart). `implied`: the columns of
+    its first rows alone tell the schema, which neither `--task` nor other rows of the file had to settle.
     """
 
     path: Path
@@ -95,6 +96,7 @@ class PoolFile:
     size: int
     mtime_ns: int
     sha256: str
+    implied: bool = True
 
 
 class RowReader(Protocol):

@@ -307,6 +307,20 @@ def test_preference_and_rl_rows_are_recognised_and_carried(tmp_path):
     assert mixed.kinds == {"preference", "sft"}
 
 
+def test_a_pool_knows_where_columns_alone_do_not_tell_the_schema(tmp_path):
+    qa = files.jsonl(tmp_path / "qa.jsonl", [{"question": "q", "answer": "4"}])
+    assert [open_pool(qa, task=task).files[0].implied for task in (None, "sft", "rl")] == [True, True, False]
+    mapping = {"question": "question", "answer": "answer"}
+    assert open_pool(qa, mapping=mapping).files[0].implied
+    assert not open_pool(qa, mapping=mapping, task="rl").files[0].implied
+    both = {"messages": [{"role": "user", "content": "q"}], "text": "t"}
+    most = files.jsonl(tmp_path / "text.jsonl", [both, *[{"messages": None, "text": "t"}] * 2])
+    pool = open_pool([files.jsonl(tmp_path / "talk.jsonl", [both]), most])
+    assert [(f.schema, f.implied) for f in pool.files] == [("messages", True), ("text", False)]
+    assert pool.ids[0].split("#")[0] == pool.ids[1].split("#")[0]
+    assert open_pool(files.jsonl(tmp_path / "ordinary.jsonl", ROWS)).files[0].implied
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tmp_path):
     path = files.jsonl(tmp_path / "x.jsonl", ROWS)

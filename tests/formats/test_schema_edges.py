@@ -13,12 +13,12 @@ from dataworth.records import Message
 
 
 def problem(name: str, row: dict) -> str | None:
-    return schema_named(name).problem(row)
+    return files.schema_named(name).problem(row)
 
 
 def turns(name: str, row: dict) -> list[tuple[str, str]]:
     assert problem(name, row) is None
-    return [(m.role, m.content) for m in schema_named(name).turns(row)]
+    return [(m.role, m.content) for m in files.schema_named(name).turns(row)]
 
 
 @pytest.mark.parametrize(("said", "meant"), ROLE_OF.items())
@@ -196,17 +196,17 @@ def test_an_rl_row_needs_something_to_check_against_and_no_completion(truth):
     assert problem("rl", {"prompt": "p", truth: 0}) is None
     assert "without one of" in problem("rl", {"prompt": "p", truth: None})
     assert "'completion' stands" in problem("rl", {"prompt": "p", truth: "x", "completion": None})
-    asked = schema_named("rl", "rl")
+    asked = files.schema_named("rl", "rl")
     assert asked.problem({"question": "p", truth: [1]}) is None and problem("rl", {"question": "p", truth: 1})
     assert asked.turns({"question": "p", truth: 1}) == (Message("user", "p"),)
 
 
 @pytest.mark.parametrize("name", ["text", "content", "raw_content"])
 def test_plain_text_columns(name):
-    assert problem("text", {name: ""}) is None and schema_named("text").text({name: "x"}) == "x"
+    assert problem("text", {name: ""}) is None and files.schema_named("text").text({name: "x"}) == "x"
     for bad in (None, 3, ["x"], {}):
         assert problem("text", {name: bad}) is not None
-    assert schema_named("text").text({"content": "second", "text": "first"}) == "first"
+    assert files.schema_named("text").text({"content": "second", "text": "first"}) == "first"
 
 
 def test_every_required_role_is_read_and_may_be_mapped():

@@ -19,7 +19,8 @@ from dataworth.formats.paths import find_files, source_names
 from dataworth.formats.reader import FileReader, Reading
 from dataworth.formats.rejects import Rejects
 from dataworth.formats.rows import InputFile, Row
-from dataworth.formats.schemas import Schema, Task, choose, order_for
+from dataworth.formats.schemas import Schema, Task, choose, implied, order_for
+from dataworth.formats.schemas.base import Columns
 from dataworth.formats.streams import readable
 from dataworth.records import Pool, PoolFile, digest_of
 
@@ -101,7 +102,8 @@ class _Index:
         known = len(self.offset)
         rows = file.rows()
         first = _first_readable(rows)
-        schema = self._schema(file.path, first)
+        views = self._views(file.path, first)
+        schema = choose(views, self.order, file.path) if views else self.order[-1]  # no rows, nothing to hold them to
         self._add_rows(chain(first, rows), schema, file.path, source)
         after = file.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -118,18 +120,19 @@ class _Index:
                 size=after.st_size,
                 mtime_ns=after.st_mtime_ns,
                 sha256=file.sha256,
+                implied=all(implied(view) in (schema.name, None) for view in views),
             )
         )
         self.readings.append(Reading(schema, file.header, file.prefix))
 
-    def _schema(self, path: Path, first: list[Row]) -> Schema:
+    def _views(self, path: Path, first: list[Row]) -> list[Columns]:
+        """What decides the schema: the first rows as mapped; one without columns where none can be."""
         readable = [row.columns for row in first if not row.reason]
-        if not readable:
-            return self.order[-1]  # a file without rows has none to hold to it
-        check_columns(self.asked, readable, path)
-        if not self.mapping:
-            return choose(readable, self.order, path)
-        return choose([v for v in map(self._view_or_none, readable) if v is not None] or [{}], self.order, path)
+        if readable:
+            check_columns(self.asked, readable, path)
+        if not self.mapping or not readable:
+            return list(readable)
+        return [v for v in map(self._view_or_none, readable) if v is not None] or [{}]
 
     def _view_or_none(self, columns: dict[str, object]) -> dict[str, object] | None:
         try:

@@ -42,9 +42,9 @@ def order_for(task: Task | None) -> tuple[Schema, ...]:
     return tuple(s for s in ORDER if s is not rl.SCHEMA) if task == "sft" else ORDER
 
 
-def schema_named(name: str, task: Task | None = None) -> Schema:
-    """The schema a pool file was read with."""
-    return next(s for s in order_for(task) if s.name == name)
+def implied(row: Columns) -> str | None:
+    """The schema that a row's columns tell by themselves: the first of the order it belongs to, if any."""
+    return next((s.name for s in ORDER if s.problem(row) is None), None)
 
 
 def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schema:
