@@ -1,0 +1,151 @@
+"""Arms: which rows each trial of a proof trains on.
+
+Random rows come as nested chains: chain c is one order of the pool by hash(id, seed, c), and its first n rows are its
+draw of size n. So the random arm, the random curve and the full pool share trials wherever their sizes meet, and a
+larger pool, another seed or one more chain leaves the draws that were made as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataworth.errors import RequestError
+from dataworth.records import hash_unit
+
+Role = Literal["subject", "random", "baseline", "full", "curve", "goal-only", "untouched"]
+Protocol = Literal["epochs", "tokens"]
+
+LEAST_SIZES = 5
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Rows of one trial: ids in pool order and a weight for each; no weights stand for all 1."""
+
+    ids: tuple[str, ...]
+    weights: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """What an arm trains on. `draws` is one draw for all its trials, or one for each (`redrawn`)."""
+
+    name: str
+    role: Role
+    draws: tuple[Draw, ...]
+    redrawn: bool = False
+
+    def draw(self, trial: int) -> Draw:
+        """The rows of trial number `trial`."""
+        return self.draws[trial] if self.redrawn else self.draws[0]
+
+    @property
+    def rows(self) -> int:
+        """Rows of a draw, of the largest if they differ."""
+        return max(map(len, self.draws))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training and its judging: number `number` of an arm, with the training seed that goes with it."""
+
+    arm: str
+    number: int
+    draw: Draw
+    seed: int
+    protocol: Protocol = "epochs"
+
+
+def chain(ids: Sequence[str], number: int, seed: int = 0) -> NDArray[np.int64]:
+    """Positions of `ids` in the order of chain `number`; rows that join the pool are merged in, never reshuffle it."""
+    return np.argsort(hash_unit(ids, seed, f"random chain {number}"), kind="stable")
+
+
+def random_arm(ids: Sequence[str], rows: int, chains: int, *, seed: int = 0, name: str = "random") -> ArmPlan:
+    """Uniform draws of a size, one per chain."""
+    orders = [chain(ids, c, seed)[:rows] for c in range(chains)]
+    return ArmPlan(name, "random", tuple(_draw(ids, order) for order in orders), redrawn=True)
+
+
+def token_matched_arm(
+    ids: Sequence[str], tokens_N: NDArray[np.int64], tokens: int, chains: int, *, seed: int = 0
+) -> ArmPlan:
+    """Uniform draws with as many training tokens as a subset has: the prefix of each chain that comes nearest.
+
+    Raises:
+        RequestError: The pool has fewer tokens.
+    """
+    if tokens > int(tokens_N.sum()):
+        raise RequestError(f"{tokens:,} tokens can't be drawn from a pool of {int(tokens_N.sum()):,}: give its subset")
+    draws = []
+    for c in range(chains):
+        order = chain(ids, c, seed)
+        total = np.cumsum(tokens_N[order])
+        draws.append(_draw(ids, order[: int(np.abs(total - tokens).argmin()) + 1]))
+    return ArmPlan("random, same tokens", "random", tuple(draws), redrawn=True)
+
+
+def stratified_arm(
+    ids: Sequence[str], source_N: NDArray[np.int64], rows: int, chains: int, *, seed: int = 0
+) -> ArmPlan:
+    """Draws with the pool's own shares of sources, exactly (largest remainders), uniform within a source."""
+    sources, of = np.unique(source_N, return_inverse=True)
+    exact = np.bincount(of) * (rows / len(ids))
+    quota = np.floor(exact).astype(np.int64)
+    quota[np.argsort(quota - exact, kind="stable")[: rows - int(quota.sum())]] += 1
+    draws = []
+    for c in range(chains):
+        order = chain(ids, c, seed)
+        taken = [order[of[order] == s][: quota[s]] for s in range(len(sources))]
+        draws.append(_draw(ids, np.concatenate(taken)))
+    return ArmPlan("random, by source", "random", tuple(draws), redrawn=True)
+
+
+def fixed_arm(name: str, role: Role, ids: Sequence[str], weights: Sequence[float] = ()) -> ArmPlan:
+    """One set of rows for every trial; all-1 weights are dropped, so that they don't make another training."""
+    plain = all(w == 1 for w in weights)
+    return ArmPlan(name, role, (Draw(tuple(ids), () if plain else tuple(weights)),))
+
+
+def curve_sizes(pool_rows: int, *, count: int = LEAST_SIZES, include: Sequence[int] = ()) -> tuple[int, ...]:
+    """Sizes of the random curve: halvings of the pool, so that they span 16x at five, and the sizes of interest.
+
+    Raises:
+        RequestError: A pool too small for that many sizes.
+    """
+    if pool_rows < 2 ** (count - 1) * 4:
+        raise RequestError(
+            f"a pool of {pool_rows} rows: expected at least {2 ** (count - 1) * 4} for a curve of {count} halvings"
+        )
+    halvings = {round(pool_rows / 2**k) for k in range(count)}
+    return tuple(sorted(halvings | {n for n in include if 0 < n <= pool_rows}))
+
+
+def curve_arms(ids: Sequence[str], sizes: Sequence[int], chains: int, *, seed: int = 0) -> list[ArmPlan]:
+    """One arm per size; the draws of a chain are nested."""
+    orders = [chain(ids, c, seed) for c in range(chains)]
+    return [
+        ArmPlan(f"random {n:,}", "curve", tuple(_draw(ids, order[:n]) for order in orders), redrawn=True) for n in sizes
+    ]
+
+
+def schedule(arms: Sequence[ArmPlan], trials: int, *, seed: int = 0, protocol: Protocol = "epochs") -> Iterator[Trial]:
+    """All trials, round by round: after each round every arm has one more, so that every comparison tightens at once.
+
+    Trial number r of every arm trains with seed + r.
+    """
+    for number in range(trials):
+        for arm in arms:
+            yield Trial(arm.name, number, arm.draw(number), seed + number, protocol)
+
+
+def _draw(ids: Sequence[str], order: NDArray[np.int64]) -> Draw:
+    return Draw(tuple(ids[i] for i in np.sort(order)))
