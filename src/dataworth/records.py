@@ -145,7 +145,6 @@ class Pool:
     reader: RowReader = field(repr=False)
     rejected: int = 0
     rejects_path: Path | None = None
-    origin: Literal["real", "synthetic", "unknown"] = "unknown"
 
     def __len__(self) -> int:
         return len(self.copy_N)

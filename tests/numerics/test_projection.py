@@ -120,7 +120,6 @@ def test_fingerprint_sees_everything_that_changes_the_numbers():
     ]
     prints = {p.fingerprint for p in [base, *others]}
     assert len(prints) == 6
-    assert base.spec()["fingerprint"] == base.fingerprint
     # Pinned: stored features depend on it. A change of the signs needs a new SIGN_VERSION.
     assert base.fingerprint == "cdff0cbfe82b12c95882fb08551478d210b9a14e649435dd4f84473961aedb58"
     base.verify(base.image_P.astype(np.float32), "cpu")

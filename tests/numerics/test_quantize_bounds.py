@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.naive_cosines import cosines
 
 from dataworth.errors import NonsenseRefused
 from dataworth.numerics.quantize import directions, pack_int4, quantize, refusals, unpack_int4
-from dataworth.numerics.similarity import cosines, goal_directions, unit_rows
+from dataworth.numerics.similarity import goal_directions, unit_rows
 
 LEVELS = {"int8": 127, "int4": 7}  # as the docs of `quantize` state them
 FINITE = st.floats(-(2.0**50), 2.0**50, width=32).map(lambda v: v if abs(v) > 1e-12 else 0.0)

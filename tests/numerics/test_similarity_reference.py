@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from tests.naive_cosines import cosines
 
 from dataworth.errors import NonsenseRefused
 from dataworth.numerics.quantize import quantize
-from dataworth.numerics.similarity import cosines, goal_directions, unit_rows
+from dataworth.numerics.similarity import goal_directions, unit_rows
 
 
 def test_mean_of_cosines_over_subtasks_of_any_size():

@@ -3,9 +3,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.naive_cosines import cosines  # noqa: E402
+
 from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError  # noqa: E402
 from dataworth.numerics.quantize import quantize  # noqa: E402
-from dataworth.numerics.similarity import cosines, goal_directions, unit_rows  # noqa: E402
+from dataworth.numerics.similarity import goal_directions, unit_rows  # noqa: E402
 from dataworth.probes.similarity import FeatureRows, GoalProduct, joined, similarity  # noqa: E402
 from dataworth.scores.less import Less  # noqa: E402
 from dataworth.store import Cache  # noqa: E402

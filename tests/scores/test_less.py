@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from tests.naive_cosines import cosines
 
 from dataworth.errors import RequestError
 from dataworth.numerics.quantize import quantize
 from dataworth.numerics.schedules import learning_rates, lr_weights
-from dataworth.numerics.similarity import cosines, goal_directions, unit_rows
+from dataworth.numerics.similarity import goal_directions, unit_rows
 from dataworth.results import Similarity
 from dataworth.scores.less import Less
 

@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,6 @@ def open_pool(
     max_row_bytes: int = MAX_ROW_BYTES,
     rejects: Path | None = None,
     task: Task | None = None,
-    origin: Literal["real", "synthetic", "unknown"] = "unknown",
 ) -> Pool:
     """Index files as one pool.
 
@@ -51,7 +49,6 @@ def open_pool(
         max_row_bytes: Longer rows are rejected without being held in memory.
         rejects: Where `rejected.jsonl` is written if any row is rejected; without it they are only counted.
         task: `sft` or `rl`, for rows that could serve as either (`question`+`answer` is sft by default).
-        origin: Where the texts come from.
 
     Returns:
         The pool, in the order of files and rows.
@@ -77,7 +74,7 @@ def open_pool(
         shown = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
         why = f"{noted.count:,} rejected, the first at {noted.first}" if noted.count else "empty"
         raise FormatError(f"{shown}: no readable row ({why}); expected at least one; name another pool or repair it")
-    return index.pool(origin, noted.count, written)
+    return index.pool(noted.count, written)
 
 
 class _Index:
@@ -171,7 +168,7 @@ class _Index:
         except BadRowError as error:
             return str(error)
 
-    def pool(self, origin: Literal["real", "synthetic", "unknown"], rejected: int, rejects_path: Path | None) -> Pool:
+    def pool(self, rejected: int, rejects_path: Path | None) -> Pool:
         digest_N16 = np.frombuffer(bytes(self.digest), dtype=np.uint8).reshape(-1, 16)
         return Pool(
             files=tuple(self.files),
@@ -185,7 +182,6 @@ class _Index:
             reader=FileReader(self.files, self.readings),
             rejected=rejected,
             rejects_path=rejects_path,
-            origin=origin,
         )
 
 

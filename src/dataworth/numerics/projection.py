@@ -195,10 +195,6 @@ class Projection:
             "modules": modules,
         }
 
-    def spec(self) -> dict[str, Any]:
-        """Plain JSON values for an artefact's spec, with the fingerprint."""
-        return {**self._description(), "fingerprint": self.fingerprint}
-
     def verify(self, image_P: NDArray[Any], device: str) -> None:
         """Refuse another implementation's image of the fixed vector unless it is equal, entry for entry.
 

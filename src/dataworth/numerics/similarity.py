@@ -1,4 +1,4 @@
-"""Cosines of stored rows with a goal: the numpy reference of the streaming torch twin.
+"""What stored feature rows are multiplied with: the directions of a goal.
 
 Means over goal rows are taken before the product: the mean over a subtask of per-row cosines is the dot product with
 the mean of the normalised goal rows, whatever the subtask's size, so a goal of thousands of rows costs no more than
@@ -7,14 +7,13 @@ its subtasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import NonsenseRefused
-from dataworth.numerics.quantize import directions
 
 
 def unit_rows(x_NP: NDArray[Any]) -> NDArray[np.float64]:
@@ -63,25 +62,3 @@ def goal_directions(
                 "check its rows' supervised tokens"
             )
     return mean_GP, unit_rows(raw_GP)
-
-
-def cosines(
-    blocks: Iterable[tuple[NDArray[np.integer[Any]], NDArray[Any]]],
-    scale_N: NDArray[np.float32],
-    goals_GP: NDArray[Any],
-) -> NDArray[np.float32]:
-    """Dot products of stored unit rows with goal vectors, block by block.
-
-    Args:
-        blocks: `(positions, codes)` pairs in any order; rows that never come stay NaN.
-        scale_N: Scales of all rows.
-        goals_GP: Goal vectors (unit for cosines, mean directions for means of cosines).
-
-    Returns:
-        `[N, G]` float32.
-    """
-    out_NG = np.full((len(scale_N), len(goals_GP)), np.nan, dtype=np.float32)
-    goals_PG = np.ascontiguousarray(np.asarray(goals_GP, dtype=np.float32).T)
-    for positions, codes in blocks:
-        out_NG[positions] = directions(codes, scale_N[positions], goals_PG.shape[0]) @ goals_PG
-    return out_NG
