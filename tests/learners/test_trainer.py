@@ -232,3 +232,22 @@ def test_the_record_is_plain_json(folder, tmp_path):
         (tmp_path / name).write_text('{"checkpoints": [')
         with pytest.raises(FormatError, match=f"{name} is damaged.*delete the folder"):
             train(load(folder), some_rows(8), out=tmp_path, checkpoints=2)
+
+
+@pytest.mark.parametrize("tokens", [1, 130, 500, 2000])
+def test_a_token_budget_goes_over_the_rows_as_often_as_it_takes(tokens: int) -> None:
+    ids, lengths = [f"{n:032x}" for n in range(30)], [3 + n % 7 for n in range(30)]
+    whole = plan_steps(ids, [1] * 30, Recipe(batch_size=4, epochs=50))
+    plan = plan_steps(ids, [1] * 30, Recipe(batch_size=4, epochs=1), lengths, tokens)
+    assert plan.rows_S == whole.rows_S[: len(plan.rows_S)], "the same rows in the same order as by epochs"
+    done = [sum(lengths[i] for i in step) for step in plan.rows_S]
+    assert len(plan.rows_S) == 1 or abs(sum(done) - tokens) <= 4 * 9 / 2, "to half a step"
+    assert plan.epoch_ends[-1] == len(plan.rows_S)
+    assert list(plan.epoch_ends) == sorted(set(plan.epoch_ends))
+
+
+def test_weights_count_in_a_token_budget() -> None:
+    ids, lengths = [f"{n:032x}" for n in range(8)], [10] * 8
+    once = plan_steps(ids, [1] * 8, Recipe(batch_size=2), lengths, 160)
+    twice = plan_steps(ids, [2] * 8, Recipe(batch_size=2), lengths, 160)
+    assert sum(map(len, once.rows_S)) == 2 * sum(map(len, twice.rows_S)) == 16

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,18 +79,33 @@ class StepPlan:
     epoch_ends: tuple[int, ...]
 
 
-def plan_steps(ids: Sequence[str], weight_N: Sequence[float] | np.ndarray, recipe: Recipe) -> StepPlan:
-    """Deal rows to steps: each epoch in the order of hash(id, seed, epoch), `batch_size` slots of weight a step."""
+def plan_steps(
+    ids: Sequence[str],
+    weight_N: Sequence[float] | np.ndarray,
+    recipe: Recipe,
+    length_N: Sequence[int] | np.ndarray = (),
+    tokens: int | None = None,
+) -> StepPlan:
+    """Deal rows to steps: each epoch in the order of hash(id, seed, epoch), `batch_size` slots of weight a step.
+
+    With `tokens`, rows of `length_N` tokens are dealt for as many epochs as it takes, and the last step is the one
+    whose end lies nearest to that many tokens (a row of weight 2 counts twice).
+    """
     weights = np.asarray(weight_N, dtype=np.float64)
     steps: list[tuple[int, ...]] = []
-    ends = []
-    for epoch in range(recipe.epochs):
+    ends: list[int] = []
+    mass_N = weights * np.asarray(length_N, dtype=np.float64) if tokens is not None else weights
+    for epoch in count() if tokens is not None else range(recipe.epochs):
         order = np.argsort(hash_unit(ids, recipe.seed, f"train order {epoch}"), kind="stable")
         order = order[weights[order] > 0]
         slots = np.cumsum(weights[order]) - weights[order]
         step = np.floor(slots / recipe.batch_size + 1e-9).astype(np.int64)
         steps += [tuple(part.tolist()) for part in np.split(order, np.flatnonzero(np.diff(step)) + 1)]
         ends.append(len(steps))
+        if tokens is not None and len(ends) * float(mass_N.sum()) >= tokens:
+            done_S = np.cumsum([mass_N[list(step)].sum() for step in steps])
+            last = int(np.abs(done_S - tokens).argmin()) + 1
+            return StepPlan(tuple(steps[:last]), (*(e for e in ends if e < last), last))
     return StepPlan(tuple(steps), tuple(ends))
 
 
@@ -102,6 +117,7 @@ def train(
     weights: Sequence[float] | None = None,
     recipe: Recipe | None = None,
     checkpoints: int | Literal["epochs"] = "epochs",
+    tokens: int | None = None,
     resume: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
@@ -114,11 +130,12 @@ def train(
         weights: One per row, >= 0; all 1 if None. A weight of 0 leaves the row out.
         recipe: Optimizer, schedule, epochs, batch size, seed; the learner's if None.
         checkpoints: How many, evenly spaced, or one at the end of every epoch.
+        tokens: Train on about this many tokens, going over the rows as often as it takes; None: the recipe's epochs.
         resume: Go on from what an interrupted call left in `out`; False starts again.
         progress: Called with (steps done, steps) after every step.
 
     Raises:
-        RequestError: No rows, rows without loss, impossible weights, a learner without adapter.
+        RequestError: No rows, rows without loss, impossible weights or tokens, a learner without adapter.
         FingerprintMismatch: `out` holds another training.
         NonsenseRefused: The loss is not finite.
     """
@@ -126,10 +143,12 @@ def train(
     weight_N = _checked_weights(rows, weights)
     if not trainable(learner.model):
         raise RequestError("the learner has no adapter to train: expected CausalLM.load(..., lora=True)")
-    plan = plan_steps([r.id for r in rows], weight_N, recipe)
+    if tokens is not None and tokens < 1:
+        raise RequestError(f"tokens={tokens}: expected at least 1, or None for the recipe's epochs")
+    plan = plan_steps([r.id for r in rows], weight_N, recipe, [len(r) for r in rows], tokens)
     marks = _checkpoint_steps(plan, checkpoints)
     out.mkdir(parents=True, exist_ok=True)
-    job = _job(learner, rows, weight_N, recipe, marks)
+    job = _job(learner, rows, weight_N, recipe, marks) | ({} if tokens is None else {"tokens": tokens})
     previous = _claim(out, job, resume)
     if previous is not None:
         return previous
@@ -309,7 +328,7 @@ def _claim(out: Path, job: dict[str, Any], resume: bool) -> Trained | None:
     path = out / "job.json"
     if path.is_file():
         stored = read_json(path, _again(out))
-        differing = sorted(k for k in job if stored.get(k) != job[k])
+        differing = sorted(k for k in {*job, *stored} if stored.get(k) != job.get(k))
         if differing:
             raise FingerprintMismatch(
                 f"{out} holds a training with other {', '.join(differing)}: choose another folder or remove it"
