@@ -265,7 +265,9 @@ def test_the_cache_is_shown_and_emptied(main: Any) -> None:
     folder.mkdir(parents=True)
     (folder / "part").write_bytes(b"x" * 2048)
     assert main("cache", "--size")[1].splitlines()[-1].split() == ["in", "all", "2.0", "KiB"]
+    assert json.loads(main("cache", "--size", "--json")[1]) == {"what": "on disk", "bytes_by_kind": {"tokens": 2048}}
     assert "freed" in main("cache", "--clear")[1]
+    assert json.loads(main("cache", "--clear", "--json")[1])["what"] == "freed"
     assert Cache().size() == {}
     assert main("cache", "--size", "--clear")[0] == 2
 

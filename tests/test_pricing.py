@@ -165,6 +165,11 @@ def test_a_calibrated_plan_prices_every_stage_and_compares(
     work = plan.train_full.tokens * plan.train_full.passes * per_unit["training"]
     assert plan.train_full.cpu_seconds == pytest.approx(work + per_unit["load training"] + per_unit["start"])
     assert "times training on everything" in plan.notes[-1]
+    assert (probe.at_once, found["gate"].at_once, found["model loads in workers"].at_once) == (2, 1, 2)
+    assert found["warm-up training"].at_once == plan.calibration["threads"]["training"]
+    assert plan.wall_seconds is not None and plan.cpu_seconds / 2 < plan.wall_seconds < plan.cpu_seconds
+    assert "of wall time: CPU time of shared steps over up to" in plan.notes[-2]
+    assert json.loads(json.dumps(plan.to_dict()))["wall_seconds"] == plan.wall_seconds
     assert not Cache().size().get("warmup")
 
 
@@ -203,6 +208,28 @@ def test_the_comparison_says_plainly_when_selection_cannot_pay() -> None:
     assert pricing.comparison(replace(unknown, train_full=None)) == ()
     (uncalibrated,) = pricing.comparison(replace(unknown, stages=(replace(unknown.stages[0], cpu_seconds=None),)))
     assert "dataworth plan" in uncalibrated
+
+
+def test_wall_time_is_shared_steps_over_those_who_share_them_and_the_rest_one_after_another() -> None:
+    alone, shared = Stage("a", 1, 0, 1, 1, 0, 10.0), Stage("b", 1, 0, 1, 1, 0, 90.0, 3)
+    plan = PlanResult((alone, shared), None, None, {}, {})
+    assert (plan.cpu_seconds, plan.wall_seconds) == (100.0, 40.0)
+    assert pricing.wall_time(plan) == (
+        "selecting takes about 40.0 s of wall time: CPU time of shared steps over up to 3 workers or threads, the rest "
+        "one after another",
+    )
+    assert "10.0 s of wall time: all steps one" in pricing.wall_time(replace(plan, stages=(alone,)))[0]
+    unknown = replace(plan, stages=(alone, replace(shared, cpu_seconds=None)))
+    assert unknown.wall_seconds is None and pricing.wall_time(unknown) == ()
+
+
+def test_training_is_shared_by_its_threads_on_a_processor_only() -> None:
+    item = pricing.Item(Stage("warm-up", 1, 0, 1, 1, 0, None), (("training", 5),))
+    assert item.shared({"device": "cpu", "threads": {"training": 4}}).stage.at_once == 4
+    assert item.shared({"device": "cuda:0", "threads": {"training": 4}}).stage.at_once == 1
+    assert item.shared({}).stage.at_once == 1
+    other = pricing.Item(item.stage, (("gate", 5),))
+    assert other.shared({"device": "cpu", "threads": {"training": 4}}) == other
 
 
 def test_adapter_parameters_follow_the_shapes_of_a_decoder() -> None:

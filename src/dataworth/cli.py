@@ -156,6 +156,31 @@ def replay(
 
 
 @app.command()
+def goal(
+    file: Annotated[Path, typer.Argument(help="One file of goal rows.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The folder to write; <file's stem>-goal unless told.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--map", help="Which columns play which role, kept in goal.yaml.")
+    ] = None,
+    max_rejected: Annotated[
+        float, typer.Option("--max-rejected", help="Exit 3 when a larger share of the rows can't be read.")
+    ] = 0.01,
+    as_object: Json = False,
+) -> None:
+    """Split a file of goal rows into steer (40 %), tune (20 %) and judge (40 %), with the goal.yaml that names them."""
+    from dataworth import api
+
+    try:
+        result = api.run_goal(file, out, config.pairs(tuple(columns or ()), "--map"), max_rejected)
+    except TooManyRejects as error:
+        _face(error.result, as_object)
+        raise
+    _face(result, as_object)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo writes its files.")] = Path("dataworth-demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the demo's pool and of every random choice.")] = 0,
@@ -175,13 +200,14 @@ def demo(
 def cache(
     size: Annotated[bool, typer.Option("--size", help="Print the bytes on disk by kind.")] = False,
     clear: Annotated[bool, typer.Option("--clear", help="Delete every entry.")] = False,
+    as_object: Json = False,
 ) -> None:
     """Look at the cache, or empty it; runs keep their results."""
     from dataworth import api
 
     if size == clear:
         raise RequestError("cache: expected exactly one of --size and --clear")
-    terminal.show(api.clear_cache() if clear else api.cache_size())
+    _face(api.clear_cache() if clear else api.cache_size(), as_object)
 
 
 _INTERRUPTED = 128 + signal.SIGINT

@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from dataworth import artefacts
 from dataworth.calibration import CHARACTERS_PER_TOKEN, PerUnit, Sample, draw, measure
@@ -34,6 +35,12 @@ class Item:
 
     stage: Stage
     work: tuple[tuple[str, float], ...]
+
+    def shared(self, how: Mapping[str, Any]) -> Item:
+        """The item with training's CPU time shared by its threads, as they were when it was timed."""
+        threads = how.get("threads", {}).get("training", 1) if how.get("device") == "cpu" else 1
+        trains = any(unit == "training" for unit, _ in self.work)
+        return replace(self, stage=replace(self.stage, at_once=threads)) if trains else self
 
     def priced(self, cost: Mapping[str, float] | None) -> Stage:
         """The stage with its CPU-seconds; None where a unit's cost isn't known."""
@@ -74,14 +81,23 @@ def price(session: Session, method: Score, budget: Budget, *, calibrate: bool) -
     items = book.selection(method, budget)
     full, pick = book.training("train on everything", 1.0), book.training("train on the pick", book.kept(budget))
     cost: PerUnit | None = None
-    how: dict[str, object] = {}
+    how: dict[str, Any] = {}
     if calibrate:
         missing = max((i.stage.rows for i in items if i.work and i.work[0][0] in book.loads), default=0)
         cost, how = measure(session, sample, method, sorted(book.loads), missing)
         cost["reading"] = session.costs["reading"]["cpu_seconds"]
-    stages = tuple(i.priced(cost) for i in items)
+    stages = tuple(i.shared(how).priced(cost) for i in items)
     result = PlanResult(stages, pick.priced(cost), full.priced(cost), how, session.recipe.to_dict())
-    return replace(result, notes=(*book.notes(), *comparison(result)))
+    return replace(result, notes=(*book.notes(), *wall_time(result), *comparison(result)))
+
+
+def wall_time(plan: PlanResult) -> tuple[str, ...]:
+    """How long the request takes by the clock, and how that is reckoned; nothing without prices."""
+    if plan.wall_seconds is None:
+        return ()
+    most = max(s.at_once for s in plan.stages)
+    how = f"CPU time of shared steps over up to {most} workers or threads, the rest" if most > 1 else "all steps"
+    return (f"selecting takes about {duration(plan.wall_seconds)} of wall time: {how} one after another",)
 
 
 def comparison(plan: PlanResult) -> tuple[str, ...]:
@@ -172,9 +188,10 @@ class _Book:
         if needs & _MODEL:
             loads = tuple((f"load {kind}", n) for kind, n in self.loads.items())
             total = sum(self.loads.values())
-            items.append(Item(Stage("model loads in workers", 0, 0, 0, total, 0, None), loads))
+            items.append(Item(Stage("model loads in workers", 0, 0, 0, total, 0, None, max(1, self.crew)), loads))
         if needs & (_MODEL | {"tokens"}) or self.crew:
-            items.append(Item(Stage("process starts", 0, 0, 0, 1 + self.crew, 0, None), (("start", 1 + self.crew),)))
+            starts = Stage("process starts", 0, 0, 0, 1 + self.crew, 0, None, max(1, self.crew))
+            items.append(Item(starts, (("start", 1 + self.crew),)))
         if needs <= {"text:pool", "text:goal"}:
             work = (("score", rows), ("read", rows if needs else 0))
             items.append(Item(Stage(f"score {method.name}", rows, 0, 0, 1, 0, None), work))
@@ -228,6 +245,7 @@ class _Book:
         missing = artefact.missing(ids) if artefact else list(ids)
         tokens = tokens_of.of(missing)
         most = artefacts.TOKEN_SHARD if unit == "tokenise" else artefacts.MODEL_SHARD
+        openings = 1
         if missing:
             shards = -(-len(missing) // shard_size(len(missing), most))
             openings = min(max(1, self.workers), shards)
@@ -235,7 +253,7 @@ class _Book:
             if unit != "tokenise":
                 self.loads[unit] = self.loads.get(unit, 0) + openings
         disk = len(missing) * (_ROW_BYTES + row_bytes) + (tokens * _TOKEN_BYTES if unit == "tokenise" else 0)
-        stage = Stage(name, len(missing), len(set(ids)) - len(missing), tokens, 1, disk, None)
+        stage = Stage(name, len(missing), len(set(ids)) - len(missing), tokens, 1, disk, None, openings)
         return Item(stage, ((unit, tokens),))
 
     def _tokens(self, pool: Pool, lengths: Lengths, name: str) -> Item:

@@ -294,7 +294,10 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class Stage:
-    """One priced step: rows still to do (and already cached), tokens, passes over them, disk bytes, CPU-seconds."""
+    """One priced step: rows still to do (and already cached), tokens, passes over them, disk bytes, CPU-seconds.
+
+    `at_once` is how many worker processes or threads share the CPU-seconds.
+    """
 
     name: str
     rows: int
@@ -303,6 +306,7 @@ class Stage:
     passes: float
     disk_bytes: int
     cpu_seconds: float | None
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -321,6 +325,12 @@ class PlanResult:
         """The price of the request, or None where nothing was calibrated."""
         known = [s.cpu_seconds for s in self.stages]
         return None if any(k is None for k in known) else float(sum(k for k in known if k is not None))
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """An estimate of the time that the request takes: each step's CPU-seconds over those who share them."""
+        known = [(s.cpu_seconds, s.at_once) for s in self.stages]
+        return None if any(c is None for c, _ in known) else float(sum(c / n for c, n in known if c is not None))
 
     def explain(self) -> str:
         """The price list as a table with the comparison under it."""
@@ -345,6 +355,7 @@ class PlanResult:
         return {
             "stages": [vars(s) for s in self.stages],
             "cpu_seconds": self.cpu_seconds,
+            "wall_seconds": self.wall_seconds,
             "train_pick": vars(self.train_pick) if self.train_pick else None,
             "train_full": vars(self.train_full) if self.train_full else None,
             "calibration": dict(self.calibration),
