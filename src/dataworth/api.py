@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,17 @@ from dataworth.errors import RequestError, TooManyRejects
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
 from dataworth.records import Budget, Pool
-from dataworth.results import CacheReport, Pick, PlanResult, ReplayResult, Score, Scored, ScoreResult, SelectResult
+from dataworth.results import (
+    CacheReport,
+    GoalSplit,
+    Pick,
+    PlanResult,
+    ReplayResult,
+    Score,
+    Scored,
+    ScoreResult,
+    SelectResult,
+)
 from dataworth.runs import (
     copy_artefacts,
     finished_scores,
@@ -29,7 +39,7 @@ from dataworth.session import SILENT, Progress, Session, check_rejects, open_ses
 from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
 
-Result = TypeVar("Result", SelectResult, ScoreResult)
+Result = TypeVar("Result", SelectResult, ScoreResult, GoalSplit)
 
 
 def select(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> SelectResult:
@@ -74,6 +84,48 @@ def plan(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields:
         RequestError: The request is wrong.
     """
     return run_plan(config.build(config.PlanRequest, {"pool": pool, **fields}), progress)
+
+
+def goal(
+    file: str | Path,
+    out: str | Path | None = None,
+    *,
+    map: Mapping[str, str] | None = None,
+    max_rejected: float = 0.01,
+) -> GoalSplit:
+    """Split one file of goal rows into steer, tune and judge parts and write the `goal.yaml` that names them.
+
+    Args:
+        file: A pool file; 40 % of its rows steer, 20 % tune, 40 % are sealed for judging, by the hash of each row.
+        out: The folder to write; `<file's stem>-goal` in the working folder by default.
+        map: Role -> column expression, kept in `goal.yaml`.
+        max_rejected: Warn when a larger share of the rows can't be read.
+
+    Raises:
+        RequestError: Fewer than 20 judge rows, or another goal in the way.
+    """
+    return _with_rejects_as_warning(lambda: run_goal(file, out, map or {}, max_rejected))
+
+
+def run_goal(file: str | Path, out: str | Path | None, mapping: Mapping[str, str], max_rejected: float) -> GoalSplit:
+    """`goal` as the command line runs it.
+
+    Raises:
+        TooManyRejects: More rows were rejected than allowed; the error carries the result.
+    """
+    from dataworth.formats.goal_split import split_goal
+    from dataworth.formats.paths import stem_of
+
+    result = split_goal(file, out if out is not None else f"{stem_of(Path(file))}-goal", mapping=mapping)
+    rows = result.rejected + sum(result.rows.values())
+    if result.rejected > max_rejected * rows:
+        error = TooManyRejects(
+            f"{result.rejected:,} of {rows:,} goal rows were rejected: the goal is written; read {result.rejects_path} "
+            "or raise --max-rejected"
+        )
+        error.result = result
+        raise error
+    return result
 
 
 def replay(run: str | Path, *, from_scratch: bool = False, progress: Progress = SILENT) -> ReplayResult:

@@ -93,7 +93,7 @@ def test_too_few_judge_rows_are_refused_before_anything_is_written(count, tmp_pa
     path = files.jsonl(tmp_path / "few.jsonl", ROWS[:count])
     with pytest.raises(RequestError, match="at least 20 judge rows"):
         split_goal(path, tmp_path / "goal")
-    assert not list((tmp_path / "goal").glob("*"))
+    assert not (tmp_path / "goal").exists()
 
 
 def test_what_is_no_file_of_rows_is_refused(tmp_path):

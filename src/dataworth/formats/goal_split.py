@@ -43,7 +43,6 @@ def split_goal(
     path, out = Path(path).expanduser(), Path(out).expanduser()
     if not path.is_file():
         raise RequestError(f"{path} is not one file: expected a file of goal rows to split; name it")
-    out.mkdir(parents=True, exist_ok=True)
     pool = open_pool(path, mapping=mapping, **{"rejects": out / "rejected.jsonl", **reading})
     places = _places(pool)
     rows = {part: len(at) for part, at in places.items()}
@@ -51,7 +50,7 @@ def split_goal(
         shown = ", ".join(f"{n} {part}" for part, n in rows.items())
         raise RequestError(
             f"{path} splits into {shown} rows: expected at least {MIN_JUDGE_ROWS} judge rows and one of each; "
-            "add rows (about 60 are enough), or name the parts yourself in a goal.yaml"
+            "add rows (about 75 in all are enough), or name the parts yourself in a goal.yaml"
         )
     names = {part: f"{part}{path.name.removeprefix(stem_of(path))}" for part in SHARES}
     kind = _KIND_OF.get(pool.files[0].schema, "loss")
