@@ -1,0 +1,125 @@
+"""Reading somebody's subset of a pool: a run of ours, a file we wrote, or rows that another tool or a hunch picked.
+
+A file's rows are found in the pool by id (the hash of their columns), else by their text, so that another tool may have
+renamed or added columns. A row given twice counts twice. Rows that aren't found are listed; more than 1 % of them is an
+error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dataworth.errors import FormatError, RequestError
+from dataworth.records import Example, Pool
+from dataworth.store.run import RunFolder
+
+MOST_UNMATCHED = 0.01
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Rows of the pool with weights, under a name; `unmatched` are the ids of rows that aren't in the pool."""
+
+    name: str
+    ids: tuple[str, ...]
+    weights: tuple[float, ...]
+    unmatched: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None = None) -> Subset:
+    """A subset of `pool` from a `select` run folder or a file of rows.
+
+    Args:
+        path: A run folder, or a file as `--pool` takes them; weights come from its sidecar if there is one.
+        pool: What it was picked from.
+        mapping: Of the pool's columns, for a file whose rows don't have the pool's ids.
+
+    Raises:
+        RequestError: It isn't there, or shares too little with the pool.
+    """
+    path = Path(path).expanduser()
+    if (path / "config.yaml").is_file():
+        run = RunFolder.existing(path)
+        if not run.finished or run.config.get("verb") != "select":
+            raise RequestError(f"{path} is no finished select run: expected one, or a file of rows; finish it first")
+        table = run.read_table("weights")
+        found = dict(zip(table["id"], table["weight"], strict=True))
+        return _checked(path.name, pool, found, [i for i in found if i not in pool.position])
+    rows = _open_rows(path, mapping)
+    weight_of = _sidecar_weights(path)
+    found: dict[str, float] = {}
+    unmatched = []
+    for row_id, place in _places(rows, pool).items():
+        if place is None:
+            unmatched.append(row_id)
+        else:
+            found[place] = found.get(place, 0.0) + weight_of.get(row_id, 1.0)
+    return _checked(path.stem.split(".")[0], pool, found, unmatched)
+
+
+def _open_rows(path: Path, mapping: Mapping[str, str] | None) -> Pool:
+    """The file read as the pool is, or by its own columns where it has others."""
+    from dataworth.formats import open_pool
+
+    try:
+        return open_pool(path, mapping=mapping)
+    except (RequestError, FormatError):
+        if not mapping or not path.exists():
+            raise
+        return open_pool(path)
+
+
+def _places(rows: Pool, pool: Pool) -> dict[str, str | None]:
+    """Row id -> id in the pool, or None.
+
+    A row that the file holds more often than the pool is the pool's row again, so that its weights add up.
+    """
+    place: dict[str, str | None] = {}
+    for row_id in rows.ids:
+        bare = row_id.partition("#")[0]
+        place[row_id] = row_id if row_id in pool.position else bare if bare in pool.position else None
+    if None in place.values():
+        by_text: dict[bytes, str] = {}
+        for example in pool.examples():
+            by_text.setdefault(_text_key(example), example.id)
+        for n, row_id in enumerate(rows.ids):
+            if place[row_id] is None:
+                place[row_id] = by_text.get(_text_key(rows.example(n)))
+    return place
+
+
+def _text_key(example: Example) -> bytes:
+    turns = [(m.role, " ".join(m.content.split())) for m in example.messages]
+    return hashlib.blake2b(repr((turns, " ".join(example.text.split()))).encode(), digest_size=16).digest()
+
+
+def _sidecar_weights(path: Path) -> dict[str, float]:
+    from dataworth.formats import sidecar_of
+
+    table = sidecar_of(path) / "weights.parquet"
+    if not table.is_file():
+        return {}
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(table).to_pydict()
+    return dict(zip(columns["id"], columns["weight"], strict=True))
+
+
+def _checked(name: str, pool: Pool, found: Mapping[str, float], unmatched: list[str]) -> Subset:
+    total = len(found) + len(unmatched)
+    if not found or len(unmatched) > MOST_UNMATCHED * total:
+        raise RequestError(
+            f"{name}: {len(unmatched):,} of {total:,} rows are not in the pool (first {unmatched[:1]}): expected at "
+            f"most {MOST_UNMATCHED:.0%}; give the pool it was picked from, and its --map"
+        )
+    order = np.argsort([pool.position[i] for i in found])
+    ids = [list(found)[n] for n in order]
+    return Subset(name, tuple(ids), tuple(found[i] for i in ids), tuple(unmatched))
