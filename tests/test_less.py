@@ -73,6 +73,13 @@ def test_less_picks_and_replays_and_records_its_guards(case: dict[str, Any]) -> 
         g["guard"] for g in result.record["guards"]
     }
     assert result.record["learner"]["weights_sha256"]
+    tokens, overlap = (result.record["beside"][k] for k in ("tokens", "overlap"))
+    assert 0 < tokens["kept"] < tokens["pool"]
+    assert set(overlap) == {"bm25", "length", "random"} and 0 <= min(overlap.values()) <= max(overlap.values()) <= 1
+    line = f"{tokens['kept']:,} of the pool's {tokens['pool']:,} tokens ("
+    assert result.beside.startswith(line) and result.beside in result.explain()
+    assert f"Kept: {line}" in Path("picked.jsonl.dataworth/card.md").read_text()
+    assert dw.select(**case).beside == result.beside
     assert dw.replay(result.run).identical
     again = dw.replay(result.run, from_scratch=True)
     assert again.identical

@@ -69,6 +69,20 @@ def test_every_row_without_a_number_has_a_reason_and_no_other() -> None:
         Scored(np.array([1.0, -np.inf]))
 
 
+def test_one_line_says_how_a_pick_stands_beside_pool_and_baselines() -> None:
+    tokens = {"kept": 41200, "pool": 812000}
+    overlap = {"bm25": 0.412, "length": 0.12, "random": 0.05}
+    both = select_result(record={"beside": {"tokens": tokens, "overlap": overlap}})
+    assert both.beside == (
+        "41,200 of the pool's 812,000 tokens (5.1 %); overlap: bm25 41 %, length 12 %; random would share 5 %"
+    )
+    assert both.beside in both.explain().splitlines()
+    assert both.to_dict()["beside"] == {"tokens": tokens, "overlap": overlap}
+    assert select_result(record={"beside": {"tokens": tokens}}).beside.endswith("tokens (5.1 %)")
+    assert select_result(record={"beside": {"overlap": overlap}}).beside.startswith("overlap: bm25")
+    assert select_result().beside == "" and "" not in select_result().explain().splitlines()
+
+
 def test_reasons_of_a_selection_add_up_to_the_pool() -> None:
     found = selection()
     assert found.counts() == {"kept-top": 2, "below-cut": 2, "unscored": 1}

@@ -213,9 +213,21 @@ class SelectResult:
             raise ValueError("this result was loaded without its pool; use api.select to write")
         return self.writer(out)
 
+    @property
+    def beside(self) -> str:
+        """One line: tokens kept of the pool's, and how much baselines would pick too; empty where neither is known."""
+        found, parts = self.record.get("beside", {}), []
+        if "tokens" in found:
+            kept, pool = found["tokens"]["kept"], found["tokens"]["pool"]
+            parts.append(f"{kept:,} of the pool's {pool:,} tokens ({100 * kept / max(1, pool):.1f} %)")
+        if "overlap" in found:
+            shares = [f"{name} {100 * share:.0f} %" for name, share in found["overlap"].items()]
+            parts.append(f"overlap: {', '.join(shares[:-1])}; {shares[-1].replace(' ', ' would share ', 1)}")
+        return "; ".join(parts)
+
     def explain(self) -> str:
         """The selection in plain English, with three rows kept and three dropped."""
-        lines = [f"{self.method} -> {self.pick}: {self.selection.explain()}"]
+        lines = [f"{self.method} -> {self.pick}: {self.selection.explain()}", *filter(None, [self.beside])]
         for title, rows in (("kept, for example", self.kept_sample), ("dropped, for example", self.dropped_sample)):
             if rows:
                 lines.append(f"{title}:")
@@ -231,6 +243,7 @@ class SelectResult:
             "pick": self.pick,
             **self.selection.to_dict(),
             "unscored": len(self.scored.unscored),
+            "beside": dict(self.record.get("beside", {})),
             "kept_sample": [vars(r) for r in self.kept_sample],
             "dropped_sample": [vars(r) for r in self.dropped_sample],
             "written": [str(p) for p in self.written],

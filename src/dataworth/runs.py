@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dataworth import config
+from dataworth.beside import beside
 from dataworth.errors import RequestError
 from dataworth.records import Pool, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
@@ -123,6 +124,7 @@ def store_selection(
 ) -> SelectResult:
     """Write the selection and the record, mark the run finished, return the result."""
     samples = sample_rows(session.pool, scored, selection, method)
+    found = beside(session, method, pick, scored, selection)
     store_scores(run, session, {method.name: scored})
     run.write_table(
         "selection",
@@ -138,6 +140,7 @@ def store_selection(
         "method": method.name,
         "pick": pick.name,
         "selection": selection.to_dict(),
+        "beside": found,
         "reason_order": list(selection.reasons),
         "samples": {k: [dataclasses.asdict(r) for r in rows] for k, rows in samples.items()},
     }

@@ -60,6 +60,7 @@ def write_picked(
         command=f"dataworth replay {shlex.quote(str(run.path))}",
         goal=request.goal,
         learner=request.model,
+        beside=result.beside,
         lengths_N=_characters(pool),
         length_unit="characters",
     )

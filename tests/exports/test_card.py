@@ -43,6 +43,8 @@ def test_card(tmp_path):
         "task_categories": ["text-generation"],
         "tags": ["data-selection", "dataworth"],
     }
+    assert "\n\nKept:" not in card
+    assert "Kept: 9 of 80 tokens &lt;b&gt;.\n" in made(tmp_path, beside="9 of 80 tokens <b>")[1]
     assert "5 of 40 rows, picked by less, top 5 for the model SmolLM2-135M and the goal gsm8k." in card
     assert "| 5 | among the 5 best |" in card and "| 35 | not among the 5 best |" in card
     assert "Rows that could not be read: 1." in card

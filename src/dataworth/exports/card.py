@@ -25,6 +25,7 @@ def dataset_card(
     command: str,
     goal: str | None = None,
     learner: str | None = None,
+    beside: str = "",
     lengths_N: NDArray[np.integer[Any]] | None = None,
     length_unit: str = "tokens",
     licence: str | None = None,
@@ -39,6 +40,7 @@ def dataset_card(
         command: The command line that repeats the selection.
         goal: What the selection was for, in words.
         learner: The model it was for.
+        beside: How the pick stands beside the pool and simple baselines, in words.
         lengths_N: Length of each pool row, in pool order.
         length_unit: What `lengths_N` counts.
         licence: The parent's licence if the user named it; nothing is said about it otherwise.
@@ -51,7 +53,8 @@ def dataset_card(
         _header(len(selection.ids), pool, title, licence),
         f"# {_line(title)}\n\n{len(selection.ids):,} of {len(pool):,} rows, picked by {_line(method)}"
         + (f" for {' and '.join(aims)}" if aims else "")
-        + ". Rows are unchanged and in the order of the parent files.",
+        + ". Rows are unchanged and in the order of the parent files."
+        + (f"\n\nKept: {_line(beside)}." if beside else ""),
         "## Why each row was kept or dropped\n\n" + _reasons(selection, pool),
         "## Parent files\n\n" + _parents(pool),
         "## Sources\n\n" + _sources(pool, selection),
