@@ -269,7 +269,7 @@ class Goal:
     protected: tuple[Protected, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [s.name for s in (*self.subtasks, *self.protected)]
+        names = [s.name for s in self.subtasks] + [s.name for s in self.protected]
         if not self.subtasks:
             raise RequestError(
                 "the goal has no subtask: expected at least one with steer rows; add rows to the goal file"

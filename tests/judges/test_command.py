@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from tests.judges import judge_toys
 from tests.judges.judged import CHOICES, RECIPE, Bare, asked, text
+from tests.made_pools import jsonl_file
 
 from dataworth.errors import RequestError
+from dataworth.formats import open_goal
 from dataworth.judges import JUDGES, Trained, judge_named
 from dataworth.judges.command import Command, as_dict
 from dataworth.outcome import ALL_ROWS
@@ -156,9 +158,24 @@ def test_a_command_that_takes_too_long_ends_with_all_it_started(trained, tmp_pat
 
 
 @pytest.mark.parametrize("spec", ["lost", "python judge.py", "python judge.py {rows}", "a b:c", ""])
-def test_what_is_no_judge_is_refused_with_what_is(spec) -> None:
+def test_what_is_no_judge_is_refused_with_what_is_by_goals_too(spec, tmp_path) -> None:
     with pytest.raises(RequestError, match="expected loss, choice, choice_norm, ppl, module:function or a command"):
         judge_named(spec)
+    with pytest.raises(RequestError, match="judge_kind is"):
+        open_goal(goal_judged_by(spec, tmp_path))
+
+
+@pytest.mark.parametrize("spec", [*JUDGES, "a.b:c", "x {out} {rows}", "x --in={rows} --out={out} {model}"])
+def test_goals_take_every_judge_there_is(spec, tmp_path) -> None:
+    assert open_goal(goal_judged_by(spec, tmp_path)).subtasks[0].judge_kind == judge_named(spec).name == spec
+
+
+def goal_judged_by(spec: str, tmp_path: Path) -> Path:
+    rows = jsonl_file(tmp_path / "rows.jsonl", [{"prompt": "p", "completion": "c"}])
+    (tmp_path / "goal.yaml").write_text(
+        json.dumps({"subtasks": [{"name": "a", "steer": rows.name, "judge_kind": spec}]})
+    )
+    return tmp_path / "goal.yaml"
 
 
 def test_unreadable_quotes_and_missing_programs(trained) -> None:

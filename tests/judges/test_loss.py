@@ -55,7 +55,7 @@ def test_the_trial_s_number_is_that_of_response_loss(model, adapter) -> None:
 
 
 def test_training_lowers_it_and_one_opening_serves_both_sets(model, adapter) -> None:
-    with Trained(str(model), RECIPE, adapter) as trained:
+    with Trained(str(model), RECIPE, adapter, device="auto") as trained:
         both = [judge_named("loss")(trained, rows).mean for rows in (ROWS, ROWS[::-1])]
     assert both[0] == pytest.approx(both[1], rel=1e-6)
     assert both[0] < judge_named("loss")(Trained(str(model), RECIPE), ROWS).mean - 0.01

@@ -38,7 +38,7 @@ from dataworth.records import Goal, Pool, Protected, Sealed, Subtask
 JUDGE_KINDS = ("loss", "choice", "choice_norm", "ppl")
 _KEYS = ("name", "steer", "tune", "judge", "map", "judge_kind", "choices")
 _PROTECTED_KEYS = ("name", "judge", "judge_kind", "margin", "map", "choices")
-_OWN_JUDGE = re.compile(r"[\w.]+:\w+|.*\{rows\}.*\{out\}.*|.*\{out\}.*\{rows\}.*", re.DOTALL)
+_OWN_JUDGE = re.compile(r"[\w.]+:\w+|(?=.*\{rows\}).*\{out\}.*", re.DOTALL)
 _PROTECT = re.compile(r"(?P<name>[^=]+)=(?P<file>.+?)(?::(?P<kind>[a-z_]+))?", re.DOTALL)
 _CHOICE_ROLES = ("query", "choices", "gold")
 _SLICE = re.compile(r"(?P<path>.+):(?P<first>\d+)-(?P<last>\d+)\Z", re.DOTALL)

@@ -32,7 +32,7 @@ class Trained:
         model: As for `--model`.
         recipe: Its mask, maximum length and dtype are those the learner was trained under.
         adapter: The folder a training left, or None for the untouched model.
-        device: cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N.
         scratch: Where `folder` is made; the system's temporary folder by default.
     """
 
@@ -65,17 +65,20 @@ class Trained:
     @cached_property
     def plain(self) -> Renderer:
         """The learner's own template with the mask on the answer, whatever the recipe's, and nothing cut off."""
-        from dataworth.learners.load import load_tokenizer
         from dataworth.learners.render import Renderer
 
-        return Renderer(load_tokenizer(self.card.source.folder), "assistant", NO_LIMIT)
+        return Renderer(self._tokenizer, "assistant", NO_LIMIT)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
         """The tokenizer's special tokens: ends of turns and texts."""
+        return frozenset(self._tokenizer.all_special_ids)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         from dataworth.learners.load import load_tokenizer
 
-        return frozenset(load_tokenizer(self.card.source.folder).all_special_ids)
+        return load_tokenizer(self.card.source.folder)
 
     def without_end(self, row: Encoded) -> Encoded:
         """The row with its closing special tokens no longer targets: what is judged is its own text."""
@@ -97,11 +100,12 @@ class Trained:
 
     @cached_property
     def _losses(self) -> Any:
+        from dataworth.learners.causal_lm import resolve_device
         from dataworth.probes.losses import open_losses
 
         checkpoint = str(self.adapter) if self.adapter else None
         config = {"model": str(self.card.source.folder), "recipe": self.recipe.to_dict(), "checkpoint": checkpoint}
-        return open_losses(config, self.device)
+        return open_losses(config, str(resolve_device(self.device)))
 
     @cached_property
     def folder(self) -> Path:
@@ -116,7 +120,7 @@ class Trained:
         merged.config.use_cache = True  # off for training; generating without it takes quadratic time
         self._made = TemporaryDirectory(prefix="dataworth-trained-", dir=self.scratch)
         merged.save_pretrained(self._made.name)
-        learner.tokenizer.save_pretrained(self._made.name)
+        self._tokenizer.save_pretrained(self._made.name)
         return Path(self._made.name)
 
     def close(self) -> None:
