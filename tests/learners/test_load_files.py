@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.learners.tinymodel import tiny_folder
 
-from dataworth.errors import FingerprintMismatch, RequestError
+from dataworth.errors import FingerprintMismatch, FormatError, RequestError
 from dataworth.learners import load
 from dataworth.learners.adapter import ORIGIN, trainable
 from dataworth.learners.causal_lm import CausalLM
@@ -378,6 +378,9 @@ def test_a_users_adapter_without_origin_is_taken_and_with_a_wrong_one_refused(fo
     assert trainable(opened(folder, adapter=adapter).model)
     (adapter / ORIGIN).write_text(json.dumps({"weights_sha256": own[::-1]}))
     with pytest.raises(FingerprintMismatch, match="trained on other weights"):
+        opened(folder, adapter=adapter)
+    (adapter / ORIGIN).write_text('{"weights_sha256": ')
+    with pytest.raises(FormatError, match=r"origin\.json is damaged: no JSON, .* delete it if"):
         opened(folder, adapter=adapter)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from dataworth.errors import FingerprintMismatch, RequestError
 from dataworth.learners.load import require, safetensors_only
 from dataworth.recipe import Recipe
+from dataworth.store.json_files import read_json
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -94,17 +94,19 @@ def attach_adapter(base: Any, folder: Path, weights_sha256: str) -> Any:
 
 def _read(folder: Path) -> tuple[Any, dict[str, Any], str | None]:
     """Config, tensors, and the hash of the weights it belongs to, if it is one of ours."""
-    broken = require("safetensors", "LoRA").SafetensorError
+    broken, origin = require("safetensors", "LoRA").SafetensorError, folder / ORIGIN
     try:
         config = require("peft", "LoRA").PeftConfig.from_pretrained(str(folder))
         tensors = require("safetensors.torch", "LoRA").load_file(str(folder / WEIGHTS))
-        origin = folder / ORIGIN
-        return config, tensors, json.loads(origin.read_text())["weights_sha256"] if origin.is_file() else None
     except (OSError, ValueError, LookupError, TypeError, broken) as error:
         first = str(error).strip().splitlines()[0]
         raise RequestError(
             f"adapter {folder} can't be read: {first}; expected {CONFIG} and {WEIGHTS}, whole; copy it again"
         ) from error
+    if not origin.is_file():
+        return config, tensors, None
+    said = read_json(origin, "delete it if the adapter belongs to this model", {"weights_sha256": str})
+    return config, tensors, said["weights_sha256"]
 
 
 def trainable(model: Any) -> dict[str, Any]:
