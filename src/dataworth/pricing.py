@@ -193,10 +193,12 @@ class _Book:
             starts = Stage("process starts", 0, 0, 0, 1 + self.crew, 0, None, max(1, self.crew))
             items.append(Item(starts, (("start", 1 + self.crew),)))
         if needs <= {"text:pool", "text:goal"}:
-            work = (("score", rows), ("read", rows if needs else 0))
+            work = (("score", rows), ("read", rows))  # every score looks for rows without an answer
             items.append(Item(Stage(f"score {method.name}", rows, 0, 0, 1, 0, None), work))
         out = round(sum(f.size for f in self.pool.files) * self.kept(budget)) + rows * _ROW_BYTES
-        items.append(Item(Stage("pick and write", rows, 0, 0, 1, out, None), (("read", rows),)))
+        # Besides writing, a pick by a model looks for rows without an answer and at what two baselines would pick.
+        passes = 4 if needs & _MODEL else 1
+        items.append(Item(Stage("pick and write", rows, 0, 0, passes, out, None), (("read", passes * rows),)))
         return items
 
     def kept(self, budget: Budget) -> float:
