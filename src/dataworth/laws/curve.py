@@ -27,7 +27,8 @@ from dataworth.numerics.ranks import Estimate
 _NEAR = 2.0
 # What a design must have before its curve is believed beyond that.
 _SIZES, _SPAN, _CHAINS = 5, 16.0, 3
-_UNIDENTIFIED_CORR = 0.995
+# A floor isn't identifiable where its interval reaches this share of the last loss, or above this corr(E, beta).
+_NO_FLOOR, _UNIDENTIFIED_CORR = 0.02, 0.995
 _TRIMMED = 0.1
 
 
@@ -144,12 +145,13 @@ class Curve:
     def _floor(self) -> tuple[str, ...]:
         if not self.checked.falls:
             return ("no fall of the loss is shown over the measured sizes",)
-        floor = self.estimate(lambda law: law.E)
-        if floor.low > 0 and self.law.corr_E_beta < _UNIDENTIFIED_CORR:
+        floor, last = self.estimate(lambda law: law.E), self.law.at(float(self.sizes_K[-1]))
+        if floor.low > _NO_FLOOR * last and self.law.corr_E_beta < _UNIDENTIFIED_CORR:
             return ()
+        E, low, high = (v if v > 1e-6 * last else 0.0 for v in (floor.value, floor.low, floor.high))
         return (
-            f"still steep at the largest size: the floor is not identifiable (E {floor.value:.3g} "
-            f"[{max(floor.low, 0.0):.3g} .. {floor.high:.3g}], corr(E, beta) {self.law.corr_E_beta:.3f})",
+            f"still steep at the largest size: the floor is not identifiable (E {E:.3g} [{low:.3g} .. {high:.3g}], "
+            f"corr(E, beta) {self.law.corr_E_beta:.3f})",
         )
 
     def predict(self, D: float, level: float = 0.9) -> Prediction:

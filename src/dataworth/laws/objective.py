@@ -28,6 +28,8 @@ SCALE = 1e3
 # Iterations of L-BFGS a start gets, and ends that are polished: the best few, since early ends are ranked roughly.
 _ITERATIONS = 60
 _POLISHED = 3
+# Iterations of the polish: hundreds are spent only along directions that don't matter, as on a flat curve.
+_POLISH = 200
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ def fit_log_law(law: LogLaw, log_loss_R: Floats, starts_SP: Floats) -> Fitted:
             for start in starts_SP
         ]
         ends = sorted((e for e in ends if np.isfinite(e.fun)), key=lambda e: e.fun)[:_POLISHED]
-        polished = [minimize(scaled, e.x, jac=True, method="BFGS", options={"gtol": 1e-10}) for e in ends]
+        polished = [
+            minimize(scaled, e.x, jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": _POLISH}) for e in ends
+        ]
         best = min((e for e in [*ends, *polished] if np.isfinite(e.fun)), key=lambda e: e.fun)
         predicted_R, jacobian_RP = law(best.x)
     return Fitted(best.x, float(huber(predicted_R - log_loss_R).sum()), jacobian_RP)

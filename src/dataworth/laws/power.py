@@ -20,6 +20,8 @@ from dataworth.laws.objective import Fitted, Floats, LogLaw, fit_log_law, logs_o
 _FLOORS = (0.3, 0.7, 0.95)
 _EXPONENTS = (0.15, 0.5, 1.2)
 _SIZES = (0.5, 1.0, 2.0)
+# A floor below this share of the lowest loss is none.
+_NO_FLOOR = 0.02
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,16 @@ def _log_law(x_R: Floats) -> LogLaw:
 
 
 def _starts(x_R: Floats, y_R: Floats, start: PowerLaw | None, x0: float, y0: float) -> Floats:
-    if start is not None:
-        return np.array([[math.log(start.B) - y0 - start.beta * x0, math.log(start.E) - y0, math.log(start.beta)]])
     low, high, x_low = math.exp(y_R.min()), math.exp(y_R.max()), float(x_R[0])
+    if start is not None:
+        itself = [math.log(start.B) - y0 - start.beta * x0, math.log(start.E) - y0, math.log(start.beta)]
+        if math.exp(itself[1]) > _NO_FLOOR * low:
+            return np.array([itself])
+        # Without a floor there is no slope back towards one: start from one too.
+        steeper = 1.5 * start.beta
+        return np.array(
+            [itself, [math.log(high - 0.5 * low) + steeper * x_low, math.log(0.5 * low), math.log(steeper)]]
+        )
     return np.array(
         [
             [math.log(size * (high - floor * low)) + beta * x_low, math.log(floor * low), math.log(beta)]
@@ -131,6 +140,8 @@ def _starts(x_R: Floats, y_R: Floats, start: PowerLaw | None, x0: float, y0: flo
 
 def _corr(fitted: Fitted) -> float:
     """Correlation of E and beta from the inverse of J'J; 1 where it has none."""
-    covariance = np.linalg.pinv(fitted.jacobian_RP.T @ fitted.jacobian_RP, hermitian=True)
+    # In E itself, not in its log, which has no curvature left where E is nearly 0.
+    J = fitted.jacobian_RP * [1.0, math.exp(min(-float(fitted.p[1]), 690.0)), 1.0]
+    covariance = np.linalg.pinv(J.T @ J, hermitian=True)
     spread = math.sqrt(max(covariance[1, 1] * covariance[2, 2], 0.0))
     return float(np.clip(covariance[1, 2] / spread, -1.0, 1.0)) if spread > 0 else 1.0
