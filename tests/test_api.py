@@ -203,13 +203,13 @@ def test_portable_runs_and_plans_need_no_model_library(pool: Path) -> None:
 )
 def test_the_method_follows_from_what_was_given(given: dict[str, str], chosen: str) -> None:
     request = config.build(config.SelectRequest, {"pool": "p", **given})
-    assert api.choose_method(request).name == chosen
+    assert api.choose_method(request, request.method).name == chosen
 
 
 def test_a_method_without_its_model_lists_those_that_need_none() -> None:
     request = config.build(config.SelectRequest, {"pool": "p", "goal": "g", "method": "less"})
     with pytest.raises(RequestError, match="without a model there are: random, length, bm25"):
-        api.choose_method(request)
+        api.choose_method(request, request.method)
 
 
 def test_a_constant_score_is_recorded_as_a_guard_that_failed(tmp_path: Path) -> None:

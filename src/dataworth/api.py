@@ -15,6 +15,7 @@ from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError, TooManyRejects
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
+from dataworth.proof.result import ProofResult
 from dataworth.records import Budget, Pool
 from dataworth.results import (
     CacheReport,
@@ -32,6 +33,7 @@ from dataworth.runs import (
     finished_scores,
     finished_selection,
     open_run,
+    store_proof,
     store_score_run,
     store_selection,
 )
@@ -75,6 +77,20 @@ def _with_rejects_as_warning(run: Callable[[], Result]) -> Result:
         warnings.warn(f"{error} (max_rejected=...)", stacklevel=3)
         result: Result = error.result
         return result
+
+
+def prove(subset: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> ProofResult:
+    """Train on a subset, on random rows of its size and on everything, and say whether the subset is better.
+
+    Args:
+        subset: A select run's folder, or a file with rows of the pool; several are compared side by side.
+        progress: Called with (stage, trials done, trials in all); says interim results.
+        **fields: The fields of `config.ProveRequest`: pool, model, goal, against, seeds, margin, ...
+
+    Raises:
+        RequestError: The request is wrong.
+    """
+    return run_prove(config.build(config.ProveRequest, {"subset": subset, **fields}), progress)
 
 
 def plan(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> PlanResult:
@@ -143,7 +159,11 @@ def replay(run: str | Path, *, from_scratch: bool = False, progress: Progress = 
 
 def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> SelectResult:
     """`select` for a finished request object: the same request again gives the finished run back."""
-    budget, method, pick = Budget.parse(request.keep), choose_method(request), plugins.load("picks", request.pick)
+    budget, method, pick = (
+        Budget.parse(request.keep),
+        choose_method(request, request.method),
+        plugins.load("picks", request.pick),
+    )
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     refuse_joining(request)
     run = open_run("select", request)
@@ -197,11 +217,75 @@ def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> Scor
     return result
 
 
+def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> ProofResult:
+    """`prove` for a finished request object: an interrupted proof goes on, a finished one comes back from the cache."""
+    from dataworth.proposals import propose
+    from dataworth.proving import Prover
+
+    refuse_unprovable(request)
+    run = open_run("prove", request)
+    with run.lock, open_session(with_judge_rows(request, run.path), run.path, progress) as session:
+        progress.say(preview_text(session))
+        add_protected(session, request)
+        gate(session)
+        prover = Prover(session, run, propose(session, request, lambda name, rows: best_rows(session, name, rows)))
+        return store_proof(run, session, prover.prove(progress.say))
+
+
+def with_judge_rows(request: config.ProveRequest, folder: Path) -> config.ProveRequest:
+    """The request with a goal that has rows to judge by: a single file is split, once, into the run's folder.
+
+    Raises:
+        RequestError: It has too few rows for that.
+    """
+    from dataworth.formats.goal_split import split_goal
+
+    goal = Path(request.goal or "").expanduser()
+    if goal.suffix.lower() in (".yaml", ".yml"):
+        return request
+    split = split_goal(goal, folder / "goal", mapping=config.pairs(request.goal_map, "--goal-map") or None)
+    return replace(request, goal=str(split.path), goal_map=())
+
+
+def add_protected(session: Session, request: config.ProveRequest) -> None:
+    """Add the skills of `--protect` to those of the goal file."""
+    from dataworth.formats import protect
+
+    if session.goal is not None and request.protect:
+        session.goal = replace(session.goal, protected=(*session.goal.protected, *map(protect, request.protect)))
+
+
+def best_rows(session: Session, name: str, rows: int) -> tuple[str, ...]:
+    """Ids of the best rows of the pool by a score under its defaults."""
+    method, budget = choose_method(session.request, name), Budget("rows", rows)
+    scored = score_one(session, method, options.split({}, method))
+    chosen = plugins.load("picks", "top_k")(
+        pick_inputs(session, method, scored, budget), budget, seed=session.request.seed
+    )
+    ids: tuple[str, ...] = chosen.ids
+    return ids
+
+
+def refuse_unprovable(request: config.ProveRequest) -> None:
+    """Refuse a proof that can't be one, before anything is read.
+
+    Raises:
+        RequestError: Names what is missing.
+    """
+    for name, what in (("subset", "a run folder or a file of rows"), ("model", "--model M"), ("goal", "--goal FILE")):
+        if not getattr(request, name):
+            raise RequestError(f"prove needs {what}: expected dataworth prove SUBSET --pool POOL --model M --goal G")
+    if request.protocol not in ("epochs", "tokens"):
+        raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
+    if request.margin is not None and not request.margin > 0:
+        raise RequestError(f"margin={request.margin:g}: expected a difference above 0; correct --margin")
+
+
 def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanResult:
     """`plan` for a finished request object; it leaves nothing in the cache."""
     from dataworth.pricing import price
 
-    method = choose_method(request)
+    method = choose_method(request, request.method)
     given = options.split(config.pairs(request.option, "--option"), method, plugins.load("picks", request.pick))
     with open_session(request, None, progress) as session:
         refuse_kinds(session, method)
@@ -226,13 +310,12 @@ def clear_cache() -> CacheReport:
     return CacheReport("freed", before)
 
 
-def choose_method(request: config.Request, name: str | None = None) -> Score:
-    """The score a request means, checked against the model and goal it brings.
+def choose_method(request: config.Request, wanted: str | None) -> Score:
+    """The score of that name, or the default one, checked against the model and goal that the request brings.
 
     Raises:
         RequestError: No method can be chosen, or the chosen one needs a model or goal that wasn't given.
     """
-    wanted = name or request.method
     if not wanted:
         if request.goal is None:
             raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")

@@ -73,13 +73,14 @@ def _command(verb: str, run: Callable[[config.Request, terminal.Bars], Any]) -> 
 
 def _parameters(cls: type[config.Request]) -> list[inspect.Parameter]:
     hints, help_of = get_type_hints(cls), config.field_help(cls)
+    positional = "subset" if "subset" in hints else "pool"
     out = []
     for field in dataclasses.fields(cls):
         many = hints[field.name] == tuple[str, ...]
         base = next(t for t in (bool, int, float, str) if many or hints[field.name] in (t, t | None) or t is str)
         kind: Any = list[str] | None if many else (base | None)
-        if field.name == "pool":
-            info: Any = typer.Argument(help=help_of["pool"], show_default=False)
+        if field.name == positional:
+            info: Any = typer.Argument(help=help_of[field.name], show_default=False)
         else:
             flag = field.name.replace("_", "-")
             names = [f"--{flag}/--no-{flag}" if base is bool and not many else f"--{flag}"]

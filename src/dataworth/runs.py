@@ -17,6 +17,7 @@ import numpy as np
 from dataworth import config
 from dataworth.beside import beside
 from dataworth.errors import RequestError
+from dataworth.proof.result import ProofResult
 from dataworth.records import Pool, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
@@ -200,6 +201,23 @@ def store_score_run(
     run.write_record(content, timings)
     run.finish()
     return ScoreResult(run.path, session.pool.ids, scores, correlations, content)
+
+
+def store_proof(run: RunFolder, session: Session, result: ProofResult) -> ProofResult:
+    """Write the verdicts, the trials and the record, mark the run finished, and return the result with its record."""
+    content, timings = record_of(session)
+    content |= {"proof": result.to_dict()}
+    run.write_table(
+        "trials",
+        {
+            "arm": [a.name for a in result.arms for _ in a.costs],
+            "number": [n for a in result.arms for n in range(len(a.costs))],
+            "cost": [c for a in result.arms for c in a.costs],
+        },
+    )
+    run.write_record(content, timings)
+    run.finish()
+    return dataclasses.replace(result, record=content)
 
 
 def finished_scores(run: RunFolder) -> ScoreResult | None:

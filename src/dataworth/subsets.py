@@ -51,8 +51,9 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
         if not run.finished or run.config.get("verb") != "select":
             raise RequestError(f"{path} is no finished select run: expected one, or a file of rows; finish it first")
         table = run.read_table("weights")
-        found = dict(zip(table["id"], table["weight"], strict=True))
-        return _checked(path.name, pool, found, [i for i in found if i not in pool.position])
+        weight_of = dict(zip(table["id"], table["weight"], strict=True))
+        here = {i: w for i, w in weight_of.items() if i in pool.position}
+        return _checked(path.name, pool, here, [i for i in weight_of if i not in here])
     rows = _open_rows(path, mapping)
     weight_of = _sidecar_weights(path)
     found: dict[str, float] = {}

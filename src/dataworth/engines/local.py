@@ -75,6 +75,8 @@ class LocalEngine:
         shard_rows: int = 256,
         progress: Progress | None = None,
         retry_unscored: bool = False,
+        order: Callable[[Sequence[str]], Any] | None = None,
+        hang_s: float | None = None,
     ) -> RunReport:
         """Compute what `artefact` lacks of `ids`, shard by shard, each committed as it completes.
 
@@ -88,6 +90,8 @@ class LocalEngine:
             shard_rows: Rows of a new shard; an interrupted plan keeps its own.
             progress: Called with (rows of `ids` that are done, all rows of `ids`).
             retry_unscored: Run rows that are known as unscored again.
+            order: Key by which shards, given as their ids, are started; what is stored doesn't depend on it.
+            hang_s: For shards that may take longer than the engine's own.
 
         Returns:
             Rows committed, seconds, deaths and quarantined rows of this run.
@@ -102,6 +106,7 @@ class LocalEngine:
             todo = artefact.missing(ids, retry_unscored=retry_unscored)
             total = len(set(ids))
             shards = artefact.plan(ids, shard_rows, retry_unscored=retry_unscored) if todo else []
+            shards = sorted(shards, key=lambda s: order(s.ids)) if order else shards
             # Not `len(todo)`: an interrupted retry is resumed too, with rows that are known as unscored.
             done = total - sum(len(s.ids) for s in shards)
             ledger = Ledger(shards, self.retries, proven=len(artefact) > 0)
@@ -117,7 +122,7 @@ class LocalEngine:
                 progress(done, total)
             run = Run(runner, config, ledger, commit, payload or (lambda _: None), report)
             if shards and self.workers:
-                Supervisor(run, self._crew, min(self.workers, len(shards)), self.hang_s).run()
+                Supervisor(run, self._crew, min(self.workers, len(shards)), hang_s or self.hang_s).run()
             elif shards:
                 run.here(self.devices[0])
         report.seconds = time.monotonic() - began

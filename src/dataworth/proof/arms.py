@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def token_matched_arm(
 
 
 def stratified_arm(
-    ids: Sequence[str], source_N: NDArray[np.int64], rows: int, chains: int, *, seed: int = 0
+    ids: Sequence[str], source_N: NDArray[np.integer[Any]], rows: int, chains: int, *, seed: int = 0
 ) -> ArmPlan:
     """Draws with the pool's own shares of sources, exactly (largest remainders), uniform within a source."""
     sources, of = np.unique(source_N, return_inverse=True)

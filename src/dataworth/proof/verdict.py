@@ -179,4 +179,5 @@ def retained(subset: Arm, full: Arm, untouched: float, *, level: float = 0.9) ->
             "to take a share of; run more seeds or train longer"
         )
     root = float(np.sqrt(max(b * b - a * c, 0.0)))
-    return Estimate(share, (b - root) / a, (b + root) / a, len(subset.cost_R), level)
+    ends = float((b - root) / a), float((b + root) / a)
+    return Estimate(share, *ends, len(subset.cost_R), level)

@@ -1,0 +1,139 @@
+"""What a proof found: verdict sentences first, then arms, worth, protected skills, and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dataworth.laws.worth import Worth
+from dataworth.numerics.ranks import Estimate
+from dataworth.proof.verdict import Verdict
+from dataworth.results import table
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm's trials on the goal: rows and training tokens of a trial (means), and its cost in the goal's unit.
+
+    `interval` is Student's over trials at 95 %, None for a single trial. `subtasks` holds the mean of each judged set.
+    """
+
+    name: str
+    role: str
+    rows: float
+    tokens: float
+    costs: tuple[float, ...]
+    interval: Estimate | None
+    subtasks: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A protected skill under one arm: how much it costs against the untouched model (positive: it got worse).
+
+    `broken` if the cost is shown (one-sided 5 %) to exceed the margin.
+    """
+
+    skill: str
+    arm: str
+    cost: Estimate
+    margin: float
+    broken: bool
+
+
+@dataclass(frozen=True)
+class ProofResult:
+    """A proof, finished or interim.
+
+    `verdicts` compare each subject with each comparator on the goal; `worth` and `retained` are by subject, absent
+    where they weren't measured. `unit` and `higher` describe the goal's number; costs have accuracies negated.
+    """
+
+    run: Path
+    protocol: str
+    unit: str
+    higher: str
+    seeds: int
+    verdicts: tuple[Verdict, ...]
+    arms: tuple[ArmResult, ...]
+    untouched: float
+    worth: Mapping[str, Worth] = field(default_factory=dict)
+    retained: Mapping[str, Estimate] = field(default_factory=dict)
+    protected: tuple[Kept, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def headline(self) -> str:
+        """Where the first comparison stands, in a line."""
+        return self.sentence(self.verdicts[0]) if self.verdicts else f"{self.unit}: too few trials for an estimate"
+
+    def sentence(self, verdict: Verdict) -> str:
+        """A verdict as a sentence that states its protocol, and what it cost."""
+        claim = "a prediction about one fixed subset" if verdict.claim == "prediction" else "a difference of means"
+        broken = [k.skill for k in self.protected if k.broken and k.arm == verdict.subject]
+        cost = f", at the cost of {', '.join(dict.fromkeys(broken))}" if broken and verdict.word == "better" else ""
+        return (
+            f"{verdict.subject}: {verdict.text}{cost} [{self.unit}, {self.protocol}, {verdict.gain.n} seeds, {claim}; "
+            f"{verdict.detectable:.3g} was detectable]"
+        )
+
+    def explain(self) -> str:
+        """Sentences, then the table of arms, then worth, protected skills and notes."""
+        sign = -1.0 if self.higher == "better" else 1.0
+        lines = [self.sentence(v) for v in self.verdicts]
+        lines += [f"{name}: worth {worth} random rows ({worth.level:.0%} set)" for name, worth in self.worth.items()]
+        lines += [
+            f"{name}: keeps {share.value:.0%} [{share.low:.0%} .. {share.high:.0%}] of the full pool's improvement"
+            for name, share in self.retained.items()
+        ]
+        lines += [
+            f"protected {k.skill}: {k.arm} costs {k.cost} against the untouched model"
+            + (f" (more than the margin {k.margin:g})" if k.broken else "")
+            for k in self.protected
+        ]
+        rows = [
+            [
+                arm.name,
+                f"{arm.rows:,.0f}",
+                f"{arm.tokens:,.0f}",
+                str(len(arm.costs)),
+                f"{sign * sum(arm.costs) / len(arm.costs):.4f}",
+                f"{_ordered(sign, arm.interval)}" if arm.interval else "",
+            ]
+            for arm in self.arms
+        ]
+        rows.append(["untouched model", "0", "0", "", f"{sign * self.untouched:.4f}", ""])
+        told = table(rows, ["arm", "rows", "tokens", "trials", self.unit, "95 % interval"])
+        lost = [f"{trial} could not be judged: {why}" for trial, why in self.failed.items()]
+        return "\n".join([*lines, told, *lost, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "run": str(self.run),
+            "protocol": self.protocol,
+            "unit": self.unit,
+            "higher": self.higher,
+            "seeds": self.seeds,
+            "verdicts": [v.to_dict() | {"sentence": self.sentence(v)} for v in self.verdicts],
+            "arms": [
+                {**vars(a), "costs": list(a.costs), "interval": a.interval and a.interval.to_dict()} for a in self.arms
+            ],
+            "untouched": self.untouched,
+            "worth": {
+                name: {"value": w.value, "sets": [list(s) for s in w.spans], "measured": w.measured, "level": w.level}
+                for name, w in self.worth.items()
+            },
+            "retained": {name: share.to_dict() for name, share in self.retained.items()},
+            "protected": [{**vars(k), "cost": k.cost.to_dict()} for k in self.protected],
+            "failed": dict(self.failed),
+            "notes": list(self.notes),
+        }
+
+
+def _ordered(sign: float, interval: Estimate) -> str:
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    return f"{low:.4f} .. {high:.4f}"

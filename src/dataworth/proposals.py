@@ -1,0 +1,134 @@
+"""From a `prove` request to the arms of its proof: the subjects, what they are compared with, and the random curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dataworth import config, plugins
+from dataworth.artefacts import token_table
+from dataworth.errors import RequestError
+from dataworth.proof.arms import (
+    ArmPlan,
+    curve_arms,
+    curve_sizes,
+    fixed_arm,
+    random_arm,
+    stratified_arm,
+    token_matched_arm,
+)
+from dataworth.proof.looks import THREE_LOOKS, looks_at
+from dataworth.proof.verdict import Rules
+from dataworth.proving import Proposal
+from dataworth.session import Session
+from dataworth.subsets import Subset, read_subset
+
+CONTROLS = ("random", "random-tokens", "random-source", "full", "longest")
+"""Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""
+
+
+Best = Callable[[str, int], Sequence[str]]
+"""(score, rows) -> ids of so many rows that are best by it."""
+
+
+def propose(session: Session, request: config.ProveRequest, best: Best) -> Proposal:
+    """Arms and rules of a request; `best` picks the rows of scores that are compared with.
+
+    The gate has been through the session already: near-goal rows are in no arm but in a subject that brought them,
+    which then has a twin without them, so that the gain is shown with and without.
+
+    Raises:
+        RequestError: A subset that isn't one, subsets of different sizes, an unknown control.
+    """
+    pool = session.pool
+    mapping = config.pairs(request.map, "--map") or None
+    subsets = [read_subset(path, pool, mapping) for path in request.subset]
+    if len({s.name for s in subsets}) < len(subsets):
+        subsets = [replace(s, name=f"{s.name}-{n}") for n, s in enumerate(subsets, 1)]
+    for subset in subsets:
+        if subset.unmatched:
+            session.notes.append(
+                f"{subset.name}: {len(subset.unmatched)} of its rows are not in the pool and are left out, "
+                f"such as {subset.unmatched[0]}"
+            )
+    subjects = [arm for s in subsets for arm in _subject(session, s)]
+    size = round(float(np.median([len(s) for s in subsets])))
+    if any(abs(len(s) - size) > 0.02 * size for s in subsets):
+        sizes = ", ".join(f"{s.name} {len(s):,}" for s in subsets)
+        raise RequestError(
+            f"subsets of different sizes ({sizes}): expected one size to draw at random; prove them apart"
+        )
+    looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
+    arms = _Arms(session, size, looks.seeds[-1], best)
+    controls = [arms.control(name.strip(), subjects[0]) for name in request.against.split(",") if name.strip()]
+    others = arms.curve() if request.curve else []
+    rules = Rules(looks, len(subjects) * len(controls), request.margin)
+    tokens = arms.tokens(subjects[0].draws[0].ids) * session.recipe.epochs if request.protocol == "tokens" else None
+    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens)
+
+
+def _subject(session: Session, subset: Subset) -> list[ArmPlan]:
+    """The subset's arm, and one without its near-goal rows if it has any."""
+    arms = [fixed_arm(subset.name, "subject", subset.ids, subset.weights)]
+    clean = [n for n, i in enumerate(subset.ids) if i not in session.excluded]
+    if clean and len(clean) < len(subset):
+        name = f"{subset.name} without near-goal rows"
+        arms.append(fixed_arm(name, "subject", [subset.ids[n] for n in clean], [subset.weights[n] for n in clean]))
+        session.notes.append(
+            f"{subset.name}: {len(subset) - len(clean)} of its rows nearly equal goal rows; both gains are shown"
+        )
+    return arms
+
+
+class _Arms:
+    """Arms drawn from the rows that carry loss and aren't near the goal."""
+
+    def __init__(self, session: Session, size: int, trials: int, best: Best) -> None:
+        self.session, self.size, self.trials, self.best = session, size, trials, best
+        pool = session.pool
+        table = token_table(session, pool)
+        usable = [n for n, i in enumerate(pool.ids) if i not in session.excluded and i not in table.unscored]
+        self.position = np.array(usable, dtype=np.int64)
+        self.ids = tuple(pool.ids[n] for n in usable)
+        self.token_N = np.asarray(table.column("tokens", fill=0), dtype=np.int64)[self.position]
+        if len(self.ids) < size:
+            raise RequestError(
+                f"{len(self.ids):,} rows can be drawn, fewer than the {size:,} of the subset: check --map"
+            )
+
+    def tokens(self, ids: Sequence[str]) -> int:
+        """Training tokens of rows in one epoch."""
+        of = dict(zip(self.ids, self.token_N.tolist(), strict=True))
+        return sum(of.get(i, 0) for i in ids)
+
+    def control(self, name: str, subject: ArmPlan) -> ArmPlan:
+        """What `--against` names.
+
+        Raises:
+            RequestError: No control and no score has this name.
+        """
+        seed = self.session.request.seed
+        made: dict[str, Callable[[], ArmPlan]] = {
+            "random": lambda: random_arm(self.ids, self.size, self.trials, seed=seed),
+            "random-tokens": lambda: token_matched_arm(
+                self.ids, self.token_N, self.tokens(subject.draws[0].ids), self.trials, seed=seed
+            ),
+            "random-source": lambda: stratified_arm(
+                self.ids, self.session.pool.source_N[self.position], self.size, self.trials, seed=seed
+            ),
+            "full": lambda: fixed_arm("full", "full", self.ids),
+            "longest": lambda: fixed_arm("longest", "baseline", self.best("length", self.size)),
+        }
+        if name in made:
+            return made[name]()
+        if name not in plugins.catalogue("scores"):
+            known = ", ".join([*CONTROLS, *sorted(plugins.catalogue("scores"))])
+            raise RequestError(f"--against {name!r} is unknown: expected some of {known}")
+        return fixed_arm(name, "baseline", self.best(name, self.size))
+
+    def curve(self) -> list[ArmPlan]:
+        """Random rows at halvings of the pool and at the subject's size, in nested chains."""
+        sizes = curve_sizes(len(self.ids), include=(self.size,))
+        return curve_arms(self.ids, sizes, self.trials, seed=self.session.request.seed)
