@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.pools import machine
 from scipy import stats
 
-from dataworth.laws.clean import own_laws, runs_of
+from dataworth.laws.clean import runs_of
 from dataworth.laws.curve import Curve, fit_curve
 from dataworth.laws.power import PowerLaw, fit_power
 
@@ -41,7 +41,7 @@ def losses(law: PowerLaw, sizes_K: np.ndarray, chains: int, noise: str, rng: np.
 def others(curve: Curve, D: float) -> dict[str, tuple[float, float]]:
     """Intervals of the log loss at `D` that were tried: t about the mean of the chains' fits, and the jackknife."""
     C, t = curve.chains, float(stats.t.ppf((1 + LEVEL) / 2, curve.chains - 1))
-    own = np.log([law.at(D) for law in own_laws(curve.sizes_K, curve.loss_CK, curve.law)])
+    own = np.log([fit_power(curve.sizes_K, row, start=curve.law).at(D) for row in curve.loss_CK])
     half = t * own.std(ddof=1) / math.sqrt(C)
     without = [
         fit_power(*runs_of(curve.sizes_K, np.delete(curve.loss_CK, c, axis=0)), start=curve.law).at(D) for c in range(C)

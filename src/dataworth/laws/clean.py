@@ -27,8 +27,8 @@ _NIL = 1e-4
 
 
 @dataclass(frozen=True)
-class Check:
-    """What the checks found.
+class Inspection:
+    """What was found.
 
     `misses` are log errors (predicted over measured) at the largest size of power, pow4 and mmf4 fitted without it, and
     `noise` the half-width that the chains' spread explains of the power law's; `reasons` are empty if clean.
@@ -47,17 +47,16 @@ def runs_of(sizes_K: Floats, loss_CK: Floats) -> tuple[Floats, Floats]:
     return np.broadcast_to(sizes_K, loss_CK.shape)[there], loss_CK[there]
 
 
-def own_laws(sizes_K: Floats, loss_CK: Floats, pooled: PowerLaw, least: int = 4) -> tuple[PowerLaw, ...]:
-    """Each chain fitted alone, from the pooled law; chains with fewer than `least` points are left out."""
-    chains = [runs_of(sizes_K, row[None]) for row in loss_CK if np.isfinite(row).sum() >= least]
-    return tuple(fit_power(D_R, loss_R, start=pooled) for D_R, loss_R in chains)
+def whole_chains(loss_CK: Floats) -> Floats:
+    """The chains with at least 4 points: those that can be fitted alone."""
+    return loss_CK[np.isfinite(loss_CK).sum(axis=1) >= 4]
 
 
-def check(sizes_K: Floats, loss_CK: Floats, law: PowerLaw) -> Check:
-    """Check sorted sizes and their losses (NaN where missing) against `law`, fitted to all of them."""
+def inspect(sizes_K: Floats, loss_CK: Floats, law: PowerLaw) -> Inspection:
+    """Hold sorted sizes and their losses (NaN where missing) against `law`, fitted to all of them."""
     misses, noise, reasons = _held_out(sizes_K, loss_CK)
     run = _run_of_signs(sizes_K, np.log(loss_CK) - np.log(law.at(sizes_K)))
-    return Check(misses, noise, (*reasons, *run), not _no_fall(sizes_K, loss_CK))
+    return Inspection(misses, noise, (*reasons, *run), not _no_fall(sizes_K, loss_CK))
 
 
 def _held_out(sizes_K: Floats, loss_CK: Floats) -> tuple[dict[str, float], float, tuple[str, ...]]:
@@ -82,8 +81,8 @@ def _held_out(sizes_K: Floats, loss_CK: Floats) -> tuple[dict[str, float], float
     if miss <= half:
         return misses, half, ()
     text = (
-        f"fitted without the {largest:g} largest rows it misses their loss by {100 * np.expm1(miss):.1f} %, where "
-        f"noise explains {100 * np.expm1(half):.1f} %"
+        f"fitted without the largest size ({largest:g} rows) it misses the loss there by {100 * np.expm1(miss):.1f} %, "
+        f"where noise explains {100 * np.expm1(half):.1f} %"
     )
     better = f"; a curve that bends misses by {100 * np.expm1(rival):.1f} %" if miss > 2 * rival else ""
     return misses, half, (text + better,)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
-from dataworth.laws.clean import Check, check, own_laws, runs_of
+from dataworth.laws.clean import Inspection, inspect, runs_of, whole_chains
 from dataworth.laws.objective import Floats
 from dataworth.laws.power import PowerLaw, fit_power
 from dataworth.laws.shapes import Shape, fit_shape
@@ -37,7 +37,8 @@ class Prediction:
     """An answer read off a curve, with its interval, or the reason why there is none.
 
     `quantity` is "loss" (after `asked` rows) or "rows" (for the loss `asked`; infinity means never). `beyond` is the
-    row count over the largest measured one, above 1 outside the data. Refused: `refusal` says why, value is NaN.
+    row count over the largest measured one, above 1 outside the data. NaN is unknown; where `refusal` says why, so is
+    the value.
     `warnings` are the reasons that don't yet refuse this near to the data. `rivals` are what pow4, mmf4 and the law
     without the highest-loss runs say.
     """
@@ -65,10 +66,12 @@ class Prediction:
     def _number(self, value: float) -> str:
         if self.quantity == "loss":
             return f"{value:.4g}"
-        return "never" if math.isinf(value) else f"{value:,.0f}"
+        if math.isfinite(value):
+            return f"{value:,.0f}"
+        return "never" if math.isinf(value) else "unknown"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: None for a number that was refused, "never" for infinity."""
+        """Plain JSON values: None for what is unknown, "never" for infinity."""
         return {
             "quantity": self.quantity,
             "asked": self.asked,
@@ -101,12 +104,12 @@ class Curve:
     mmf4: Shape
     refits: tuple[PowerLaw, ...]
     interval: Literal["chains", "resampled"]
-    checked: Check
+    inspection: Inspection
 
     @property
     def chains(self) -> int:
-        """How many chains were given."""
-        return len(self.loss_CK)
+        """How many chains the interval rests on: those with at least 4 points."""
+        return len(whole_chains(self.loss_CK))
 
     def estimate(self, quantity: Callable[[PowerLaw], float], level: float = 0.9) -> Estimate:
         """Any finite quantity of the law with its interval over chains, refusing nothing; use logs of what is positive.
@@ -122,28 +125,27 @@ class Curve:
     def band(self, D: float, level: float = 0.9) -> Estimate:
         """The loss expected at `D` rows, whatever the reasons against it: the mean of new chains, not one training."""
         found = self.estimate(lambda law: math.log(max(law.at(D), 1e-300)), level)
-        return Estimate(*(math.exp(v) for v in (found.value, found.low, found.high)), n=found.n, level=level)
+        return Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n, level)
 
     @cached_property
     def reasons(self) -> tuple[str, ...]:
         """Why the law is not to be believed far from the data, in plain words; empty if nothing speaks against it."""
-        unclean = tuple(f"the curve is not a clean power law: {r}" for r in self.checked.reasons)
+        unclean = tuple(f"the curve is not a clean power law: {r}" for r in self.inspection.reasons)
         return (*self._design(), *unclean, *self._floor())
 
     def _design(self) -> tuple[str, ...]:
-        span, full = self.sizes_K[-1] / self.sizes_K[0], len(self.refits) if self.interval == "chains" else self.chains
-        found = []
+        span, found = self.sizes_K[-1] / self.sizes_K[0], []
         if len(self.sizes_K) < _SIZES or span < _SPAN:
             found.append(
                 f"{len(self.sizes_K)} sizes over a factor of {span:.3g} can't check a law: measure at least "
                 f"{_SIZES} sizes over a factor of {_SPAN:g}"
             )
-        if full < _CHAINS:
-            found.append(f"{full} whole chains give no reliable interval: run at least {_CHAINS}")
+        if self.chains < _CHAINS:
+            found.append(f"{self.chains} whole chains give no reliable interval: run at least {_CHAINS}")
         return tuple(found)
 
     def _floor(self) -> tuple[str, ...]:
-        if not self.checked.falls:
+        if not self.inspection.falls:
             return ("no fall of the loss is shown over the measured sizes",)
         floor, last = self.estimate(lambda law: law.E), self.law.at(float(self.sizes_K[-1]))
         if floor.low > _NO_FLOOR * last and self.law.corr_E_beta < _UNIDENTIFIED_CORR:
@@ -173,7 +175,8 @@ class Curve:
     def rows_for(self, loss: float, level: float = 0.9) -> Prediction:
         """Rows needed for `loss`: where the law reaches it, and where the edges of its band do; infinity is never.
 
-        If anything speaks against the law, an answer beyond twice the range is refused, and `low` is what is known.
+        If anything speaks against the law, an answer beyond twice the range is refused, `low` is what is known, and a far
+        upper end is unknown.
 
         Raises:
             RequestError: `loss` is not a positive finite number, or `level` not in (0, 1).
@@ -186,11 +189,11 @@ class Curve:
         far = largest * _NEAR
         refused = bool(self.reasons) and not smallest / _NEAR <= value <= far
         if self.reasons:
-            low, high = min(low, far), high if high <= far else math.inf
+            low, high = min(low, far), high if high <= far else math.nan
         outside = not smallest <= value <= largest
         beyond = value / largest
         if refused:
-            value, low = math.nan, low if value > far else 0.0
+            value, low, high = math.nan, low if value > far else 0.0, math.nan
         return Prediction("rows", loss, value, low, high, level, beyond, outside, **self._said(refused))
 
     def _reached(self, loss: float, level: float, value: float) -> tuple[float, float]:
@@ -214,7 +217,7 @@ class Curve:
         """The curve in a few lines of plain English."""
         law, trimmed = self.law, self.trimmed
         lines = [
-            f"loss = {law.E:.4g} + {law.B:.4g} rows^-{law.beta:.3g} over {law.runs} runs in {self.chains} chains",
+            f"loss = {law.E:.4g} + {law.B:.4g} rows^-{law.beta:.3g} over {law.runs} runs in {len(self.loss_CK)} chains",
             f"without the {self.trimmed_runs} runs of highest loss: "
             f"{trimmed.E:.4g} + {trimmed.B:.4g} rows^-{trimmed.beta:.3g}",
             f"{law.E:.4g} is the floor of this model and recipe; corr(E, beta) {law.corr_E_beta:.3f}",
@@ -233,8 +236,8 @@ class Curve:
             "sizes": self.sizes_K.tolist(),
             "chains": self.chains,
             "interval": self.interval,
-            "held_out_log_errors": dict(self.checked.misses),
-            "held_out_noise": self.checked.noise,
+            "held_out_log_errors": dict(self.inspection.misses),
+            "held_out_noise": self.inspection.noise,
             "reasons": list(self.reasons),
         }
 
@@ -248,8 +251,8 @@ def fit_curve(
 ) -> Curve:
     """Fit the learning curve of nested chains: `loss_CK[c, k]` is chain c's loss at `sizes_K[k]`, NaN where missing.
 
-    Below 10 chains an interval is a t interval over the chains' own fits (chains with 4 points or more); from 10 on,
-    `resamples` refits to resampled chains (200 for a screen, 1,000 for a report).
+    All points make the law; chains with 4 points or more make its interval: below 10 of them a t interval over their
+    own fits, from 10 on `resamples` refits to resampled chains (200 for a screen, 1,000 for a report).
 
     Raises:
         RequestError: Fewer than 4 sizes or 2 chains with points at 4 of them, a repeated size, a size without a loss,
@@ -260,12 +263,11 @@ def fit_curve(
     law = fit_power(D_R, loss_R)
     cut = max(1, round(_TRIMMED * len(loss_R)))
     kept = np.sort(np.argsort(loss_R, kind="stable")[: len(loss_R) - cut])
-    interval: Literal["chains", "resampled"] = "chains" if len(loss_CK) < RESAMPLE_FROM else "resampled"
-    if interval == "chains":
-        refits = own_laws(sizes_K, loss_CK, law)
-    else:
-        draws = np.random.default_rng(seed).integers(0, len(loss_CK), size=(resamples, len(loss_CK)))
-        refits = tuple(fit_power(*runs_of(sizes_K, loss_CK[draw]), start=law) for draw in draws)
+    whole_CK = whole_chains(loss_CK)
+    C, draws = len(whole_CK), np.arange(len(whole_CK))[:, None]
+    interval: Literal["chains", "resampled"] = "chains" if C < RESAMPLE_FROM else "resampled"
+    if interval == "resampled":
+        draws = np.random.default_rng(seed).integers(0, C, size=(resamples, C))
     return Curve(
         sizes_K=sizes_K,
         loss_CK=loss_CK,
@@ -274,9 +276,9 @@ def fit_curve(
         trimmed_runs=cut,
         pow4=fit_shape("pow4", D_R, loss_R, law),
         mmf4=fit_shape("mmf4", D_R, loss_R, law),
-        refits=refits,
+        refits=tuple(fit_power(*runs_of(sizes_K, whole_CK[draw]), start=law) for draw in draws),
         interval=interval,
-        checked=check(sizes_K, loss_CK, law),
+        inspection=inspect(sizes_K, loss_CK, law),
     )
 
 
