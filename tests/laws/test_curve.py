@@ -274,11 +274,11 @@ def test_a_size_nobody_measured_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chains, noise", [(3, "independent"), (5, "independent"), (5, "nested")])
+@pytest.mark.parametrize("chains, noise", [(3, "independent"), (5, "nested")])
 def test_a_nominal_ninety_per_cent_interval_covers(chains, noise):
     from benchmarks.law_coverage import design
 
-    found = design(chains, noise, curves=60, sizes=6, seed=1)
-    assert 0.8 <= found["coverage"]["10x shipped"] <= 0.97 + 0.02
+    found = design(chains, noise, curves=40, sizes=6, seed=1)
+    assert 0.8 <= found["coverage"]["10x shipped"] <= 0.97
     assert found["refused"]["10x"] <= 0.35
     assert found["cpu_seconds_per_curve"] < 2

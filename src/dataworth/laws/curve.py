@@ -175,8 +175,8 @@ class Curve:
     def rows_for(self, loss: float, level: float = 0.9) -> Prediction:
         """Rows needed for `loss`: where the law reaches it, and where the edges of its band do; infinity is never.
 
-        If anything speaks against the law, an answer beyond twice the range is refused, `low` is what is known, and a far
-        upper end is unknown.
+        If anything speaks against the law, an answer beyond twice the range is refused, `low` is what is known, and a
+        far upper end is unknown.
 
         Raises:
             RequestError: `loss` is not a positive finite number, or `level` not in (0, 1).
