@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError, TooManyRejects
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
-from dataworth.proof.result import ProofResult
 from dataworth.records import Budget, Pool
 from dataworth.results import (
     CacheReport,
@@ -37,9 +36,12 @@ from dataworth.runs import (
     store_score_run,
     store_selection,
 )
-from dataworth.session import SILENT, Progress, Session, check_rejects, open_session
+from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
 from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
+
+if TYPE_CHECKING:
+    from dataworth.proof.result import ProofResult
 
 Result = TypeVar("Result", SelectResult, ScoreResult, GoalSplit)
 
@@ -229,6 +231,9 @@ def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> Proo
         add_protected(session, request)
         gate(session)
         prover = Prover(session, run, propose(session, request, lambda name, rows: best_rows(session, name, rows)))
+        if request.budget is not None:
+            workers = max(1, len(worker_devices(request.device, request.workers)))
+            progress.say(prover.afford(config.seconds(request.budget), workers, lambda: training_rates(session)))
         return store_proof(run, session, prover.prove(progress.say))
 
 
@@ -255,6 +260,15 @@ def add_protected(session: Session, request: config.ProveRequest) -> None:
         session.goal = replace(session.goal, protected=(*session.goal.protected, *map(protect, request.protect)))
 
 
+def training_rates(session: Session) -> dict[str, float]:
+    """Seconds per token of training and of judging, and of loading for them, timed on this pool for a minute."""
+    from dataworth.calibration import draw, measure
+
+    sample = draw(session, session.pool, True)
+    session.progress.say("timing this machine on the pool, about a minute")
+    return measure(session, sample, plugins.load("scores", "random"), ["losses"], len(session.pool))[0]
+
+
 def best_rows(session: Session, name: str, rows: int) -> tuple[str, ...]:
     """Ids of the best rows of the pool by a score under its defaults."""
     method, budget = choose_method(session.request, name), Budget("rows", rows)
@@ -277,6 +291,8 @@ def refuse_unprovable(request: config.ProveRequest) -> None:
             raise RequestError(f"prove needs {what}: expected dataworth prove SUBSET --pool POOL --model M --goal G")
     if request.protocol not in ("epochs", "tokens"):
         raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
+    if request.budget is not None:
+        config.seconds(request.budget)
     if request.margin is not None and not request.margin > 0:
         raise RequestError(f"margin={request.margin:g}: expected a difference above 0; correct --margin")
 

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ class ProveRequest(Request):
     """epochs: every arm trains for the recipe's epochs; tokens: every arm on as many tokens as the subset's epochs."""
     curve: bool = True
     """Train on random rows of growing sizes, to say how many random rows the subset is worth."""
+    budget: str | None = None
+    """Wall time on this machine, as 30m or 2h: arms and seeds are cut to what it pays for."""
     protect: tuple[str, ...] = ()
     """A skill that must not regress, as NAME=FILE or NAME=FILE:kind (loss, choice, ppl, ...); repeatable."""
 
@@ -176,6 +179,18 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
     if base is not None and type(value) is not base:
         raise RequestError(f"{key}={value!r}: expected {base.__name__}; correct the value")
     return value
+
+
+def seconds(text: str) -> float:
+    """Seconds of `90s`, `30m`, `2h` or `1.5d`.
+
+    Raises:
+        RequestError: Anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip().lower())
+    if not match or not float(match[1]) > 0:
+        raise RequestError(f"budget {text!r}: expected a time such as 90s, 30m or 2h; correct --budget")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

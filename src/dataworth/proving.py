@@ -14,17 +14,23 @@ from dataworth.artefacts import as_read, token_artefact, token_table
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.laws.worth import RandomCurve, Worth, worth
 from dataworth.numerics.ranks import Estimate, mean_interval
-from dataworth.proof.arms import ArmPlan, Trial, schedule
+from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
+from dataworth.proof.budget import ArmPrice, fit
+from dataworth.proof.looks import looks_at
 from dataworth.proof.result import ArmResult, Kept, ProofResult
 from dataworth.proof.verdict import Arm, Rules, Verdict, judge, retained
 from dataworth.records import Protected, Sealed, Subtask
+from dataworth.results import duration
 from dataworth.session import Session
 from dataworth.store.artefact import Artefact
+from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import fingerprint
+from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
 from dataworth.trials import RUNNER, Job, Training, open_judged
 
 UNTOUCHED = "untouched"
+REGISTRATION = "registration.json"
 A_DAY = 86400.0
 """Seconds after which a training counts as hung."""
 
@@ -47,6 +53,15 @@ class Proposal:
     def arms(self) -> tuple[ArmPlan, ...]:
         """All arms that train."""
         return (*self.subjects, *self.controls, *self.others)
+
+    def only(self, names: Sequence[str], seeds: int) -> Proposal:
+        """The proposal with these arms and so many seeds in one look; the level is shared by what is left."""
+        subjects, controls, others = (
+            tuple(a for a in arms if a.name in names) for arms in (self.subjects, self.controls, self.others)
+        )
+        looks = self.rules.looks if seeds == self.rules.looks.seeds[-1] else looks_at((seeds,))
+        rules = replace(self.rules, looks=looks, comparisons=len(subjects) * len(controls))
+        return Proposal(subjects, controls, others, rules, self.tokens)
 
     def registration(self, session: Session) -> dict[str, Any]:
         """What the run folder holds of it."""
@@ -96,13 +111,13 @@ class Prover:
 
     Args:
         session: Pool, goal, learner, engine.
-        run: Where the registration is kept.
+        run: Where the registration is kept: arms and rules as proposed, before a judge row is read.
         proposal: Arms and rules.
     """
 
     def __init__(self, session: Session, run: RunFolder, proposal: Proposal) -> None:
         self.session, self.run, self.proposal = session, run, proposal
-        self._register()
+        self.registration = self._register()
         self.judged = open_judged([(s, rows.open_for("proof")) for s, rows in sealed_parts(session)])
         self.goals = len(session.goal.subtasks) if session.goal else 0
         units = {(j.judge.unit, j.judge.higher) for j in self.judged[: self.goals]}
@@ -116,14 +131,52 @@ class Prover:
         self.artefact = self._artefact()
         self.failed: dict[str, str] = {}
 
-    def _register(self) -> None:
-        path = self.run.path / "registration.json"
-        content = self.proposal.registration(self.session)
-        if path.exists():
-            return
-        from dataworth.store.atomic import write_atomic
+    def _register(self) -> dict[str, Any]:
+        """What was registered, now or when this run began."""
+        path = self.run.path / REGISTRATION
+        if not path.exists():
+            self._write(self.proposal.registration(self.session))
+        return read_json(path, "delete the run folder; trials stay in the cache", {"arms": dict})
 
-        write_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    def _write(self, registration: Mapping[str, Any]) -> None:
+        text = json.dumps(registration, indent=1, sort_keys=True) + "\n"
+        write_atomic(self.run.path / REGISTRATION, text.encode())
+
+    def afford(self, budget: float, workers: int, rates: Callable[[], Mapping[str, float]]) -> str:
+        """Cut the proposal down to what a budget pays for; the cut is registered and holds for the run.
+
+        Args:
+            budget: Seconds of wall time.
+            workers: How many trials run side by side.
+            rates: Gives seconds per token of `training` and of judging (`losses`), and of their `load ...`.
+
+        Returns:
+            What it pays for, in a sentence.
+        """
+        known = self.registration.get("affordable")
+        if known is None:
+            plan = fit(self._prices(rates()), self.proposal.rules.looks.seeds[-1], budget, workers)
+            known = {"arms": list(plan.arms), "seeds": plan.seeds, "seconds": plan.seconds, "budget": budget}
+            self.registration = {**self.registration, "affordable": known}
+            self._write(self.registration)
+        self.proposal = self.proposal.only(known["arms"], known["seeds"])
+        left = [a for a in self.registration["arms"] if a not in known["arms"]]
+        lost = f"; left out: {', '.join(left)}" if left else ""
+        return f"{duration(budget)} pays for {known['seeds']} seeds of {', '.join(known['arms'])}{lost}"
+
+    def _prices(self, rate: Mapping[str, float]) -> list[ArmPrice]:
+        judged = sum(len(self.session.learner.renderer.encode(row)) for j in self.judged for row in j.rows)
+        fixed = judged * rate["losses"] + rate["load losses"] + rate["load training"]
+        epochs, seen = self.session.recipe.epochs, set[tuple[Draw, ...]]()
+        table = token_table(self.session, self.session.pool)
+        tokens = dict(zip(self.session.pool.ids, table.column("tokens", fill=0).tolist(), strict=True))
+        found = []
+        for arm in self.proposal.arms:
+            trained = self.proposal.tokens or epochs * max(sum(tokens[i] for i in d.ids) for d in arm.draws)
+            first = not seen & {arm.draws, arm.draws[:1]}
+            seen |= {arm.draws, *([arm.draws[:1]] if arm.role == "full" else [])}
+            found.append(ArmPrice(arm.name, arm.role, trained * rate["training"] + fixed if first else 0.0))
+        return found
 
     def _artefact(self) -> Artefact:
         session = self.session

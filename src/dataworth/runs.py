@@ -10,14 +10,13 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dataworth import config
 from dataworth.beside import beside
 from dataworth.errors import RequestError
-from dataworth.proof.result import ProofResult
 from dataworth.records import Pool, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
@@ -25,6 +24,9 @@ from dataworth.store.atomic import refused
 from dataworth.store.cache import Cache
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder
+
+if TYPE_CHECKING:
+    from dataworth.proof.result import ProofResult
 
 _NOT_IDENTITY = ("device", "workers", "run", "out", "portable", "max_rejected")
 PORTABLE = "cache"

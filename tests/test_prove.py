@@ -1,0 +1,236 @@
+"""A proof on a tiny model: registered, resumed, cached by content, judged by the goal's sealed rows, told in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dataworth as dw
+from dataworth.errors import RequestError
+
+pytestmark = pytest.mark.lm
+WORDS = "red blue green stone river cloud".split()
+
+
+def rows(count: int, good: bool, seed: int) -> list[dict[str, str]]:
+    """Good rows answer with the word of the question's number thrice, others with three words at random."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        k = int(rng.integers(0, len(WORDS)))
+        answer = [WORDS[k]] * 3 if good else rng.choice(WORDS, 3)
+        found.append({"prompt": f"say {k}, number {rng.integers(10**6)}", "completion": " ".join(answer)})
+    return found
+
+
+def write(path: Path, listed: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in listed))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("peft")
+    from tests.learners.tinymodel import tiny_folder
+
+    folder = tmp_path_factory.mktemp("prove")
+    tiny_folder(folder / "model", layers=1)
+    pool = [*rows(24, True, 1), *rows(56, False, 2)]
+    write(folder / "pool.jsonl", pool)
+    write(folder / "mine.jsonl", pool[:16])
+    write(folder / "goal.jsonl", rows(70, True, 3))
+    (folder / "recipe.yaml").write_text("lr: 2.0e-2\nbatch_size: 8\nepochs: 1\nlora_r: 2\n")
+    return folder
+
+
+def fields(place: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "pool": str(place / "pool.jsonl"),
+        "goal": str(place / "goal.jsonl"),
+        "model": str(place / "model"),
+        "recipe": str(place / "recipe.yaml"),
+        "device": "cpu",
+        "workers": 0,
+        "seeds": 3,
+        "curve": False,
+        **more,
+    }
+
+
+@pytest.fixture
+def cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One cache for the module, so that each trial is trained once."""
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cache"))
+    return place / "cache"
+
+
+def trainings(cache: Path) -> set[str]:
+    return {p.parent.name for p in (cache / "trainings").glob("*/trained.json")}
+
+
+def test_a_proof_says_what_it_compared_and_what_it_could_have_seen(place: Path, cache: Path) -> None:
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "run"), margin=0.5, **fields(place))
+    assert [(v.comparator, v.claim, v.gain.n) for v in found.verdicts] == [
+        ("random", "prediction", 3),
+        ("full", "means", 3),
+    ]
+    assert all(
+        v.word in ("better", "as good as", "worse", "no difference shown", "cannot tell") for v in found.verdicts
+    )
+    assert all(v.detectable > 0 for v in found.verdicts)
+    arms = {a.name: a for a in found.arms}
+    assert (arms["mine"].rows, arms["random"].rows) == (16, 16)
+    assert arms["full"].rows <= 80
+    assert all(len(a.costs) == 3 and len(set(a.costs)) == 3 for a in found.arms)
+    assert found.untouched > np.mean(arms["full"].costs), "training on the pool helps"
+    text = found.explain()
+    assert "mine" in text
+    assert "nats/token, 1 epoch each, 3 seeds" in text
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["verdicts"][0]["comparator"] == "random"
+    registered = json.loads((place / "run" / "registration.json").read_text())
+    assert registered["looks"] == [3]
+    assert registered["comparisons"] == 2
+    assert set(registered["arms"]) == {"mine", "random", "full"}
+    record = json.loads((place / "run" / "record.json").read_text())["content"]
+    assert record["proof"]["verdicts"] == told["verdicts"]
+
+
+def test_the_judged_number_is_that_of_the_trial_trained_by_hand(place: Path, cache: Path) -> None:
+    from dataclasses import replace
+
+    from dataworth.config import load_recipe
+    from dataworth.formats import open_goal, open_pool
+    from dataworth.trial import response_loss, train_on
+
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "again"), margin=0.5, **fields(place))
+    pool = open_pool(place / "pool.jsonl")
+    judge = open_goal(place / "again" / "goal" / "goal.yaml").subtasks[0].judge
+    assert judge is not None
+    judged = list(judge.open_for("proof").examples())
+    recipe = replace(load_recipe(str(place / "recipe.yaml"), {}), seed=1)
+    chosen = [pool.example(n) for n in range(16)]
+    adapter = train_on(str(place / "model"), recipe, chosen, place / "by-hand")
+    by_hand = response_loss(str(place / "model"), recipe, adapter, judged).per_token
+    assert found.arms[0].costs[1] == pytest.approx(by_hand, rel=1e-6)
+    untouched = response_loss(str(place / "model"), recipe, None, judged).per_token
+    assert found.untouched == pytest.approx(untouched, rel=1e-6)
+
+
+def test_another_arm_or_seed_trains_only_what_is_new(place: Path, cache: Path) -> None:
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "r1"), margin=0.5, **fields(place))
+    before = trainings(cache)
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "r2"), margin=0.1, **fields(place))
+    assert trainings(cache) == before, "another margin needs no training"
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "r3"), **fields(place, against="random,full,longest"))
+    longest = trainings(cache)
+    assert len(longest - before) == 3
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "r4"), **fields(place, seeds=4))
+    assert len(trainings(cache) - longest) == 3, "one more seed of each of three arms"
+
+
+def test_a_broken_off_proof_goes_on(place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataworth.trials import TrialWork
+
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cut"))
+    work, calls = TrialWork._trial, [0]
+
+    def cut(self: TrialWork, job: Any) -> dict[str, Any]:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise KeyboardInterrupt
+        return work(self, job)
+
+    monkeypatch.setattr(TrialWork, "_trial", cut)
+    with pytest.raises(KeyboardInterrupt):
+        dw.prove(str(place / "mine.jsonl"), run=str(place / "cut-run"), **fields(place))
+    half = trainings(place / "cut")
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "cut-run"), **fields(place))
+    assert calls[0] == 5 + 10 - 4
+    assert half < trainings(place / "cut")
+    monkeypatch.setenv("DATAWORTH_CACHE", str(cache))
+    whole = dw.prove(str(place / "mine.jsonl"), run=str(place / "whole"), **fields(place))
+    assert [a.costs for a in found.arms] == [a.costs for a in whole.arms]
+
+
+def test_a_curve_gives_worth_and_shares_its_trials(place: Path, cache: Path) -> None:
+    found = dw.prove(
+        str(place / "mine.jsonl"), run=str(place / "curve"), **fields(place, curve=True, against="random,full")
+    )
+    sizes = [a.rows for a in found.arms if a.role == "curve"]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == next(a.rows for a in found.arms if a.name == "full")
+    assert 16 in sizes
+    arms = {a.name: a for a in found.arms}
+    assert arms["random 16"].costs == arms["random"].costs
+    assert arms[f"random {int(sizes[-1])}"].costs == arms["full"].costs
+    assert "mine" in found.worth
+    assert "random rows" in found.explain()
+
+
+def test_equal_tokens_train_every_arm_alike(place: Path, cache: Path) -> None:
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "tokens"), **fields(place, protocol="tokens"))
+    tokens = [a.tokens for a in found.arms]
+    assert max(tokens) < 1.3 * min(tokens)
+    assert "training tokens each" in found.explain()
+
+
+def test_protected_skills_are_watched(place: Path, cache: Path) -> None:
+    other = write(place / "other.jsonl", [{"text": " ".join(WORDS[::-1]) * 4} for _ in range(30)])
+    found = dw.prove(
+        str(place / "mine.jsonl"), run=str(place / "kept"), **fields(place, protect=(f"words={other}:ppl",))
+    )
+    assert [(k.skill, k.arm) for k in found.protected] == [("words", a) for a in ("mine", "random", "full")]
+    assert all(k.broken == (k.cost.low > 0) for k in found.protected)
+    assert "protected words" in found.explain()
+
+
+def test_near_goal_rows_are_shown_with_and_without(place: Path, cache: Path) -> None:
+    from dataworth.formats import open_goal
+
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "split"), margin=0.5, **fields(place))
+    judge = open_goal(place / "split" / "goal" / "goal.yaml").subtasks[0].judge
+    assert judge is not None
+    asked = next(judge.open_for("proof").examples()).prompt
+    leaky = [{"prompt": asked, "completion": "red red red"}, *rows(24, True, 1), *rows(56, False, 2)]
+    pool = write(place / "leaky.jsonl", leaky)
+    mine = write(place / "leaky-mine.jsonl", leaky[:16])
+    found = dw.prove(str(mine), run=str(place / "leak"), **fields(place, pool=str(pool)))
+    names = [a.name for a in found.arms]
+    assert names[:2] == ["leaky-mine", "leaky-mine without near-goal rows"]
+    assert [a.rows for a in found.arms[:2]] == [16, 15]
+    assert len(found.verdicts) == 4
+    assert "both gains are shown" in found.explain()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": None}, "prove needs --model"),
+        ({"goal": None}, "prove needs --goal"),
+        ({"protocol": "steps"}, "expected epochs or tokens"),
+        ({"margin": 0.0}, "above 0"),
+        ({"against": "random,nothing"}, "'nothing' is unknown"),
+        ({"seeds": 2}, "from 3 up"),
+        ({"against": "bm25", "method": "less"}, "unknown to ProveRequest"),
+    ],
+)
+def test_wrong_requests_are_one_line(place: Path, cache: Path, changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        dw.prove(str(place / "mine.jsonl"), **fields(place, run=str(place / f"wrong-{len(said)}"), **changed))
+    with pytest.raises(RequestError, match="prove needs a run folder or a file"):
+        dw.prove([], **fields(place))
+
+
+def test_subsets_of_one_size_are_proved_together_and_others_refused(place: Path, cache: Path) -> None:
+    pool = [*rows(24, True, 1), *rows(56, False, 2)]
+    small = write(place / "small.jsonl", pool[:9])
+    other = write(place / "other-mine.jsonl", pool[40:56])
+    found = dw.prove([str(place / "mine.jsonl"), str(other)], run=str(place / "two"), **fields(place, against="random"))
+    assert [v.subject for v in found.verdicts] == ["mine", "other-mine"]
+    assert found.verdicts[0].gain.level == pytest.approx(1 - 0.05 / 2)
+    with pytest.raises(RequestError, match="different sizes"):
+        dw.prove([str(place / "mine.jsonl"), str(small)], run=str(place / "sizes"), **fields(place))
