@@ -234,3 +234,63 @@ def test_subsets_of_one_size_are_proved_together_and_others_refused(place: Path,
     assert found.verdicts[0].gain.level == pytest.approx(1 - 0.05 / 2)
     with pytest.raises(RequestError, match="different sizes"):
         dw.prove([str(place / "mine.jsonl"), str(small)], run=str(place / "sizes"), **fields(place))
+
+
+def test_a_finished_proof_comes_back_as_it_was_without_its_cache(
+    place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write(place / "kept.jsonl", [{"text": " ".join(WORDS) * 3}] * 9)
+    how = fields(place, curve=True, protect=(f"words={other}:ppl",))
+    first = dw.prove(str(place / "mine.jsonl"), run=str(place / "back"), **how)
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "empty"))
+    again = dw.prove(str(place / "mine.jsonl"), run=str(place / "back"), **how)
+    assert again.explain() == first.explain()
+    assert again.to_dict() == first.to_dict()
+    assert again.worth == first.worth
+    assert not (place / "empty").exists()
+
+
+def test_a_dry_run_lists_the_trials_and_leaves_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataworth.cli import app
+
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dry"))
+    monkeypatch.chdir(place)
+    flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "workers")]
+    app(["prove", "mine.jsonl", *flags, "--against", "random,less", "--dry-run", "--json"], standalone_mode=False)
+    told = json.loads(capsys.readouterr().out)
+    assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
+        ("mine", 16, 3), ("random", 16, 3), ("less", 16, 3)
+    ]  # fmt: skip
+    assert told["comparisons"] == 2
+    assert all(a["tokens"] > 0 for a in told["arms"])
+    assert not (place / "dry").exists()
+    assert not (place / "runs").exists()
+
+
+def test_a_budget_buys_what_it_pays_for_once_and_for_all(
+    place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataworth import api
+
+    asked = []
+
+    def rates(session: Any) -> dict[str, float]:
+        asked.append(session)
+        return {"training": 1e-3, "losses": 0.0, "load losses": 0.0, "load training": 0.0}
+
+    monkeypatch.setattr(api, "training_rates", rates)
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "cheap"), **fields(place, curve=True, budget="8s"))
+    names = [a.name for a in found.arms]
+    assert names[:2] == ["mine", "random"]
+    assert "full" not in names
+    assert [v.comparator for v in found.verdicts] == ["random"]
+    registered = json.loads((place / "cheap" / "registration.json").read_text())
+    assert registered["affordable"]["arms"] == names
+    assert "full" in registered["arms"], "what was left out stays on record"
+    with pytest.raises(RequestError, match="expected at least that"):
+        dw.prove(str(place / "mine.jsonl"), run=str(place / "poor"), **fields(place, budget="1s"))
+    assert len(asked) == 2
+    with pytest.raises(RequestError, match="such as 90s, 30m or 2h"):
+        dw.prove(str(place / "mine.jsonl"), run=str(place / "odd"), **fields(place, budget="soon"))

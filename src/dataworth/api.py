@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from dataworth.results import (
 )
 from dataworth.runs import (
     copy_artefacts,
+    finished_proof,
     finished_scores,
     finished_selection,
     open_run,
@@ -41,7 +43,7 @@ from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
 
 if TYPE_CHECKING:
-    from dataworth.proof.result import ProofResult
+    from dataworth.proof.result import ProofPlan, ProofResult
 
 Result = TypeVar("Result", SelectResult, ScoreResult, GoalSplit)
 
@@ -226,6 +228,9 @@ def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> Proo
 
     refuse_unprovable(request)
     run = open_run("prove", request)
+    done = finished_proof(run)
+    if done is not None:
+        return done
     with run.lock, open_session(with_judge_rows(request, run.path), run.path, progress) as session:
         progress.say(preview_text(session))
         add_protected(session, request)
@@ -235,6 +240,32 @@ def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> Proo
             workers = max(1, len(worker_devices(request.device, request.workers)))
             progress.say(prover.afford(config.seconds(request.budget), workers, lambda: training_rates(session)))
         return store_proof(run, session, prover.prove(progress.say))
+
+
+def plan_proof(request: config.ProveRequest, progress: Progress = SILENT) -> ProofPlan:
+    """What `prove` would train, without running a model or leaving anything behind.
+
+    Arms of scores stand for as many rows as they would have, so their tokens are those of other rows.
+    """
+    from dataworth.proof.result import ProofPlan
+    from dataworth.proposals import propose
+
+    refuse_unprovable(request)
+    with TemporaryDirectory() as aside:
+        request = with_judge_rows(request, Path(aside))
+        with open_session(request, None, progress) as session:
+            session.cache = Cache(aside)
+            gate(session)
+            ids = session.pool.ids
+            proposal = propose(session, replace(request, budget=None), lambda _, rows: ids[:rows])
+            return ProofPlan(
+                tuple((a.name, a.role, a.rows, n, proposal.rules.looks.seeds[-1]) for a, n in proposal.sizes(session)),
+                proposal.protocol(session),
+                proposal.rules.looks.seeds,
+                proposal.rules.comparisons,
+                proposal.rules.margin,
+                tuple(session.notes),
+            )
 
 
 def with_judge_rows(request: config.ProveRequest, folder: Path) -> config.ProveRequest:

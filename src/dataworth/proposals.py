@@ -94,8 +94,10 @@ class _Arms:
         self.ids = tuple(pool.ids[n] for n in usable)
         self.token_N = np.asarray(table.column("tokens", fill=0), dtype=np.int64)[self.position]
         if len(self.ids) < size:
+            near, dull = (sum(i in lost for i in pool.ids) for lost in (session.excluded, table.unscored))
             raise RequestError(
-                f"{len(self.ids):,} rows can be drawn, fewer than the {size:,} of the subset: check --map"
+                f"{len(self.ids):,} of {len(pool):,} rows can be drawn at random ({near:,} are near goal or protected "
+                f"rows, {dull:,} carry no loss): expected the {size:,} of the subset; check --goal, --protect and --map"
             )
 
     def tokens(self, ids: Sequence[str]) -> int:

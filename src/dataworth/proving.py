@@ -54,6 +54,21 @@ class Proposal:
         """All arms that train."""
         return (*self.subjects, *self.controls, *self.others)
 
+    def sizes(self, session: Session) -> list[tuple[ArmPlan, int]]:
+        """Each arm with the training tokens of its largest draw."""
+        ids = session.pool.ids
+        found = token_table(session, session.pool).column("tokens", fill=0)
+        tokens, epochs = dict(zip(ids, found.tolist(), strict=True)), session.recipe.epochs
+        return [
+            (arm, self.tokens or epochs * max(sum(tokens[i] for i in d.ids) for d in arm.draws)) for arm in self.arms
+        ]
+
+    def protocol(self, session: Session) -> str:
+        """How long every arm trains, in words."""
+        if self.tokens is not None:
+            return f"{self.tokens:,} training tokens each"
+        return f"{session.recipe.epochs} epoch{'s' if session.recipe.epochs > 1 else ''} each"
+
     def only(self, names: Sequence[str], seeds: int) -> Proposal:
         """The proposal with these arms and so many seeds in one look; the level is shared by what is left."""
         subjects, controls, others = (
@@ -167,12 +182,8 @@ class Prover:
     def _prices(self, rate: Mapping[str, float]) -> list[ArmPrice]:
         judged = sum(len(self.session.learner.renderer.encode(row)) for j in self.judged for row in j.rows)
         fixed = judged * rate["losses"] + rate["load losses"] + rate["load training"]
-        epochs, seen = self.session.recipe.epochs, set[tuple[Draw, ...]]()
-        table = token_table(self.session, self.session.pool)
-        tokens = dict(zip(self.session.pool.ids, table.column("tokens", fill=0).tolist(), strict=True))
-        found = []
-        for arm in self.proposal.arms:
-            trained = self.proposal.tokens or epochs * max(sum(tokens[i] for i in d.ids) for d in arm.draws)
+        seen, found = set[tuple[Draw, ...]](), []
+        for arm, trained in self.proposal.sizes(self.session):
             first = not seen & {arm.draws, arm.draws[:1]}
             seen |= {arm.draws, *([arm.draws[:1]] if arm.role == "full" else [])}
             found.append(ArmPrice(arm.name, arm.role, trained * rate["training"] + fixed if first else 0.0))
@@ -275,7 +286,7 @@ class Prover:
         verdicts = self._verdicts(arms, untouched)
         return ProofResult(
             run=self.run.path,
-            protocol=self._protocol(),
+            protocol=self.proposal.protocol(self.session),
             unit=self.unit,
             higher=self.higher,
             seeds=seeds,
@@ -368,9 +379,3 @@ class Prover:
                     margin = skill.margin or 0.0
                     found.append(Kept(skill.name, arm.name, cost, margin, cost.low > margin))
         return tuple(found)
-
-    def _protocol(self) -> str:
-        epochs = self.session.recipe.epochs
-        if self.proposal.tokens is not None:
-            return f"{self.proposal.tokens:,} training tokens each"
-        return f"{epochs} epoch{'s' if epochs > 1 else ''} each"

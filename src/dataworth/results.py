@@ -251,7 +251,7 @@ class SelectResult:
         }
 
     def _repr_html_(self) -> str:
-        return _html(self.explain())
+        return html_of(self.explain())
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class ScoreResult:
         }
 
     def _repr_html_(self) -> str:
-        return _html(self.explain())
+        return html_of(self.explain())
 
 
 @dataclass(frozen=True)
@@ -377,7 +377,7 @@ class PlanResult:
         }
 
     def _repr_html_(self) -> str:
-        return _html(self.explain())
+        return html_of(self.explain())
 
 
 @dataclass(frozen=True)
@@ -437,7 +437,7 @@ class GoalSplit:
         return {**vars(self), "path": str(self.path), "rejects_path": self.rejects_path and str(self.rejects_path)}
 
     def _repr_html_(self) -> str:
-        return _html(self.explain())
+        return html_of(self.explain())
 
 
 @dataclass(frozen=True)
@@ -472,5 +472,6 @@ def duration(s: float | None) -> str:
     return f"{s / 60:.1f} min" if s < 5400 else f"{s / 3600:.1f} h"
 
 
-def _html(text: str) -> str:
+def html_of(text: str) -> str:
+    """Plain text as a notebook shows it."""
     return f"<pre>{html.escape(text)}</pre>"

@@ -222,6 +222,16 @@ def store_proof(run: RunFolder, session: Session, result: ProofResult) -> ProofR
     return dataclasses.replace(result, record=content)
 
 
+def finished_proof(run: RunFolder) -> ProofResult | None:
+    """The result of a finished proof, read back; None if it isn't finished."""
+    if not run.finished:
+        return None
+    from dataworth.proof.result import ProofResult
+
+    content = run.read_record()["content"]
+    return ProofResult.from_dict(run.path, content["proof"], content)
+
+
 def finished_scores(run: RunFolder) -> ScoreResult | None:
     """The result of a finished score run, read back; None if it isn't finished."""
     if not run.finished:

@@ -12,8 +12,9 @@ Costs are lower-is-better; sizes are rows (or tokens); axes: `C` chains, `K` siz
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,17 @@ class Worth:
     def covers(self, size: float) -> bool:
         """Whether the set holds this size."""
         return any((low is None or low <= size) and (high is None or size <= high) for low, high in self.spans)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        spans, measured = [list(s) for s in self.spans], list(self.measured)
+        return {"value": self.value, "spans": spans, "measured": measured, "level": self.level}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Worth:
+        """The inverse of `to_dict`."""
+        spans = tuple((low, high) for low, high in told["spans"])
+        return cls(told["value"], spans, (told["measured"][0], told["measured"][1]), told["level"])
 
     def __str__(self) -> str:
         if self.spans == ((None, None),):

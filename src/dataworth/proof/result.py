@@ -10,7 +10,7 @@ from typing import Any
 from dataworth.laws.worth import Worth
 from dataworth.numerics.ranks import Estimate
 from dataworth.proof.verdict import Verdict
-from dataworth.results import table
+from dataworth.results import html_of, table
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,67 @@ class ProofResult:
                 {**vars(a), "costs": list(a.costs), "interval": a.interval and a.interval.to_dict()} for a in self.arms
             ],
             "untouched": self.untouched,
-            "worth": {
-                name: {"value": w.value, "sets": [list(s) for s in w.spans], "measured": w.measured, "level": w.level}
-                for name, w in self.worth.items()
-            },
+            "worth": {name: w.to_dict() for name, w in self.worth.items()},
             "retained": {name: share.to_dict() for name, share in self.retained.items()},
             "protected": [{**vars(k), "cost": k.cost.to_dict()} for k in self.protected],
             "failed": dict(self.failed),
             "notes": list(self.notes),
         }
+
+    @classmethod
+    def from_dict(cls, run: Path, told: Mapping[str, Any], record: Mapping[str, Any]) -> ProofResult:
+        """The inverse of `to_dict`."""
+        same = {k: told[k] for k in ("protocol", "unit", "higher", "seeds", "untouched", "failed")}
+        arms = [
+            ArmResult(**{**a, "costs": tuple(a["costs"]), "interval": a["interval"] and Estimate(**a["interval"])})
+            for a in told["arms"]
+        ]
+        return cls(
+            run=run,
+            verdicts=tuple(Verdict.from_dict(v) for v in told["verdicts"]),
+            arms=tuple(arms),
+            worth={name: Worth.from_dict(w) for name, w in told["worth"].items()},
+            retained={name: Estimate(**share) for name, share in told["retained"].items()},
+            protected=tuple(Kept(**{**k, "cost": Estimate(**k["cost"])}) for k in told["protected"]),
+            notes=tuple(told["notes"]),
+            record=record,
+            **same,
+        )
+
+    def _repr_html_(self) -> str:
+        return html_of(self.explain())
+
+
+@dataclass(frozen=True)
+class ProofPlan:
+    """What a proof would train: (arm, role, rows and training tokens of its largest draw, trials) and the rules."""
+
+    arms: tuple[tuple[str, str, int, int, int], ...]
+    protocol: str
+    looks: tuple[int, ...]
+    comparisons: int
+    margin: float | None
+    notes: tuple[str, ...] = ()
+
+    def explain(self) -> str:
+        """A table of arms, and what the proof will say."""
+        rows = [[name, role, f"{n:,}", f"{tokens:,}", str(trials)] for name, role, n, tokens, trials in self.arms]
+        looks = ", ".join(map(str, self.looks))
+        margin = f"; 'as good as' within {self.margin:g}" if self.margin is not None else ""
+        total = sum(tokens * trials for *_, tokens, trials in self.arms)
+        return "\n".join(
+            [
+                table(rows, ["arm", "role", "rows", "tokens", "trials"]),
+                f"at most {total:,} training tokens ({self.protocol}; arms share the trials that they have in common); "
+                f"{self.comparisons} verdict{'s' if self.comparisons > 1 else ''} at {looks} seeds{margin}",
+                *self.notes,
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        names = ("name", "role", "rows", "tokens", "trials")
+        return {**vars(self), "arms": [dict(zip(names, arm, strict=True)) for arm in self.arms]}
 
 
 def _ordered(sign: float, interval: Estimate) -> str:

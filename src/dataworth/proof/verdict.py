@@ -6,6 +6,7 @@ isn't shown isn't a win, and numbers that can't mean anything (too noisy, nothin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,12 @@ class Verdict:
             "margin": self.margin,
             "reason": self.reason,
         }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Verdict:
+        """The inverse of `to_dict`."""
+        same = {k: told[k] for k in ("subject", "comparator", "claim", "detectable", "margin", "reason")}
+        return cls(word=told["verdict"], gain=Estimate(**told["gain"]), **same)
 
 
 def claim_of(subject: Arm, comparator: Arm) -> Claim:
