@@ -1,0 +1,111 @@
+"""How often is a proof wrong? `python -m reproductions.proof_calibration` simulates proofs with spreads of real trials.
+
+The spreads come from the trials of `less_fidelity` (its ledger): the seed's from one subset trained with several seeds,
+the draw's from uniform subsets trained once each. Per goal, for one look at 5 seeds and for looks at 3, 5 and 8: false
+verdicts where all arms are equal, where they differ by the margin, and where the subset is itself a random draw; and
+the coverage of worth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataworth.proof.calibration import Components, chance_verdicts, false_verdicts, worth_coverage
+from dataworth.proof.looks import looks_at
+from reproductions.less_fidelity import Ledger
+
+FULL = {"proofs": 20_000, "trials": 20}
+SIZES = (88.0, 175.0, 350.0, 700.0, 1400.0)
+BETA = 0.4
+"""Exponent of the simulated curve; how steep it is comes from what training gained."""
+MARGINS = 2.0
+"""The margin of `as good as`, in standard deviations of a single trial."""
+
+
+def components(ledger: Ledger, judged: str) -> tuple[Components, dict[str, Any]]:
+    """Spreads of one judged set, and how many trials they rest on."""
+    costs: dict[str, list[float]] = {}
+    for key, value in ledger.found.items():
+        if key.startswith("trial "):
+            costs.setdefault(key.split()[1], []).append(value[judged])
+    uniform = [found[0] for subset, found in costs.items() if subset.startswith("uniform")]
+    seeds = max(costs.values(), key=len)
+    if min(len(uniform), len(seeds)) < 3:
+        raise SystemExit(
+            f"{len(uniform)} draws and {len(seeds)} seeds give no spread: run reproductions.less_fidelity first"
+        )
+    seed_sd, total_sd = (float(np.std(v, ddof=1)) for v in (seeds, uniform))
+    draw_sd = max(0.0, total_sd**2 - seed_sd**2) ** 0.5
+    middle = float(np.mean(uniform))
+    sizes = np.array(SIZES)
+    fall = (sizes / sizes[len(sizes) // 2]) ** -BETA
+    # A tenth of the loss is gained between the untouched model and the middle size; the curve goes on at that rate.
+    curve = middle * (0.9 + 0.1 * fall)
+    about = {"seed_sd": seed_sd, "draw_sd": draw_sd, "seeds": len(seeds), "draws": len(uniform), "cost": middle}
+    return Components(seed_sd, draw_sd, sizes, curve, middle * 1.2), about
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Simulate, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ledger", type=Path, default=Path("reproductions/results/less_fidelity.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("reproductions/results/proof_calibration.json"))
+    parser.add_argument("--proofs", type=int, default=FULL["proofs"])
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(arguments)
+    ledger = Ledger(args.ledger)
+    trials = sum(key.startswith("trial") for key in ledger.found)
+    small = [n for n, have in (("proofs", args.proofs), ("trials", trials)) if have < FULL[n]]
+    result: dict[str, Any] = {
+        "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
+        "proofs": args.proofs,
+        "trials": trials,
+        "goals": {},
+    }
+    for judged in ("gsm8k judge", "arc_easy judge"):
+        parts, about = components(ledger, judged)
+        margin = MARGINS * (parts.seed_sd**2 + parts.draw_sd**2) ** 0.5
+        cell: dict[str, Any] = {"components": about, "margin": margin}
+        for seeds in ((5,), (3, 5, 8)):
+            looks = looks_at(seeds)
+            cell[f"looks {','.join(map(str, seeds))}"] = {
+                "equal arms": false_verdicts(parts, looks, proofs=args.proofs, margin=margin),
+                "at the margin": false_verdicts(parts, looks, proofs=args.proofs, margin=margin, shift=margin, seed=1),
+                "subset is a random draw": chance_verdicts(parts, looks, proofs=args.proofs, seed=2),
+            }
+        cell["worth"] = worth_coverage(parts, chains=5, seeds=5, proofs=args.proofs, seed=3)
+        result["goals"][judged] = cell
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result) if args.json else report(result))
+
+
+def report(result: dict[str, Any]) -> str:
+    """The figures as lines of text."""
+    lines = [result["verdict"]]
+    for judged, cell in result["goals"].items():
+        about = cell["components"]
+        lines.append(
+            f"{judged}: sd {about['seed_sd']:.4f} between {about['seeds']} seeds, {about['draw_sd']:.4f} between "
+            f"{about['draws']} draws beyond that"
+        )
+        for name, looks in cell.items():
+            if name.startswith("looks"):
+                for case, found in looks.items():
+                    false = found["false"]
+                    lines.append(f"  {name}, {case}: false {false['share']:.3f} (upper bound {false['upper95']:.3f})")
+        worth = cell["worth"]
+        ratio = worth["median_high_over_low"]
+        lines.append(
+            f"  worth: covered {worth['coverage']:.3f}, median high/low {ratio:.2f}, one-sided "
+            f"{worth['one_sided']:.2f}, cannot tell {worth['cannot_tell']:.3f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

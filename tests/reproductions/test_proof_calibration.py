@@ -1,0 +1,49 @@
+"""The calibration's spreads are those of the ledger, and a small run says that it is one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reproductions import proof_calibration
+from reproductions.less_fidelity import Ledger
+
+
+def ledger(path: Path, draws: int = 12, seeds: int = 5) -> Path:
+    rng = np.random.default_rng(0)
+    keys = [f"trial uniform-{n:02d} 0" for n in range(draws)] + [f"trial uniform-00 {s}" for s in range(1, seeds)]
+    keys += [f"trial weighted-{n:02d} 0" for n in range(3)]
+    lines = []
+    for key in keys:
+        far = 1.0 if "weighted" in key else 0.0
+        value = {f"{g} judge": 1.3 + far + 0.01 * rng.standard_normal() for g in ("gsm8k", "arc_easy")}
+        lines.append(json.dumps({"key": key, "value": value}))
+    path.write_text("\n".join([*lines, json.dumps({"key": "scores gsm8k less", "value": [1.0]})]) + "\n")
+    return path
+
+
+def test_spreads_come_from_uniform_draws_and_reseeded_trainings(tmp_path: Path) -> None:
+    parts, about = proof_calibration.components(Ledger(ledger(tmp_path / "l.jsonl")), "gsm8k judge")
+    assert (about["seeds"], about["draws"]) == (5, 12)
+    assert 0.003 < np.hypot(parts.seed_sd, parts.draw_sd) < 0.02
+    assert (np.diff(parts.curve_K) < 0).all()
+
+
+def test_too_few_trials_say_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="run reproductions.less_fidelity first"):
+        proof_calibration.components(Ledger(ledger(tmp_path / "l.jsonl", seeds=1)), "gsm8k judge")
+
+
+def test_a_small_run_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    found = ledger(tmp_path / "l.jsonl")
+    proof_calibration.main(["--ledger", str(found), "--out", str(out), "--proofs", "40"])
+    told = json.loads(out.read_text())
+    assert told["verdict"].startswith("not reproduced: below the stated sizes (proofs")
+    assert set(told["goals"]) == {"gsm8k judge", "arc_easy judge"}
+    assert "worth: covered" in capsys.readouterr().out
+    cell = told["goals"]["gsm8k judge"]
+    assert cell["looks 5"]["equal arms"]["false"]["of"] == 40
