@@ -56,6 +56,7 @@ def fields(place: Path, **more: Any) -> dict[str, Any]:
         "workers": 0,
         "seeds": 3,
         "curve": False,
+        "lr_search": False,
         **more,
     }
 
@@ -257,7 +258,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
 
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dry"))
     monkeypatch.chdir(place)
-    flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "workers")]
+    flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "workers", "lr_search")]
     app(["prove", "mine.jsonl", *flags, "--against", "random,less", "--dry-run", "--json"], standalone_mode=False)
     told = json.loads(capsys.readouterr().out)
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
@@ -294,3 +295,43 @@ def test_a_budget_buys_what_it_pays_for_once_and_for_all(
     assert len(asked) == 2
     with pytest.raises(RequestError, match="such as 90s, 30m or 2h"):
         dw.prove(str(place / "mine.jsonl"), run=str(place / "odd"), **fields(place, budget="soon"))
+
+
+def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(place: Path, cache: Path) -> None:
+    low = place / "low.yaml"
+    low.write_text((place / "recipe.yaml").read_text().replace("2.0e-2", "1.0e-4"))
+    how = fields(place, recipe=str(low), against="random", lr_search=True)
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "search"), **how)
+    assert [a.lr for a in found.arms] == [2e-4, 2e-4], "training helps, and this rate is far too low"
+    assert "lies at an end of the search" in found.explain()
+    plain = dw.prove(str(place / "mine.jsonl"), run=str(place / "no-search"), **{**how, "lr_search": False})
+    assert [a.lr for a in plain.arms] == [1e-4, 1e-4]
+    assert plain.arms[0].costs != found.arms[0].costs
+    registered = json.loads((place / "search" / "registration.json").read_text())
+    assert registered["lr_factors"] == [0.5, 1.0, 2.0]
+
+
+def test_a_rate_at_which_training_breaks_is_not_chosen_and_a_broken_trial_is_told(
+    place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataworth.errors import NonsenseRefused
+    from dataworth.trials import TrialWork
+
+    train, calls = TrialWork._train, []
+
+    def fragile(self: TrialWork, job: Any, recipe: Any) -> Any:
+        calls.append(recipe.lr)
+        if recipe.lr > 2e-2 or (recipe.seed == 2 and len(job.rows) == 16):
+            raise NonsenseRefused("the loss is nan at step 1")
+        return train(self, job, recipe)
+
+    monkeypatch.setattr(TrialWork, "_train", fragile)
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "fragile"))
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "fragile-run"), **fields(place, lr_search=True))
+    assert max(calls) > 2e-2
+    assert all(a.lr <= 2e-2 for a in found.arms)
+    assert {a.name: len(a.costs) for a in found.arms} == {"mine": 2, "random": 2, "full": 3}
+    assert set(found.failed) == {"mine, trial 2", "random, trial 2"}
+    assert "the loss is nan" in found.explain()
+    assert [(v.word, v.gain.n) for v in found.verdicts] == [("cannot tell", 2)] * 2
+    assert "trials failed" in found.verdicts[0].reason

@@ -110,6 +110,8 @@ class ProveRequest(Request):
     """The difference that doesn't matter, in the goal's unit: allows the verdict 'as good as (within it)'."""
     protocol: str = "epochs"
     """epochs: every arm trains for the recipe's epochs; tokens: every arm on as many tokens as the subset's epochs."""
+    lr_search: bool = True
+    """Try half and twice the recipe's learning rate for every arm, on the goal's tune rows."""
     curve: bool = True
     """Train on random rows of growing sizes, to say how many random rows the subset is worth."""
     budget: str | None = None

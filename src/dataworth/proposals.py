@@ -29,6 +29,8 @@ CONTROLS = ("random", "random-tokens", "random-source", "full", "longest")
 """Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""
 
 
+LR_FACTORS = (0.5, 1.0, 2.0)
+
 Best = Callable[[str, int], Sequence[str]]
 """(score, rows) -> ids of so many rows that are best by it."""
 
@@ -66,7 +68,8 @@ def propose(session: Session, request: config.ProveRequest, best: Best) -> Propo
     others = arms.curve() if request.curve else []
     rules = Rules(looks, len(subjects) * len(controls), request.margin)
     tokens = arms.tokens(subjects[0].draws[0].ids) * session.recipe.epochs if request.protocol == "tokens" else None
-    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens)
+    factors = LR_FACTORS if request.lr_search else (1.0,)
+    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors)
 
 
 def _subject(session: Session, subset: Subset) -> list[ArmPlan]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.artefacts import as_read, token_artefact, token_table
+from dataworth.artefacts import token_table
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.laws.worth import RandomCurve, Worth, worth
 from dataworth.numerics.ranks import Estimate, mean_interval
@@ -18,21 +18,17 @@ from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
 from dataworth.proof.budget import ArmPrice, fit
 from dataworth.proof.looks import looks_at
 from dataworth.proof.result import ArmResult, Kept, ProofResult
-from dataworth.proof.verdict import Arm, Rules, Verdict, judge, retained
+from dataworth.proof.verdict import CANNOT_TELL, Arm, Rules, Verdict, judge, retained
 from dataworth.records import Protected, Sealed, Subtask
 from dataworth.results import duration
 from dataworth.session import Session
-from dataworth.store.artefact import Artefact
 from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
-from dataworth.trials import RUNNER, Job, Training, open_judged
+from dataworth.trials import Training, TrialSet, open_judged
 
-UNTOUCHED = "untouched"
 REGISTRATION = "registration.json"
-A_DAY = 86400.0
-"""Seconds after which a training counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,8 @@ class Proposal:
     """Everything that is registered before a judge row is read.
 
     `subjects` are what the proof is about; `controls` what they are compared with, each a verdict; `others` (the sizes
-    of the random curve) are trained and shown. `tokens` is the budget of the equal-token protocol.
+    of the random curve) are trained and shown. `tokens` is the budget of the equal-token protocol; `lr_factors`
+    multiply the recipe's learning rate in each arm's search on tune rows.
     """
 
     subjects: tuple[ArmPlan, ...]
@@ -48,6 +45,7 @@ class Proposal:
     others: tuple[ArmPlan, ...]
     rules: Rules
     tokens: int | None = None
+    lr_factors: tuple[float, ...] = (1.0,)
 
     @property
     def arms(self) -> tuple[ArmPlan, ...]:
@@ -76,7 +74,7 @@ class Proposal:
         )
         looks = self.rules.looks if seeds == self.rules.looks.seeds[-1] else looks_at((seeds,))
         rules = replace(self.rules, looks=looks, comparisons=len(subjects) * len(controls))
-        return Proposal(subjects, controls, others, rules, self.tokens)
+        return replace(self, subjects=subjects, controls=controls, others=others, rules=rules)
 
     def registration(self, session: Session) -> dict[str, Any]:
         """What the run folder holds of it."""
@@ -100,6 +98,7 @@ class Proposal:
             "comparisons": self.rules.comparisons,
             "margin": self.rules.margin,
             "protocol": "epochs" if self.tokens is None else f"{self.tokens} training tokens",
+            "lr_factors": list(self.lr_factors),
             "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
         }
 
@@ -133,18 +132,18 @@ class Prover:
     def __init__(self, session: Session, run: RunFolder, proposal: Proposal) -> None:
         self.session, self.run, self.proposal = session, run, proposal
         self.registration = self._register()
-        self.judged = open_judged([(s, rows.open_for("proof")) for s, rows in sealed_parts(session)])
+        judged = open_judged([(s, rows.open_for("proof")) for s, rows in sealed_parts(session)])
         self.goals = len(session.goal.subtasks) if session.goal else 0
-        units = {(j.judge.unit, j.judge.higher) for j in self.judged[: self.goals]}
+        units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
         if len(units) > 1:
             raise RequestError(
                 f"the goal's subtasks are judged in {sorted(u for u, _ in units)}: expected one unit, as they are "
                 "averaged; prove them one by one"
             )
         self.unit, self.higher = units.pop()
-        self.sign_J = np.array([1.0 if j.judge.higher == "worse" else -1.0 for j in self.judged])
-        self.artefact = self._artefact()
-        self.failed: dict[str, str] = {}
+        self.trials = TrialSet(session, judged)
+        self.untouched = Training((), (), session.recipe)
+        self.lr = {arm.name: session.recipe.lr for arm in proposal.arms}
 
     def _register(self) -> dict[str, Any]:
         """What was registered, now or when this run began."""
@@ -180,23 +179,17 @@ class Prover:
         return f"{duration(budget)} pays for {known['seeds']} seeds of {', '.join(known['arms'])}{lost}"
 
     def _prices(self, rate: Mapping[str, float]) -> list[ArmPrice]:
-        judged = sum(len(self.session.learner.renderer.encode(row)) for j in self.judged for row in j.rows)
+        judged = sum(len(self.session.learner.renderer.encode(row)) for j in self.trials.judged for row in j.rows)
         fixed = judged * rate["losses"] + rate["load losses"] + rate["load training"]
         seen, found = set[tuple[Draw, ...]](), []
         for arm, trained in self.proposal.sizes(self.session):
             first = not seen & {arm.draws, arm.draws[:1]}
             seen |= {arm.draws, *([arm.draws[:1]] if arm.role == "full" else [])}
-            found.append(ArmPrice(arm.name, arm.role, trained * rate["training"] + fixed if first else 0.0))
+            # A search adds its trainings at other rates to each arm, spread over its seeds.
+            searched = 1 + (len(self.proposal.lr_factors) - 1) / self.proposal.rules.looks.seeds[-1]
+            seconds = searched * (trained * rate["training"] + fixed) if first else 0.0
+            found.append(ArmPrice(arm.name, arm.role, seconds))
         return found
-
-    def _artefact(self) -> Artefact:
-        session = self.session
-        sets = [
-            {"name": j.name, "judge": j.judge.name, "rows": fingerprint({"ids": [r.id for r in j.rows]})}
-            for j in self.judged
-        ]
-        spec = {"learner": session.learner.frozen_spec, "judged": sets}
-        return session.artefact("trials", as_read(session.pool, spec))
 
     def prove(self, tell: Callable[[str], None]) -> ProofResult:
         """Run to the last look, or to the first at which every subject's verdicts are claims.
@@ -204,119 +197,116 @@ class Prover:
         Args:
             tell: Called with a line after every trial that changes where the first comparison stands.
         """
+        self._search()
         looks = self.proposal.rules.looks.seeds
         for n, seeds in enumerate(looks):
             self._run(seeds, tell)
             found = self.result(seeds)
             if n + 1 == len(looks) or all(v.word in ("better", "as good as", "worse") for v in found.verdicts):
                 break
-        return found
+        # Between looks nothing is said; after the last one silence needs a reason.
+        why = "trials failed, so that the planned number of seeds wasn't reached: lower the learning rate"
+        settled = [v if v.word else replace(v, word=CANNOT_TELL, reason=why) for v in found.verdicts]
+        return replace(found, verdicts=tuple(settled))
+
+    def _search(self) -> None:
+        """Choose each arm's learning rate on tune rows, by one trial at each factor; the judge rows have no say."""
+        goal, factors = self.session.goal, self.proposal.lr_factors
+        tuned = [(s, s.tune) for s in (goal.subtasks if goal else ()) if s.tune is not None]
+        if len(factors) < 2:
+            return
+        if len(tuned) < self.goals:
+            self.session.notes.append("no learning rate was searched: it needs tune rows for every subtask of the goal")
+            return
+        trials, recipe = TrialSet(self.session, open_judged(tuned)), self.session.recipe
+        grid = {
+            (arm.name, f): self._training(Trial(arm.name, 0, arm.draw(0), recipe.seed), recipe.lr * f)
+            for arm in self.proposal.arms
+            for f in factors
+        }
+        trials.run(list(dict.fromkeys(grid.values())), "learning rates", order=lambda t: -len(t.ids))
+        found = trials.costs(grid.values())
+        for arm in self.proposal.arms:
+            cost = {f: float(found[grid[arm.name, f]][0].mean()) for f in factors if grid[arm.name, f] in found}
+            if not cost:
+                raise NonsenseRefused(f"arm {arm.name!r} can't be trained at any learning rate: lower lr in --recipe")
+            best = min(cost, key=lambda f: (cost[f], abs(f - 1)))
+            self.lr[arm.name] = recipe.lr * best
+        at_edge = [n for n, lr in self.lr.items() if lr in (recipe.lr * min(factors), recipe.lr * max(factors))]
+        if at_edge:
+            self.session.notes.append(
+                f"the best learning rate of {', '.join(at_edge)} lies at an end of the search: try another lr in "
+                "--recipe"
+            )
 
     def _run(self, seeds: int, tell: Callable[[str], None]) -> None:
-        planned, said = self._planned(seeds), [""]
-        started = {trial_id: n for n, trial_id in enumerate(planned)}
-        longest = {i: -len(t.draw) for i, (t, _) in planned.items() if t is not None}
-        table = token_table(self.session, self.session.pool)
+        trainings = [self.untouched, *(self._training(t) for t in self._schedule(seeds))]
+        place = {t: n for n, t in reversed(list(enumerate(trainings)))}
+        number = {self._training(t): t.number for t in self._schedule(seeds)}
+        said = [""]
 
-        def order(ids: Sequence[str]) -> tuple[int, int, int]:
-            trial = planned[ids[0]][0]
-            return (trial.number if trial else -1, longest.get(ids[0], 0), started[ids[0]])
-
-        def progress(done: int, total: int) -> None:
-            self.session.progress("trials", done, total)
-            if 0 < done < total:
+        def interim() -> None:
+            if self.untouched in self.trials.costs([self.untouched]):
                 said.append(self.result(seeds).headline())
                 if said[-1] != said[-2]:
                     tell(said[-1])
 
-        with self.session.costing("trials", len(self.artefact.missing(planned))):
-            self.session.engine.run(
-                self.artefact,
-                list(planned),
-                runner=RUNNER,
-                config={"model": str(self.session.learner.source.folder), "judged": self.judged},
-                payload=lambda ids: [self._job(*planned[i], table.unscored) for i in ids],
-                shard_rows=1,
-                progress=progress,
-                order=order,
-                hang_s=A_DAY,
-            )
+        self.trials.run(
+            list(place),
+            "trials",
+            # Round by round, so that every comparison tightens; within one the longest first, to end together.
+            order=lambda t: (number.get(t, -1), -len(t.ids), place[t]),
+            done=interim,
+        )
 
-    def _planned(self, seeds: int) -> dict[str, tuple[Trial | None, Training]]:
-        """Trial id -> trial and training, in the order of rounds; the untouched model first."""
-        untouched = Training((), (), self.session.recipe)
-        found: dict[str, tuple[Trial | None, Training]] = {self._id(untouched): (None, untouched)}
-        for trial in schedule(self.proposal.arms, seeds, seed=self.session.recipe.seed):
-            training = self._training(trial)
-            found.setdefault(self._id(training), (trial, training))
-        return found
+    def _schedule(self, seeds: int) -> Iterator[Trial]:
+        return schedule(self.proposal.arms, seeds, seed=self.session.recipe.seed)
 
-    def _training(self, trial: Trial) -> Training:
-        recipe = replace(self.session.recipe, seed=trial.seed)
+    def _training(self, trial: Trial, lr: float | None = None) -> Training:
+        recipe = replace(self.session.recipe, seed=trial.seed, lr=self.lr[trial.arm] if lr is None else lr)
         return Training(trial.draw.ids, trial.draw.weights, recipe, self.proposal.tokens)
 
-    def _id(self, training: Training) -> str:
-        return fingerprint(training.spec(self.session.learner.frozen_spec))[:32]
-
-    def _job(self, trial: Trial | None, training: Training, unscored: Mapping[str, str]) -> Job:
-        """What a worker gets; rows without loss are left out, as a trainer would find nothing in them."""
-        from dataworth.probes.tokens import encoded_rows
-
-        recipe = training.recipe.to_dict()
-        if trial is None:
-            return Job((), (), recipe, None, "")
-        keep = [n for n, i in enumerate(training.ids) if i not in unscored]
-        ids = [training.ids[n] for n in keep]
-        rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
-        weights = tuple(training.weights[n] for n in keep) if training.weights else ()
-        spec = as_read(self.session.pool, training.spec(self.session.learner.frozen_spec))
-        folder = self.session.cache.folder("trainings", spec)
-        self.session.used[folder.name] = "trainings"
-        return Job(tuple(rows), weights, recipe, training.tokens, str(folder))
-
     def result(self, seeds: int) -> ProofResult:
-        """What the trials that are there say."""
-        mean_of, tokens_of = self._means(seeds)
-        untouched_J = mean_of[self._id(Training((), (), self.session.recipe))] if mean_of else None
-        if untouched_J is None:
-            raise NonsenseRefused("the untouched model could not be judged: see the reasons above")
-        costs_J = {arm.name: self._costs(arm, seeds, mean_of) for arm in self.proposal.arms}
+        """What the trials that are there say.
+
+        Raises:
+            NonsenseRefused: The untouched model couldn't be judged.
+        """
+        of_arm: dict[str, list[tuple[int, Training]]] = {}
+        for trial in self._schedule(seeds):
+            of_arm.setdefault(trial.arm, []).append((trial.number, self._training(trial)))
+        found = self.trials.costs([self.untouched, *(t for listed in of_arm.values() for _, t in listed)])
+        if self.untouched not in found:
+            raise NonsenseRefused(f"the untouched model: {self.trials.failed.get(self.untouched, 'not judged yet')}")
+        untouched_J = found[self.untouched][0]
+        failed = {
+            f"{name}, trial {number}": self.trials.failed[t]
+            for name, listed in of_arm.items()
+            for number, t in listed
+            if t in self.trials.failed
+        }
+        # A trial that failed is left out of its arm, and said; it isn't replaced by another's number.
+        have = {name: [found[t] for _, t in listed if t in found] for name, listed in of_arm.items()}
+        costs_J = {n: np.array([c for c, _ in got]).reshape(-1, len(untouched_J)) for n, got in have.items()}
         arms = {a.name: Arm(a.name, costs_J[a.name][:, : self.goals].mean(1), a.redrawn) for a in self.proposal.arms}
         untouched = float(untouched_J[: self.goals].mean())
-        verdicts = self._verdicts(arms, untouched)
         return ProofResult(
             run=self.run.path,
             protocol=self.proposal.protocol(self.session),
             unit=self.unit,
             higher=self.higher,
             seeds=seeds,
-            verdicts=verdicts,
-            arms=tuple(self._arm(a, arms[a.name], costs_J[a.name], tokens_of) for a in self.proposal.arms),
+            verdicts=self._verdicts(arms, untouched),
+            arms=tuple(
+                self._arm(a, arms[a.name], costs_J[a.name], [n for _, n in have[a.name]]) for a in self.proposal.arms
+            ),
             untouched=untouched,
             worth=self._worth(arms),
             retained=self._retained(arms, untouched),
             protected=self._protected(costs_J, untouched_J),
-            failed=dict(self.failed),
+            failed=failed,
             notes=tuple(self.session.notes),
         )
-
-    def _means(self, seeds: int) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
-        planned = self._planned(seeds)
-        missing = set(self.artefact.missing(planned))
-        found = self.artefact.table([i for i in planned if i not in missing])
-        for i, reason in found.unscored.items():
-            trial = planned[i][0]
-            self.failed[f"{trial.arm} {trial.number}" if trial else UNTOUCHED] = reason
-        ids = [i for i in planned if i not in missing and i not in found.unscored]
-        if not ids:
-            return {}, {}
-        mean_nJ, tokens_n = found.column("mean") * self.sign_J, found.column("tokens")
-        return dict(zip(ids, mean_nJ, strict=True)), dict(zip(ids, tokens_n.tolist(), strict=True))
-
-    def _costs(self, arm: ArmPlan, seeds: int, mean_of: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Costs `[R, J]` of the trials of an arm that are there; a missing number is left out, not shifted."""
-        ids = [self._id(self._training(t)) for t in schedule([arm], seeds, seed=self.session.recipe.seed)]
-        return np.array([mean_of[i] for i in ids if i in mean_of]).reshape(-1, len(self.judged))
 
     def _verdicts(self, arms: Mapping[str, Arm], untouched: float) -> tuple[Verdict, ...]:
         pairs = [(s.name, c.name) for s in self.proposal.subjects for c in self.proposal.controls]
@@ -326,18 +316,17 @@ class Prover:
             if len(arms[s].cost_R) > 1 and len(arms[c].cost_R) > 1
         )
 
-    def _arm(self, plan: ArmPlan, arm: Arm, costs_RJ: NDArray[np.float64], tokens_of: Mapping[str, int]) -> ArmResult:
-        ids = [self._id(self._training(t)) for t in schedule([plan], len(costs_RJ), seed=self.session.recipe.seed)]
-        tokens = [tokens_of[i] for i in ids if i in tokens_of]
-        means = (costs_RJ * self.sign_J).mean(0) if len(costs_RJ) else np.zeros(0)
+    def _arm(self, plan: ArmPlan, arm: Arm, costs_RJ: NDArray[np.float64], tokens: Sequence[int]) -> ArmResult:
+        means = (costs_RJ * self.trials.sign_J).mean(0) if len(costs_RJ) else np.zeros(0)
         return ArmResult(
             plan.name,
             plan.role,
             float(np.mean([len(d) for d in plan.draws])),
             float(np.mean(tokens)) if tokens else 0.0,
+            self.lr[plan.name],
             tuple(arm.cost_R.tolist()),
             mean_interval(arm.cost_R) if len(arm.cost_R) > 1 else None,
-            {j.name: float(m) for j, m in zip(self.judged, means, strict=False)},
+            {j.name: float(m) for j, m in zip(self.trials.judged, means, strict=False)},
         )
 
     def _worth(self, arms: Mapping[str, Arm]) -> dict[str, Worth]:

@@ -8,16 +8,19 @@ judging (trained adapters are kept by content too), and a killed proof goes on i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dataworth.artefacts import as_read, token_artefact, token_table
 from dataworth.errors import NonsenseRefused
 from dataworth.recipe import Recipe
 from dataworth.records import Example, Pool, Protected, Subtask
+from dataworth.session import Session
 from dataworth.store.atomic import write_atomic
 from dataworth.store.cache import is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from dataworth.outcome import Judge
 
 RUNNER = "dataworth.trials:open_trials"
+A_DAY = 86400.0
+"""Seconds after which a training counts as hung."""
 SECONDS = "seconds.log"
 """CPU-seconds of a training's last call: what later trainings of its size will take."""
 
@@ -149,3 +154,93 @@ def open_trials(config: dict[str, Any], device: str) -> TrialWork:
 
 _FLAT = (("mean", np.float64), ("count", np.int32), ("tokens", np.int64))
 _RAGGED = ("value", "weight", "row")
+
+
+class TrialSet:
+    """The trials of a session's learner that are judged on the same rows: run, found again, and read as costs.
+
+    A cost is lower-is-better in its judge's unit; scores of which higher is better enter negated.
+    """
+
+    def __init__(self, session: Session, judged: Sequence[Judged]) -> None:
+        self.session, self.judged = session, list(judged)
+        self.sign_J = np.array([1.0 if j.judge.higher == "worse" else -1.0 for j in judged])
+        sets = [
+            {"name": j.name, "judge": j.judge.name, "rows": fingerprint({"ids": [r.id for r in j.rows]})}
+            for j in judged
+        ]
+        spec = {"learner": session.learner.frozen_spec, "judged": sets}
+        self.artefact = session.artefact("trials", as_read(session.pool, spec))
+        self.failed: dict[Training, str] = {}
+        self._ids: dict[Training, str] = {}
+
+    def run(
+        self,
+        trainings: Sequence[Training],
+        stage: str,
+        *,
+        order: Callable[[Training], Any],
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Train and judge what is missing.
+
+        Args:
+            trainings: In any order; those without rows stand for the untouched model.
+            stage: What progress and costs call it.
+            order: Key by which they are started.
+            done: Called after each one.
+        """
+        by_id = {self.id_of(t): t for t in trainings}
+        unscored = token_table(self.session, self.session.pool).unscored
+
+        def progress(count: int, total: int) -> None:
+            self.session.progress(stage, count, total)
+            if count:
+                done()
+
+        with self.session.costing(stage, len(self.artefact.missing(by_id))):
+            self.session.engine.run(
+                self.artefact,
+                list(by_id),
+                runner=RUNNER,
+                config={"model": str(self.session.learner.source.folder), "judged": self.judged},
+                payload=lambda ids: [self._job(by_id[i], unscored) for i in ids],
+                shard_rows=1,
+                progress=progress,
+                order=lambda ids: order(by_id[ids[0]]),
+                hang_s=A_DAY,
+            )
+
+    def costs(self, trainings: Iterable[Training]) -> dict[Training, tuple[NDArray[np.float64], int]]:
+        """Costs `[J]` and training tokens of the trials that are there; those that failed are in `failed`."""
+        by_id = {self.id_of(t): t for t in trainings}
+        missing = set(self.artefact.missing(by_id))
+        table = self.artefact.table([i for i in by_id if i not in missing])
+        self.failed |= {by_id[i]: reason for i, reason in table.unscored.items()}
+        have = [by_id[i] for i in by_id if i not in missing and i not in table.unscored]
+        if not have:
+            return {}
+        cost_nJ, tokens_n = table.column("mean") * self.sign_J, table.column("tokens").tolist()
+        return dict(zip(have, zip(cost_nJ, tokens_n, strict=True), strict=True))
+
+    def id_of(self, training: Training) -> str:
+        """The trial's row id in the artefact."""
+        if training not in self._ids:
+            self._ids[training] = fingerprint(training.spec(self.session.learner.frozen_spec))[:32]
+        return self._ids[training]
+
+    def _job(self, training: Training, unscored: Mapping[str, str]) -> Job:
+        """What a worker gets; rows without loss are left out, as a trainer would find nothing in them."""
+        from dataworth.probes.tokens import encoded_rows
+
+        recipe = training.recipe.to_dict()
+        if not training.ids:
+            return Job((), (), recipe, None, "")
+        keep = [n for n, i in enumerate(training.ids) if i not in unscored]
+        ids = [training.ids[n] for n in keep]
+        rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
+        weights = tuple(training.weights[n] for n in keep) if training.weights else ()
+        spec = as_read(self.session.pool, training.spec(self.session.learner.frozen_spec))
+        folder = self.session.cache.folder("trainings", spec)
+        self.session.used[folder.name] = "trainings"
+        return Job(tuple(rows), weights, recipe, training.tokens, str(folder))

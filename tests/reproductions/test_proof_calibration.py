@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reproductions.less_fidelity import Ledger
 
 from reproductions import proof_calibration
-from reproductions.less_fidelity import Ledger
 
 
 def ledger(path: Path, draws: int = 12, seeds: int = 5) -> Path:
@@ -33,7 +33,7 @@ def test_spreads_come_from_uniform_draws_and_reseeded_trainings(tmp_path: Path) 
 
 
 def test_too_few_trials_say_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="run reproductions.less_fidelity first"):
+    with pytest.raises(SystemExit, match=r"run reproductions\.less_fidelity first"):
         proof_calibration.components(Ledger(ledger(tmp_path / "l.jsonl", seeds=1)), "gsm8k judge")
 
 

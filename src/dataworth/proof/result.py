@@ -24,6 +24,7 @@ class ArmResult:
     role: str
     rows: float
     tokens: float
+    lr: float
     costs: tuple[float, ...]
     interval: Estimate | None
     subtasks: Mapping[str, float]
@@ -99,15 +100,16 @@ class ProofResult:
                 arm.name,
                 f"{arm.rows:,.0f}",
                 f"{arm.tokens:,.0f}",
+                f"{arm.lr:.3g}",
                 str(len(arm.costs)),
                 f"{sign * sum(arm.costs) / len(arm.costs):.4f}",
                 f"{_ordered(sign, arm.interval)}" if arm.interval else "",
             ]
             for arm in self.arms
         ]
-        rows.append(["untouched model", "0", "0", "", f"{sign * self.untouched:.4f}", ""])
-        told = table(rows, ["arm", "rows", "tokens", "trials", self.unit, "95 % interval"])
-        lost = [f"{trial} could not be judged: {why}" for trial, why in self.failed.items()]
+        rows.append(["untouched model", "0", "0", "", "", f"{sign * self.untouched:.4f}", ""])
+        told = table(rows, ["arm", "rows", "tokens", "lr", "trials", self.unit, "95 % interval"])
+        lost = [f"{trial} failed and is left out: {why}" for trial, why in self.failed.items()]
         return "\n".join([*lines, told, *lost, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
