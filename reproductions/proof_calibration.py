@@ -22,7 +22,7 @@ from reproductions.less_fidelity import Ledger
 FULL = {"proofs": 20_000, "trials": 20}
 SIZES = (88.0, 175.0, 350.0, 700.0, 1400.0)
 BETA = 0.4
-"""Exponent of the simulated curve; how steep it is comes from what training gained."""
+"""Exponent of the simulated curve, which is assumed: coverage and width of worth depend on it."""
 MARGINS = 2.0
 """The margin of `as good as`, in standard deviations of a single trial."""
 
@@ -44,7 +44,7 @@ def components(ledger: Ledger, judged: str) -> tuple[Components, dict[str, Any]]
     middle = float(np.mean(uniform))
     sizes = np.array(SIZES)
     fall = (sizes / sizes[len(sizes) // 2]) ** -BETA
-    # A tenth of the loss is gained between the untouched model and the middle size; the curve goes on at that rate.
+    # Assumed: a tenth of the middle size's loss still falls with the size, and the untouched model costs a fifth more.
     curve = middle * (0.9 + 0.1 * fall)
     about = {"seed_sd": seed_sd, "draw_sd": draw_sd, "seeds": len(seeds), "draws": len(uniform), "cost": middle}
     return Components(seed_sd, draw_sd, sizes, curve, middle * 1.2), about

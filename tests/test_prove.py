@@ -217,6 +217,7 @@ def test_near_goal_rows_are_shown_with_and_without(place: Path, cache: Path) -> 
         ({"against": "random,nothing"}, "'nothing' is unknown"),
         ({"seeds": 2}, "from 3 up"),
         ({"against": "bm25", "method": "less"}, "unknown to ProveRequest"),
+        ({"against": " , "}, "at least one arm"),
     ],
 )
 def test_wrong_requests_are_one_line(place: Path, cache: Path, changed: dict[str, Any], said: str) -> None:
@@ -262,8 +263,9 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
     app(["prove", "mine.jsonl", *flags, "--against", "random,less", "--dry-run", "--json"], standalone_mode=False)
     told = json.loads(capsys.readouterr().out)
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
-        ("mine", 16, 3), ("random", 16, 3), ("less", 16, 3)
+        ("mine", 16, 5), ("random", 16, 5), ("less", 16, 5)
     ]  # fmt: skip
+    # Three seeds, and two more for the search of learning rates.
     assert told["comparisons"] == 2
     assert all(a["tokens"] > 0 for a in told["arms"])
     assert not (place / "dry").exists()
@@ -335,3 +337,103 @@ def test_a_rate_at_which_training_breaks_is_not_chosen_and_a_broken_trial_is_tol
     assert "the loss is nan" in found.explain()
     assert [(v.word, v.gain.n) for v in found.verdicts] == [("cannot tell", 2)] * 2
     assert "trials failed" in found.verdicts[0].reason
+
+
+def test_a_changed_subset_is_another_proof_and_never_the_old_answer(place: Path, cache: Path) -> None:
+    pool = [*rows(24, True, 1), *rows(56, False, 2)]
+    mine = write(place / "changing.jsonl", pool[:16])
+    first = dw.prove(str(mine), run=str(place / "changing"), **fields(place, against="random"))
+    write(mine, pool[30:46])
+    with pytest.raises(RequestError, match="belongs to another request"):
+        dw.prove(str(mine), run=str(place / "changing"), **fields(place, against="random"))
+    again = dw.prove(str(mine), run=str(place / "changed"), **fields(place, against="random"))
+    assert again.arms[0].costs != first.arms[0].costs
+    assert again.arms[1].costs == first.arms[1].costs
+
+
+def test_an_edited_registration_is_refused(place: Path, cache: Path) -> None:
+    from dataworth.store.run import RunFolder
+
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "edited"), **fields(place, against="random", margin=0.2))
+    path = place / "edited" / "registration.json"
+    path.write_text(path.read_text().replace('"margin": 0.2', '"margin": 0.9'))
+    assert not RunFolder.existing(place / "edited").finished
+    with pytest.raises(RequestError, match=r"registered another proof \(differs in margin"):
+        dw.prove(str(place / "mine.jsonl"), run=str(place / "edited"), **fields(place, against="random", margin=0.2))
+
+
+def test_how_judge_rows_are_read_is_part_of_a_trial(place: Path, cache: Path) -> None:
+    listed = [{"q": r["prompt"], "a": r["completion"], "long": r["completion"] + " indeed"} for r in rows(30, True, 9)]
+    write(place / "g.jsonl", listed)
+    found = []
+    for answer in ("a", "long"):
+        path = place / f"by-{answer}.yaml"
+        path.write_text(
+            "subtasks:\n  - name: words\n    steer: g.jsonl:0-5\n    judge: g.jsonl:5-30\n"
+            f"    map: {{prompt: q, completion: {answer}}}\n"
+        )
+        how = fields(place, goal=str(path), against="random")
+        found.append(dw.prove(str(place / "mine.jsonl"), run=str(place / f"by-{answer}"), **how))
+    assert found[0].untouched != found[1].untouched
+    assert set(found[0].arms[0].costs).isdisjoint(found[1].arms[0].costs)
+
+
+def test_a_subset_named_like_a_control_keeps_its_own_trials(place: Path, cache: Path) -> None:
+    mine = write(place / "random.jsonl", [*rows(24, True, 1), *rows(56, False, 2)][:16])
+    found = dw.prove(str(mine), run=str(place / "named"), **fields(place, against="random,random"))
+    assert [a.name for a in found.arms] == ["random (subset)", "random"]
+    assert [len(a.costs) for a in found.arms] == [3, 3]
+
+
+def test_rows_given_twice_are_compared_with_twice_as_many_random_rows(place: Path, cache: Path) -> None:
+    mine = write(place / "twice.jsonl", [*rows(24, True, 1)][:8] * 2)
+    found = dw.prove(str(mine), run=str(place / "twice"), **fields(place, against="random"))
+    assert [a.rows for a in found.arms] == [16, 16]
+    assert 0.7 < found.arms[0].tokens / found.arms[1].tokens < 1.4
+
+
+def test_a_selection_that_saw_the_judge_rows_is_refused(place: Path, cache: Path) -> None:
+    how = fields(place)
+    dw.select(how["pool"], goal=how["goal"], method="bm25", keep=16, run=str(place / "saw"))
+    with pytest.raises(RequestError, match="judge rows that no selection saw"):
+        dw.prove(str(place / "saw"), run=str(place / "saw-proof"), **how)
+
+
+def test_subsets_that_can_show_nothing_are_refused_and_lost_rows_told(place: Path, cache: Path) -> None:
+    from dataworth.formats import open_goal
+
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "r1"), margin=0.5, **fields(place))
+    judge = open_goal(place / "r1" / "goal" / "goal.yaml").subtasks[0].judge
+    assert judge is not None
+    asked = [{"prompt": e.prompt, "completion": "red"} for e in judge.open_for("proof").examples()][:4]
+    empty = [{"prompt": "say nothing, number 1", "completion": ""}]
+    pool = write(place / "odd.jsonl", [*asked, *empty, *rows(24, True, 1), *rows(56, False, 2)])
+    how = fields(place, pool=str(pool), against="random")
+    with pytest.raises(RequestError, match="nearly equal goal or protected rows"):
+        dw.prove(str(write(place / "near.jsonl", asked)), run=str(place / "near"), **how)
+    with pytest.raises(RequestError, match="carry no loss"):
+        dw.prove(str(write(place / "mute.jsonl", empty)), run=str(place / "mute"), **how)
+    some = write(place / "some.jsonl", [*empty, *rows(24, True, 1)[:9]])
+    found = dw.prove(str(some), run=str(place / "some"), **how)
+    assert "1 of its rows carry no loss" in found.explain()
+
+
+def test_what_a_dying_machine_left_is_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataworth.trials import TrialWork
+
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dying"))
+    work = TrialWork._trial
+
+    def dying(self: TrialWork, job: Any) -> dict[str, Any]:
+        if job.folder and job.recipe["seed"] == 1 and len(job.rows) == 16:
+            raise MemoryError
+        return work(self, job)
+
+    monkeypatch.setattr(TrialWork, "_trial", dying)
+    how = fields(place, against="full")
+    first = dw.prove(str(place / "mine.jsonl"), run=str(place / "dying-1"), **how)
+    assert {a.name: a.numbers for a in first.arms} == {"mine": (0, 2), "full": (0, 1, 2)}
+    monkeypatch.setattr(TrialWork, "_trial", work)
+    again = dw.prove(str(place / "mine.jsonl"), run=str(place / "dying-2"), **how)
+    assert {a.name: a.numbers for a in again.arms} == {"mine": (0, 1, 2), "full": (0, 1, 2)}
+    assert not again.failed

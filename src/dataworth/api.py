@@ -234,12 +234,15 @@ def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> Proo
     with run.lock, open_session(with_judge_rows(request, run.path), run.path, progress) as session:
         progress.say(preview_text(session))
         add_protected(session, request)
+        session.notes += goal_rejects(session)
         gate(session)
         prover = Prover(session, run, propose(session, request, lambda name, rows: best_rows(session, name, rows)))
         if request.budget is not None:
             workers = max(1, len(worker_devices(request.device, request.workers)))
             progress.say(prover.afford(config.seconds(request.budget), workers, lambda: training_rates(session)))
-        return store_proof(run, session, prover.prove(progress.say))
+        result = store_proof(run, session, prover.prove(progress.say))
+    check_rejects(result, request)
+    return result
 
 
 def plan_proof(request: config.ProveRequest, progress: Progress = SILENT) -> ProofPlan:
@@ -255,11 +258,13 @@ def plan_proof(request: config.ProveRequest, progress: Progress = SILENT) -> Pro
         request = with_judge_rows(request, Path(aside))
         with open_session(request, None, progress) as session:
             session.cache = Cache(aside)
+            add_protected(session, request)
             gate(session)
             ids = session.pool.ids
-            proposal = propose(session, replace(request, budget=None), lambda _, rows: ids[:rows])
+            proposal = propose(session, request, lambda _, rows: ids[:rows])
+            trials = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1
             return ProofPlan(
-                tuple((a.name, a.role, a.rows, n, proposal.rules.looks.seeds[-1]) for a, n in proposal.sizes(session)),
+                tuple((a.name, a.role, a.rows, n, trials) for a, n in proposal.sizes(session)),
                 proposal.protocol(session),
                 proposal.rules.looks.seeds,
                 proposal.rules.comparisons,
@@ -279,6 +284,13 @@ def with_judge_rows(request: config.ProveRequest, folder: Path) -> config.ProveR
     goal = Path(request.goal or "").expanduser()
     if goal.suffix.lower() in (".yaml", ".yml"):
         return request
+    for subset in request.subset:
+        config_file = Path(subset).expanduser() / "config.yaml"
+        if config_file.is_file() and config.load_yaml(config_file).get("goal") == request.goal:
+            raise RequestError(
+                f"{subset} was selected with all rows of {request.goal}, by which this proof would judge it: expected "
+                f"judge rows that no selection saw; run `dataworth goal {request.goal}` and select with its goal.yaml"
+            )
     split = split_goal(goal, folder / "goal", mapping=config.pairs(request.goal_map, "--goal-map") or None)
     return replace(request, goal=str(split.path), goal_map=())
 
@@ -308,6 +320,8 @@ def best_rows(session: Session, name: str, rows: int) -> tuple[str, ...]:
         pick_inputs(session, method, scored, budget), budget, seed=session.request.seed
     )
     ids: tuple[str, ...] = chosen.ids
+    if len(ids) < rows:
+        session.notes.append(f"{name}: only {len(ids):,} rows could be picked, fewer than the subset's {rows:,}")
     return ids
 
 

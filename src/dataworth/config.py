@@ -105,7 +105,7 @@ class ProveRequest(Request):
     seeds: int = 5
     """Trials per arm, each with its own training seed; random rows are drawn anew in each."""
     looks: bool = False
-    """Look at 3, 5 and 8 seeds, and stop at the first look where everything is decided."""
+    """Look at 3, 5 and 8 seeds (whatever --seeds says), and stop at the first look where everything is decided."""
     margin: float | None = None
     """The difference that doesn't matter, in the goal's unit: allows the verdict 'as good as (within it)'."""
     protocol: str = "epochs"

@@ -23,7 +23,7 @@ from dataworth.proof.looks import THREE_LOOKS, looks_at
 from dataworth.proof.verdict import Rules
 from dataworth.proving import Proposal
 from dataworth.session import Session
-from dataworth.subsets import Subset, read_subset
+from dataworth.subsets import read_subset
 
 CONTROLS = ("random", "random-tokens", "random-source", "full", "longest")
 """Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""
@@ -55,34 +55,56 @@ def propose(session: Session, request: config.ProveRequest, best: Best) -> Propo
                 f"{subset.name}: {len(subset.unmatched)} of its rows are not in the pool and are left out, "
                 f"such as {subset.unmatched[0]}"
             )
-    subjects = [arm for s in subsets for arm in _subject(session, s)]
-    size = round(float(np.median([len(s) for s in subsets])))
-    if any(abs(len(s) - size) > 0.02 * size for s in subsets):
-        sizes = ", ".join(f"{s.name} {len(s):,}" for s in subsets)
+    plain = [fixed_arm(s.name, "subject", s.ids, s.weights) for s in subsets]
+    size = round(float(np.median([arm.rows for arm in plain])))
+    if any(abs(arm.rows - size) > 0.02 * size for arm in plain):
+        sizes = ", ".join(f"{arm.name} {arm.rows:,}" for arm in plain)
         raise RequestError(
             f"subsets of different sizes ({sizes}): expected one size to draw at random; prove them apart"
         )
     looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
     arms = _Arms(session, size, looks.seeds[-1], best)
-    controls = [arms.control(name.strip(), subjects[0]) for name in request.against.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in request.against.split(",") if name.strip()))
+    if not names or ("random-tokens" in names and len(plain) > 1):
+        raise RequestError(
+            f"--against {request.against!r} with {len(plain)} subsets: expected at least one arm such as random, and "
+            "random-tokens for one subset alone"
+        )
+    controls = [arms.control(name, plain[0]) for name in names]
     others = arms.curve() if request.curve else []
+    taken = {arm.name for arm in (*controls, *others)}
+    named = [replace(a, name=f"{a.name} (subset)" if a.name in taken else a.name) for a in plain]
+    subjects = [arm for one in named for arm in _with_clean_twin(session, one, size)]
     rules = Rules(looks, len(subjects) * len(controls), request.margin)
-    tokens = arms.tokens(subjects[0].draws[0].ids) * session.recipe.epochs if request.protocol == "tokens" else None
+    tokens = arms.tokens(plain[0]) * session.recipe.epochs if request.protocol == "tokens" else None
     factors = LR_FACTORS if request.lr_search else (1.0,)
     return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors)
 
 
-def _subject(session: Session, subset: Subset) -> list[ArmPlan]:
-    """The subset's arm, and one without its near-goal rows if it has any."""
-    arms = [fixed_arm(subset.name, "subject", subset.ids, subset.weights)]
-    clean = [n for n, i in enumerate(subset.ids) if i not in session.excluded]
-    if clean and len(clean) < len(subset):
-        name = f"{subset.name} without near-goal rows"
-        arms.append(fixed_arm(name, "subject", [subset.ids[n] for n in clean], [subset.weights[n] for n in clean]))
-        session.notes.append(
-            f"{subset.name}: {len(subset) - len(clean)} of its rows nearly equal goal rows; both gains are shown"
-        )
-    return arms
+def _with_clean_twin(session: Session, arm: ArmPlan, size: int) -> list[ArmPlan]:
+    """A subject, and its twin without near-goal rows if it has any; rows that carry no loss are told.
+
+    Raises:
+        RequestError: None of its rows could show anything.
+    """
+    (draw,) = arm.draws
+    dull = token_table(session, session.pool).unscored
+    lost, near = (sum(i in some for i in draw.ids) for some in (dull, session.excluded))
+    if max(lost, near) == len(draw.ids):
+        why = "carry no loss" if lost == len(draw.ids) else "nearly equal goal or protected rows"
+        raise RequestError(f"{arm.name}: all of its rows {why}: nothing can be shown of it; choose other rows")
+    if lost:
+        session.notes.append(f"{arm.name}: {lost:,} of its rows carry no loss and are left out of its training")
+    if not near:
+        return [arm]
+    clean = [n for n, i in enumerate(draw.ids) if i not in session.excluded]
+    weights = [draw.weights[n] for n in clean] if draw.weights else ()
+    twin = fixed_arm(f"{arm.name} without near-goal rows", "subject", [draw.ids[n] for n in clean], weights)
+    session.notes.append(
+        f"{arm.name}: {near:,} of its rows nearly equal goal rows; both gains are shown, the one without them for "
+        f"{twin.rows:,} rows against {size:,} random ones"
+    )
+    return [arm, twin]
 
 
 class _Arms:
@@ -95,7 +117,8 @@ class _Arms:
         usable = [n for n, i in enumerate(pool.ids) if i not in session.excluded and i not in table.unscored]
         self.position = np.array(usable, dtype=np.int64)
         self.ids = tuple(pool.ids[n] for n in usable)
-        self.token_N = np.asarray(table.column("tokens", fill=0), dtype=np.int64)[self.position]
+        token_N = np.asarray(table.column("tokens", fill=0), dtype=np.int64)
+        self.token_N, self.token_of = token_N[self.position], dict(zip(pool.ids, token_N.tolist(), strict=True))
         if len(self.ids) < size:
             near, dull = (sum(i in lost for i in pool.ids) for lost in (session.excluded, table.unscored))
             raise RequestError(
@@ -103,10 +126,9 @@ class _Arms:
                 f"rows, {dull:,} carry no loss): expected the {size:,} of the subset; check --goal, --protect and --map"
             )
 
-    def tokens(self, ids: Sequence[str]) -> int:
-        """Training tokens of rows in one epoch."""
-        of = dict(zip(self.ids, self.token_N.tolist(), strict=True))
-        return sum(of.get(i, 0) for i in ids)
+    def tokens(self, arm: ArmPlan) -> int:
+        """Training tokens of a fixed arm in one epoch."""
+        return arm.draws[0].tokens(self.token_of)
 
     def control(self, name: str, subject: ArmPlan) -> ArmPlan:
         """What `--against` names.
@@ -118,7 +140,7 @@ class _Arms:
         made: dict[str, Callable[[], ArmPlan]] = {
             "random": lambda: random_arm(self.ids, self.size, self.trials, seed=seed),
             "random-tokens": lambda: token_matched_arm(
-                self.ids, self.token_N, self.tokens(subject.draws[0].ids), self.trials, seed=seed
+                self.ids, self.token_N, self.tokens(subject), self.trials, seed=seed
             ),
             "random-source": lambda: stratified_arm(
                 self.ids, self.session.pool.source_N[self.position], self.size, self.trials, seed=seed

@@ -29,6 +29,7 @@ from dataworth.store.run import RunFolder
 from dataworth.trials import Training, TrialSet, open_judged
 
 REGISTRATION = "registration.json"
+CLAIMS = ("better", "as good as", "worse")
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,7 @@ class Proposal:
         ids = session.pool.ids
         found = token_table(session, session.pool).column("tokens", fill=0)
         tokens, epochs = dict(zip(ids, found.tolist(), strict=True)), session.recipe.epochs
-        return [
-            (arm, self.tokens or epochs * max(sum(tokens[i] for i in d.ids) for d in arm.draws)) for arm in self.arms
-        ]
+        return [(arm, self.tokens or epochs * max(d.tokens(tokens) for d in arm.draws)) for arm in self.arms]
 
     def protocol(self, session: Session) -> str:
         """How long every arm trains, in words."""
@@ -88,7 +87,7 @@ class Proposal:
                     "role": arm.role,
                     "rows": arm.rows,
                     "redrawn": arm.redrawn,
-                    "draws": [fingerprint({"ids": sorted(d.ids), "weights": list(d.weights)}) for d in arm.draws],
+                    "draws": [fingerprint({"ids": list(d.ids), "weights": list(d.weights)}) for d in arm.draws],
                 }
                 for arm in self.arms
             },
@@ -148,9 +147,17 @@ class Prover:
     def _register(self) -> dict[str, Any]:
         """What was registered, now or when this run began."""
         path = self.run.path / REGISTRATION
+        proposed = json.loads(json.dumps(self.proposal.registration(self.session)))
         if not path.exists():
-            self._write(self.proposal.registration(self.session))
-        return read_json(path, "delete the run folder; trials stay in the cache", {"arms": dict})
+            self._write(proposed)
+        found = read_json(path, "delete the run folder; trials stay in the cache", {"arms": dict})
+        differing = [k for k in proposed if proposed[k] != found.get(k)]
+        if differing:
+            raise RequestError(
+                f"{path} registered another proof (differs in {', '.join(differing)}): a changed proof is a new one; "
+                "choose another --run"
+            )
+        return found
 
     def _write(self, registration: Mapping[str, Any]) -> None:
         text = json.dumps(registration, indent=1, sort_keys=True) + "\n"
@@ -169,8 +176,17 @@ class Prover:
         """
         known = self.registration.get("affordable")
         if known is None:
-            plan = fit(self._prices(rates()), self.proposal.rules.looks.seeds[-1], budget, workers)
-            known = {"arms": list(plan.arms), "seeds": plan.seeds, "seconds": plan.seconds, "budget": budget}
+            searches = len(self.proposal.lr_factors) - 1
+            plan = fit(self._prices(rates()), self.proposal.rules.looks.seeds[-1], budget, workers, more=searches)
+            rules = self.proposal.only(plan.arms, plan.seeds).rules
+            known = {
+                "arms": list(plan.arms),
+                "seeds": plan.seeds,
+                "seconds": plan.seconds,
+                "budget": budget,
+                "comparisons": rules.comparisons,
+                "level": {"two_sided": rules.alpha, "margin": rules.alpha_margin},
+            }
             self.registration = {**self.registration, "affordable": known}
             self._write(self.registration)
         self.proposal = self.proposal.only(known["arms"], known["seeds"])
@@ -181,14 +197,13 @@ class Prover:
     def _prices(self, rate: Mapping[str, float]) -> list[ArmPrice]:
         judged = sum(len(self.session.learner.renderer.encode(row)) for j in self.trials.judged for row in j.rows)
         fixed = judged * rate["losses"] + rate["load losses"] + rate["load training"]
-        seen, found = set[tuple[Draw, ...]](), []
+        owner: dict[tuple[Draw, ...], str] = {}
+        found = []
         for arm, trained in self.proposal.sizes(self.session):
-            first = not seen & {arm.draws, arm.draws[:1]}
-            seen |= {arm.draws, *([arm.draws[:1]] if arm.role == "full" else [])}
-            # A search adds its trainings at other rates to each arm, spread over its seeds.
-            searched = 1 + (len(self.proposal.lr_factors) - 1) / self.proposal.rules.looks.seeds[-1]
-            seconds = searched * (trained * rate["training"] + fixed) if first else 0.0
-            found.append(ArmPrice(arm.name, arm.role, seconds))
+            # A curve's arm has the random arm's draws, or in each trial the full pool's.
+            shares = owner.get(arm.draws) or (owner.get(arm.draws[:1], "") if len(set(arm.draws)) == 1 else "")
+            owner.setdefault(arm.draws, arm.name)
+            found.append(ArmPrice(arm.name, arm.role, trained * rate["training"] + fixed, shares))
         return found
 
     def prove(self, tell: Callable[[str], None]) -> ProofResult:
@@ -201,8 +216,8 @@ class Prover:
         looks = self.proposal.rules.looks.seeds
         for n, seeds in enumerate(looks):
             self._run(seeds, tell)
-            found = self.result(seeds)
-            if n + 1 == len(looks) or all(v.word in ("better", "as good as", "worse") for v in found.verdicts):
+            found = self.result(seeds, look=True)
+            if n + 1 == len(looks) or all(v.word in CLAIMS for v in found.verdicts):
                 break
         # Between looks nothing is said; after the last one silence needs a reason.
         why = "trials failed, so that the planned number of seeds wasn't reached: lower the learning rate"
@@ -247,7 +262,7 @@ class Prover:
 
         def interim() -> None:
             if self.untouched in self.trials.costs([self.untouched]):
-                said.append(self.result(seeds).headline())
+                said.append(self.result(seeds, look=False).headline())
                 if said[-1] != said[-2]:
                     tell(said[-1])
 
@@ -266,8 +281,8 @@ class Prover:
         recipe = replace(self.session.recipe, seed=trial.seed, lr=self.lr[trial.arm] if lr is None else lr)
         return Training(trial.draw.ids, trial.draw.weights, recipe, self.proposal.tokens)
 
-    def result(self, seeds: int) -> ProofResult:
-        """What the trials that are there say.
+    def result(self, seeds: int, *, look: bool) -> ProofResult:
+        """What the trials that are there say; at a look in words, else interim.
 
         Raises:
             NonsenseRefused: The untouched model couldn't be judged.
@@ -286,74 +301,75 @@ class Prover:
             if t in self.trials.failed
         }
         # A trial that failed is left out of its arm, and said; it isn't replaced by another's number.
-        have = {name: [found[t] for _, t in listed if t in found] for name, listed in of_arm.items()}
-        costs_J = {n: np.array([c for c, _ in got]).reshape(-1, len(untouched_J)) for n, got in have.items()}
+        have = {name: {n: found[t] for n, t in listed if t in found} for name, listed in of_arm.items()}
+        costs_J = {n: np.array([c for c, _ in got.values()]).reshape(-1, len(untouched_J)) for n, got in have.items()}
         arms = {a.name: Arm(a.name, costs_J[a.name][:, : self.goals].mean(1), a.redrawn) for a in self.proposal.arms}
         untouched = float(untouched_J[: self.goals].mean())
+        shares, no_shares = self._retained(arms, untouched)
+        told = self.trials.unjudged([self.untouched, *(t for listed in of_arm.values() for _, t in listed)])
         return ProofResult(
             run=self.run.path,
             protocol=self.proposal.protocol(self.session),
             unit=self.unit,
             higher=self.higher,
             seeds=seeds,
-            verdicts=self._verdicts(arms, untouched),
+            verdicts=self._verdicts(arms, untouched, look),
             arms=tuple(
-                self._arm(a, arms[a.name], costs_J[a.name], [n for _, n in have[a.name]]) for a in self.proposal.arms
+                self._arm(a, arms[a.name], costs_J[a.name], {n: tokens for n, (_, tokens) in have[a.name].items()})
+                for a in self.proposal.arms
             ),
             untouched=untouched,
-            worth=self._worth(arms),
-            retained=self._retained(arms, untouched),
+            worth=self._worth(arms, {name: list(got) for name, got in have.items()}),
+            retained=shares,
             protected=self._protected(costs_J, untouched_J),
             failed=failed,
-            notes=tuple(self.session.notes),
+            notes=(*self.session.notes, *no_shares, *told),
         )
 
-    def _verdicts(self, arms: Mapping[str, Arm], untouched: float) -> tuple[Verdict, ...]:
+    def _verdicts(self, arms: Mapping[str, Arm], untouched: float, look: bool) -> tuple[Verdict, ...]:
         pairs = [(s.name, c.name) for s in self.proposal.subjects for c in self.proposal.controls]
-        return tuple(
-            judge(arms[s], arms[c], self.proposal.rules, untouched=untouched)
-            for s, c in pairs
-            if len(arms[s].cost_R) > 1 and len(arms[c].cost_R) > 1
-        )
+        rules = self.proposal.rules
+        return tuple(judge(arms[s], arms[c], rules, untouched=untouched, look=look) for s, c in pairs)
 
-    def _arm(self, plan: ArmPlan, arm: Arm, costs_RJ: NDArray[np.float64], tokens: Sequence[int]) -> ArmResult:
+    def _arm(self, plan: ArmPlan, arm: Arm, costs_RJ: NDArray[np.float64], tokens_of: Mapping[int, int]) -> ArmResult:
         means = (costs_RJ * self.trials.sign_J).mean(0) if len(costs_RJ) else np.zeros(0)
         return ArmResult(
             plan.name,
             plan.role,
-            float(np.mean([len(d) for d in plan.draws])),
-            float(np.mean(tokens)) if tokens else 0.0,
+            float(np.mean([d.rows for d in plan.draws])),
+            float(np.mean(list(tokens_of.values()))) if tokens_of else 0.0,
             self.lr[plan.name],
+            tuple(tokens_of),
             tuple(arm.cost_R.tolist()),
             mean_interval(arm.cost_R) if len(arm.cost_R) > 1 else None,
             {j.name: float(m) for j, m in zip(self.trials.judged, means, strict=False)},
         )
 
-    def _worth(self, arms: Mapping[str, Arm]) -> dict[str, Worth]:
-        """Worth of each subject on the random curve, once all its sizes have the same chains."""
-        sized = [(a.rows, arms[a.name].cost_R) for a in self.proposal.others if a.role == "curve"]
-        chains = min((len(cost_R) for _, cost_R in sized), default=0)
-        if len(sized) < 2 or chains < 2:
+    def _worth(self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]]) -> dict[str, Worth]:
+        """Worth of each subject on the random curve, over the chains that have a trial at every size."""
+        sized = [a for a in self.proposal.others if a.role == "curve"]
+        chains = sorted(set.intersection(*(set(numbers[a.name]) for a in sized))) if sized else []
+        if len(sized) < 2 or len(chains) < 2:
             return {}
-        curve = RandomCurve(
-            np.array([n for n, _ in sized], dtype=np.float64), np.stack([c[:chains] for _, c in sized], 1)
+        cost_CK = np.stack(
+            [[arms[a.name].cost_R[list(numbers[a.name]).index(c)] for c in chains] for a in sized], axis=1
         )
+        curve = RandomCurve(np.array([a.rows for a in sized], dtype=np.float64), cost_CK)
         subjects = [arms[s.name] for s in self.proposal.subjects]
         return {s.name: worth(s.cost_R, curve) for s in subjects if len(s.cost_R) > 1}
 
-    def _retained(self, arms: Mapping[str, Arm], untouched: float) -> dict[str, Estimate]:
+    def _retained(self, arms: Mapping[str, Arm], untouched: float) -> tuple[dict[str, Estimate], list[str]]:
+        """Each subject's share of the full pool's improvement, and why there is none."""
         full = next((arms[c.name] for c in self.proposal.controls if c.role == "full"), None)
-        if full is None or len(full.cost_R) < 2:
-            return {}
-        found = {}
+        found: dict[str, Estimate] = {}
+        why: list[str] = []
         for subject in (arms[s.name] for s in self.proposal.subjects):
-            if len(subject.cost_R) > 1:
+            if full is not None and min(len(full.cost_R), len(subject.cost_R)) > 1:
                 try:
                     found[subject.name] = retained(subject, full, untouched)
                 except RequestError as reason:
-                    note = f"no share of the full pool's improvement: {reason}"
-                    self.session.notes += [note] if note not in self.session.notes else []
-        return found
+                    why.append(f"{subject.name}: no share of the full pool's improvement: {reason}")
+        return found, why
 
     def _protected(
         self, costs_J: Mapping[str, NDArray[np.float64]], untouched_J: NDArray[np.float64]

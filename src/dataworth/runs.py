@@ -47,7 +47,20 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
         files.append(Path(request.recipe))
     if request.model is not None:
         files += _model_files(Path(request.model).expanduser())
+    if isinstance(request, config.ProveRequest):
+        files += _subset_files(request)
     return {"verb": verb, **values, "inputs": {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}}
+
+
+def _subset_files(request: config.ProveRequest) -> list[Path]:
+    """The files behind subsets (a run's selection, a file and its sidecar's weights) and protected skills."""
+    from dataworth.formats import protect, sidecar_of
+
+    subsets = [Path(path).expanduser() for path in request.subset]
+    beside = [
+        p for s in subsets for p in (s, s / "record.json", s / "weights.parquet", sidecar_of(s) / "weights.parquet")
+    ]
+    return [p for p in (*beside, *(protect(named).judge.path for named in request.protect)) if p.is_file()]
 
 
 def _model_files(model: Path) -> list[Path]:
@@ -213,7 +226,7 @@ def store_proof(run: RunFolder, session: Session, result: ProofResult) -> ProofR
         "trials",
         {
             "arm": [a.name for a in result.arms for _ in a.costs],
-            "number": [n for a in result.arms for n in range(len(a.costs))],
+            "number": [n for a in result.arms for n in a.numbers],
             "cost": [c for a in result.arms for c in a.costs],
         },
     )

@@ -25,6 +25,7 @@ from dataworth.store.table import Table
 if TYPE_CHECKING:
     from dataworth.engines.local import LocalEngine
     from dataworth.learners.causal_lm import LearnerCard
+    from dataworth.proof.result import ProofResult
 
 
 class Progress(Protocol):
@@ -213,7 +214,7 @@ def open_pool_of(request: config.Request, run: Path | None) -> Pool:
     )
 
 
-def check_rejects(result: SelectResult | ScoreResult, request: config.Request) -> None:
+def check_rejects(result: SelectResult | ScoreResult | ProofResult, request: config.Request) -> None:
     """End with an error when more rows of the pool were rejected than allowed.
 
     Raises:

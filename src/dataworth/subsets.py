@@ -63,6 +63,7 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
             unmatched.append(row_id)
         else:
             found[place] = found.get(place, 0.0) + weight_of.get(row_id, 1.0)
+    unmatched += [f"{rows.rejected} unreadable rows"] * rows.rejected
     return _checked(path.stem.split(".")[0], pool, found, unmatched)
 
 

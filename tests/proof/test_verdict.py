@@ -119,3 +119,20 @@ def test_retained_intervals_cover() -> None:
         found = retained(Arm("s", subset, False), Arm("f", full, False), 2.0)
         hits += found.low <= 0.8 <= found.high
     assert 0.87 <= hits / 2000 <= 0.93
+
+
+def test_an_unfinished_round_is_interim_and_an_arm_without_a_spread_is_not_hidden() -> None:
+    assert judge(arm(1.0), arm(1.2, redrawn=True), FIVE, look=False).word is None
+    alone = judge(arm(1.0), Arm("full", np.array([1.2]), False), FIVE)
+    assert (alone.word, alone.gain, alone.detectable) == (None, None, None)
+    assert "full" in alone.text
+    assert json.loads(json.dumps(alone.to_dict()))["gain"] is None
+
+
+def test_as_good_as_is_printed_with_the_interval_that_lies_within_its_margin() -> None:
+    found = judge(arm(1.0, 0.01), arm(1.003, 0.01), Rules(looks_at((5,)), margin=0.016))
+    assert found.word == "as good as"
+    assert found.gain is not None
+    assert -0.016 < found.gain.low
+    assert found.gain.high < 0.016
+    assert found.gain.level == pytest.approx(0.9)

@@ -11,6 +11,7 @@ the trial). A row is `{"id", "messages": [{"role", "content"}]}`, `{"id", "text"
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -66,6 +67,15 @@ class Command:
     def name(self) -> str:
         """The spec itself."""
         return self.spec
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files it is made of, as far as the spec names them: an edited judge is another one."""
+        function = _FUNCTION.fullmatch(self.spec)
+        if function:
+            place = importlib.util.find_spec(function["module"].partition(".")[0])
+            return (Path(place.origin),) if place and place.origin else ()
+        return tuple(p for p in map(Path, self._words({"model": "", "rows": "", "out": ""})) if p.is_file())
 
     def _words(self, places: Mapping[str, str]) -> list[str]:
         """The command's words with the places filled in; one may stand inside a word (`--out={out}`)."""

@@ -53,7 +53,8 @@ class Trained:
 
     Axis `C`: checkpoints; `S`: optimizer steps. `folders` and `sha256` of the checkpoints, `checkpoint_steps` the steps
     done at each, `mean_lr` the mean learning rate since the one before. `losses` is the mean token loss and `lr` the
-    learning rate of every step; `tokens` counts the tokens processed, `seconds` the time of this call.
+    learning rate of every step; `tokens` counts the tokens trained on (a row of weight 2 twice), `seconds` the
+    time of this call.
     """
 
     folders: tuple[Path, ...]
@@ -253,7 +254,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.record["step"] = step + 1
         self.record["losses"].append(loss)
-        self.record["tokens"] += sum(len(self.rows[i]) for i in among)
+        self.record["tokens"] += round(sum(self.weight_N[i] * len(self.rows[i]) for i in among))
 
     def _finish(self, seconds: float) -> Trained:
         edges = [0, *self.marks]

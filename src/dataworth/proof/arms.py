@@ -7,7 +7,7 @@ larger pool, another seed or one more chain leaves the draws that were made as t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from dataworth.errors import RequestError
 from dataworth.records import hash_unit
 
-Role = Literal["subject", "random", "baseline", "full", "curve", "goal-only", "untouched"]
-Protocol = Literal["epochs", "tokens"]
+Role = Literal["subject", "random", "baseline", "full", "curve"]
 
 LEAST_SIZES = 5
 
@@ -30,8 +29,15 @@ class Draw:
     ids: tuple[str, ...]
     weights: tuple[float, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    @property
+    def rows(self) -> int:
+        """Rows as training counts them: one of weight 2 is two."""
+        return round(sum(self.weights)) if self.weights else len(self.ids)
+
+    def tokens(self, of: Mapping[str, int]) -> int:
+        """Training tokens of one epoch, given those of each row."""
+        weights = self.weights or (1.0,) * len(self.ids)
+        return round(sum(w * of[i] for i, w in zip(self.ids, weights, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class ArmPlan:
     @property
     def rows(self) -> int:
         """Rows of a draw, of the largest if they differ."""
-        return max(map(len, self.draws))
+        return max(d.rows for d in self.draws)
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,6 @@ class Trial:
     number: int
     draw: Draw
     seed: int
-    protocol: Protocol = "epochs"
 
 
 def chain(ids: Sequence[str], number: int, seed: int = 0) -> NDArray[np.int64]:
@@ -137,14 +142,14 @@ def curve_arms(ids: Sequence[str], sizes: Sequence[int], chains: int, *, seed: i
     ]
 
 
-def schedule(arms: Sequence[ArmPlan], trials: int, *, seed: int = 0, protocol: Protocol = "epochs") -> Iterator[Trial]:
+def schedule(arms: Sequence[ArmPlan], trials: int, *, seed: int = 0) -> Iterator[Trial]:
     """All trials, round by round: after each round every arm has one more, so that every comparison tightens at once.
 
     Trial number r of every arm trains with seed + r.
     """
     for number in range(trials):
         for arm in arms:
-            yield Trial(arm.name, number, arm.draw(number), seed + number, protocol)
+            yield Trial(arm.name, number, arm.draw(number), seed + number)
 
 
 def _draw(ids: Sequence[str], order: NDArray[np.int64]) -> Draw:

@@ -6,7 +6,7 @@ the size), `seed` to one training. A fixed subset has one draw, kept; random arm
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def false_verdicts(
 
     Args:
         parts: Spreads.
-        looks: Seeds at which the proof may speak; it stops at the first word that is a claim.
+        looks: Seeds at which the proof may speak; it stops at the first where both words are claims.
         proofs: How many.
         shift: The subject's expected cost minus the others'.
         margin: Of `as good as`; with `shift` equal to it, `better` and `as good as` are false.
@@ -89,10 +89,7 @@ def false_verdicts(
         subject = base + shift + parts.seed_sd * rng.standard_normal(last)
         draws = base + np.hypot(parts.seed_sd, parts.draw_sd) * rng.standard_normal(last)
         full = base + parts.seed_sd * rng.standard_normal(last)
-        spoken = [
-            _first_claim(subject, other, redrawn, rules, parts.untouched)
-            for other, redrawn in ((draws, True), (full, False))
-        ]
+        spoken = _spoken([(subject, draws, True), (subject, full, False)], rules, parts.untouched)
         for word in spoken:
             words[word] = words.get(word, 0) + 1
         wrong += any(w in false for w in spoken)
@@ -100,26 +97,29 @@ def false_verdicts(
     return {"false": Rate(wrong, proofs).to_dict(), "cannot_tell": Rate(unsure, proofs).to_dict(), "words": words}
 
 
-def _first_claim(subject: Floats, other: Floats, redrawn: bool, rules: Rules, untouched: float) -> str:
-    word = ""
+def _spoken(pairs: Sequence[tuple[Floats, Floats, bool]], rules: Rules, untouched: float) -> list[str]:
+    """The words of comparisons (subject, other, redrawn) at the look where the proof stops: all claims, or the last."""
+    words: list[str] = []
     for seeds in rules.looks.seeds:
-        arms = Arm("subset", subject[:seeds], False), Arm("other", other[:seeds], redrawn)
-        word, _ = word_of(*arms, rules, untouched)
-        if word in ("better", "worse", "as good as"):
+        words = [
+            word_of(Arm("subset", x[:seeds], False), Arm("other", y[:seeds], redrawn), rules, untouched)[0]
+            for x, y, redrawn in pairs
+        ]
+        if all(word in ("better", "worse", "as good as") for word in words):
             break
-    return word
+    return words
 
 
 def chance_verdicts(parts: Components, looks: Looks, *, proofs: int, seed: int = 0) -> dict[str, Any]:
     """Proofs in which the fixed subset is itself a random draw: what luck alone makes of one comparison with random."""
     rng = np.random.default_rng(seed)
     rules, last = Rules(looks), looks.seeds[-1]
-    spoken = []
+    spoken: list[str] = []
     for _ in range(proofs):
         subject = parts.draw_sd * rng.standard_normal() + parts.seed_sd * rng.standard_normal(last)
         draws = np.hypot(parts.seed_sd, parts.draw_sd) * rng.standard_normal(last)
         base = parts.curve_K[len(parts.curve_K) // 2]
-        spoken.append(_first_claim(base + subject, base + draws, True, rules, parts.untouched))
+        spoken += _spoken([(base + subject, base + draws, True)], rules, parts.untouched)
     return {"false": Rate(sum(w in ("better", "worse") for w in spoken), proofs).to_dict()}
 
 

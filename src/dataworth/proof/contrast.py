@@ -47,7 +47,8 @@ def contrast(subject_R: Floats, comparator_R: Floats, claim: Claim) -> Contrast:
 
     `prediction` asks whether the subject's mean lies where one more random draw would: half-width
     t(R - 1) s sqrt(1 + 1/R) with s of the R random trials. Seeds of the subject average its training noise away but not
-    that of the draw, so the spread of a single trial is kept: exact for one trial, cautious for more.
+    that of the draw, so the spread of a single trial is kept: exact for one trial, cautious for more. A subject so
+    noisy that its own mean varies more than a random trial counts with its own variance instead.
 
     Raises:
         RequestError: Too few trials for a spread.
@@ -61,8 +62,10 @@ def contrast(subject_R: Floats, comparator_R: Floats, claim: Claim) -> Contrast:
     gain = y.mean(-1) - x.mean(-1)
     of_y = y.var(-1, ddof=1)
     if claim == "prediction":
-        rows = y.shape[-1]
-        return Contrast(gain, np.sqrt(of_y * (1 + 1 / rows)), np.full_like(gain, rows - 1.0))
+        n_x, n_y = x.shape[-1], y.shape[-1]
+        own = x.var(-1, ddof=1) / n_x if n_x > 1 else np.zeros_like(gain)
+        se, df = welch(np.maximum(own, of_y), n_x, of_y / n_y, n_y)
+        return Contrast(gain, se, np.where(own > of_y, df, n_y - 1.0))
     return Contrast(gain, *welch(x.var(-1, ddof=1) / x.shape[-1], x.shape[-1], of_y / y.shape[-1], y.shape[-1]))
 
 
@@ -109,7 +112,8 @@ def detectable(
 ) -> float:
     """Minimum detectable effect: the true gain that a two-sided test at `alpha` finds with probability `power`.
 
-    From the noncentral t distribution; the standard deviations are those of single trials.
+    From the noncentral t distribution; the standard deviations are those of single trials. For a prediction it is too
+    small where the subject scatters more than random draws do.
 
     Raises:
         RequestError: Too few trials.
@@ -120,7 +124,9 @@ def detectable(
         )
     if claim == "prediction":
         # Of a fixed subset's mean around its own expectation only the training noise is left.
-        se, df = sd_comparator * (1 + 1 / trials_comparator) ** 0.5, trials_comparator - 1.0
+        own, var = sd_subject**2 / trials_subject, sd_comparator**2
+        found = welch(np.array(max(own, var)), trials_subject, np.array(var / trials_comparator), trials_comparator)
+        se, df = float(found[0]), float(found[1]) if own > var else trials_comparator - 1.0
         spread = (sd_subject**2 / trials_subject + sd_comparator**2 / trials_comparator) ** 0.5
     else:
         found = welch(

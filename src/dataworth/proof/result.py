@@ -15,9 +15,10 @@ from dataworth.results import html_of, table
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm's trials on the goal: rows and training tokens of a trial (means), and its cost in the goal's unit.
+    """One arm on the goal: rows and training tokens of a trial (means), learning rate, and each trial's cost by number.
 
-    `interval` is Student's over trials at 95 %, None for a single trial. `subtasks` holds the mean of each judged set.
+    Costs are in the goal's unit, lower better. `interval` is Student's over trials at 95 %, None for a single trial.
+    `subtasks` holds the mean of each judged set.
     """
 
     name: str
@@ -25,6 +26,7 @@ class ArmResult:
     rows: float
     tokens: float
     lr: float
+    numbers: tuple[int, ...]
     costs: tuple[float, ...]
     interval: Estimate | None
     subtasks: Mapping[str, float]
@@ -74,12 +76,15 @@ class ProofResult:
     def sentence(self, verdict: Verdict) -> str:
         """A verdict as a sentence that states its protocol, and what it cost."""
         claim = "a prediction about one fixed subset" if verdict.claim == "prediction" else "a difference of means"
+        broken = self.costs_of(verdict)
+        cost = f", at the cost of {', '.join(broken)}" if broken else ""
+        seen = f", {verdict.gain.n} seeds, {claim}; {verdict.detectable:.3g} was detectable" if verdict.gain else ""
+        return f"{verdict.subject}: {verdict.text}{cost} [{self.unit}, {self.protocol}{seen}]"
+
+    def costs_of(self, verdict: Verdict) -> list[str]:
+        """Protected skills that a `better` subject is shown to lose: it is never plainly better then."""
         broken = [k.skill for k in self.protected if k.broken and k.arm == verdict.subject]
-        cost = f", at the cost of {', '.join(dict.fromkeys(broken))}" if broken and verdict.word == "better" else ""
-        return (
-            f"{verdict.subject}: {verdict.text}{cost} [{self.unit}, {self.protocol}, {verdict.gain.n} seeds, {claim}; "
-            f"{verdict.detectable:.3g} was detectable]"
-        )
+        return list(dict.fromkeys(broken)) if verdict.word == "better" else []
 
     def explain(self) -> str:
         """Sentences, then the table of arms, then worth, protected skills and notes."""
@@ -102,7 +107,7 @@ class ProofResult:
                 f"{arm.tokens:,.0f}",
                 f"{arm.lr:.3g}",
                 str(len(arm.costs)),
-                f"{sign * sum(arm.costs) / len(arm.costs):.4f}",
+                f"{sign * sum(arm.costs) / len(arm.costs):.4f}" if arm.costs else "",
                 f"{_ordered(sign, arm.interval)}" if arm.interval else "",
             ]
             for arm in self.arms
@@ -120,9 +125,17 @@ class ProofResult:
             "unit": self.unit,
             "higher": self.higher,
             "seeds": self.seeds,
-            "verdicts": [v.to_dict() | {"sentence": self.sentence(v)} for v in self.verdicts],
+            "verdicts": [
+                v.to_dict() | {"at_the_cost_of": self.costs_of(v), "sentence": self.sentence(v)} for v in self.verdicts
+            ],
             "arms": [
-                {**vars(a), "costs": list(a.costs), "interval": a.interval and a.interval.to_dict()} for a in self.arms
+                {
+                    **vars(a),
+                    "numbers": list(a.numbers),
+                    "costs": list(a.costs),
+                    "interval": a.interval and a.interval.to_dict(),
+                }
+                for a in self.arms
             ],
             "untouched": self.untouched,
             "worth": {name: w.to_dict() for name, w in self.worth.items()},
@@ -137,7 +150,14 @@ class ProofResult:
         """The inverse of `to_dict`."""
         same = {k: told[k] for k in ("protocol", "unit", "higher", "seeds", "untouched", "failed")}
         arms = [
-            ArmResult(**{**a, "costs": tuple(a["costs"]), "interval": a["interval"] and Estimate(**a["interval"])})
+            ArmResult(
+                **{
+                    **a,
+                    "numbers": tuple(a["numbers"]),
+                    "costs": tuple(a["costs"]),
+                    "interval": a["interval"] and Estimate(**a["interval"]),
+                }
+            )
             for a in told["arms"]
         ]
         return cls(

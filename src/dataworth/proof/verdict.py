@@ -61,15 +61,15 @@ class Verdict:
 
     `word` is None between the planned looks, where everything is interim. `gain` is the comparator's cost minus the
     subject's with the interval that the word rests on; `detectable` the gain that this many trials with this spread
-    find in 8 of 10 proofs.
+    find in 8 of 10 proofs. Both are None where an arm has fewer than two trials.
     """
 
     subject: str
     comparator: str
     word: str | None
     claim: Claim
-    gain: Estimate
-    detectable: float
+    gain: Estimate | None
+    detectable: float | None
     margin: float | None
     reason: str = ""
 
@@ -80,7 +80,8 @@ class Verdict:
         link = {"better": "than", "worse": "than", "as good as": ""}.get(self.word or "", "against")
         words = f"{self.word or 'interim'}{margin} {link}".rstrip()
         why = f": {self.reason}" if self.reason else ""
-        return f"{words} {self.comparator} (gain {self.gain}){why}"
+        gain = f" (gain {self.gain})" if self.gain else ""
+        return f"{words} {self.comparator}{gain}{why}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -90,7 +91,7 @@ class Verdict:
             "verdict": self.word,
             "interim": self.word is None,
             "claim": self.claim,
-            "gain": self.gain.to_dict(),
+            "gain": self.gain and self.gain.to_dict(),
             "detectable": self.detectable,
             "margin": self.margin,
             "reason": self.reason,
@@ -100,7 +101,7 @@ class Verdict:
     def from_dict(cls, told: Mapping[str, Any]) -> Verdict:
         """The inverse of `to_dict`."""
         same = {k: told[k] for k in ("subject", "comparator", "claim", "detectable", "margin", "reason")}
-        return cls(word=told["verdict"], gain=Estimate(**told["gain"]), **same)
+        return cls(word=told["verdict"], gain=told["gain"] and Estimate(**told["gain"]), **same)
 
 
 def claim_of(subject: Arm, comparator: Arm) -> Claim:
@@ -108,7 +109,7 @@ def claim_of(subject: Arm, comparator: Arm) -> Claim:
     return "prediction" if comparator.redrawn and not subject.redrawn else "means"
 
 
-def judge(subject: Arm, comparator: Arm, rules: Rules, *, untouched: float | None = None) -> Verdict:
+def judge(subject: Arm, comparator: Arm, rules: Rules, *, untouched: float | None = None, look: bool = True) -> Verdict:
     """Compare two arms under the registered rules.
 
     Args:
@@ -116,18 +117,20 @@ def judge(subject: Arm, comparator: Arm, rules: Rules, *, untouched: float | Non
         comparator: What it is compared with.
         rules: Looks, number of comparisons and margin.
         untouched: Cost of the untouched model: without a gain over it, training showed nothing.
-
-    Raises:
-        RequestError: Arms without a spread (fewer than 2 trials).
+        look: Whether all trials of a look are there; without, everything is interim.
     """
     claim = claim_of(subject, comparator)
+    if min(len(subject.cost_R), len(comparator.cost_R)) < 2:
+        return Verdict(subject.name, comparator.name, None, claim, None, None, rules.margin)
     found = contrast(subject.cost_R, comparator.cost_R, claim)
     half, gain = float(found.half_width(rules.alpha)), float(found.gain)
     seeds = seeds_of(subject, comparator)
-    interval = Estimate(gain, gain - half, gain + half, seeds, 1 - rules.alpha)
-    word, reason = None, ""
-    if rules.looks.planned(seeds):
+    word, reason, level = None, "", 1 - rules.alpha
+    if look and rules.looks.planned(seeds):
         word, reason = word_of(subject, comparator, rules, untouched)
+    if word == "as good as":  # its two tests stand for this interval, and it lies within the margin
+        half, level = float(found.half_width(2 * rules.alpha_margin)), 1 - 2 * rules.alpha_margin
+    interval = Estimate(gain, gain - half, gain + half, seeds, level)
     trials = len(subject.cost_R), len(comparator.cost_R)
     smallest = detectable(_spread(subject), _spread(comparator), *trials, claim, alpha=rules.alpha)
     return Verdict(subject.name, comparator.name, word, claim, interval, smallest, rules.margin, reason)
