@@ -397,6 +397,9 @@ def test_a_selection_that_saw_the_judge_rows_is_refused(place: Path, cache: Path
     dw.select(how["pool"], goal=how["goal"], method="bm25", keep=16, run=str(place / "saw"))
     with pytest.raises(RequestError, match="judge rows that no selection saw"):
         dw.prove(str(place / "saw"), run=str(place / "saw-proof"), **how)
+    roundabout = str(place / "model" / ".." / "goal.jsonl")
+    with pytest.raises(RequestError, match="judge rows that no selection saw"):
+        dw.prove(str(place / "saw"), run=str(place / "saw-again"), **{**how, "goal": roundabout})
 
 
 def test_subsets_that_can_show_nothing_are_refused_and_lost_rows_told(place: Path, cache: Path) -> None:

@@ -230,6 +230,7 @@ def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> Proo
     run = open_run("prove", request)
     done = finished_proof(run)
     if done is not None:
+        check_rejects(done, request)
         return done
     with run.lock, open_session(with_judge_rows(request, run.path), run.path, progress) as session:
         progress.say(preview_text(session))
@@ -286,7 +287,8 @@ def with_judge_rows(request: config.ProveRequest, folder: Path) -> config.ProveR
         return request
     for subset in request.subset:
         config_file = Path(subset).expanduser() / "config.yaml"
-        if config_file.is_file() and config.load_yaml(config_file).get("goal") == request.goal:
+        steered_by = config.load_yaml(config_file).get("goal") if config_file.is_file() else None
+        if steered_by is not None and Path(steered_by).expanduser().resolve() == goal.resolve():
             raise RequestError(
                 f"{subset} was selected with all rows of {request.goal}, by which this proof would judge it: expected "
                 f"judge rows that no selection saw; run `dataworth goal {request.goal}` and select with its goal.yaml"

@@ -205,3 +205,14 @@ def test_kinds_of_a_goal_are_the_names_of_judges() -> None:
     from dataworth.formats.goal import JUDGE_KINDS
 
     assert tuple(JUDGES) == JUDGE_KINDS and all(judge_named(k).name == k for k in JUDGE_KINDS)
+
+
+def test_the_files_of_a_judge_are_known_so_that_an_edited_one_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_own_judge.py").write_text("def spelling(model, rows): return 1.0")
+    assert [p.name for p in Command("my_own_judge:spelling").files] == ["my_own_judge.py"]
+    assert [p.name for p in Command("python my_own_judge.py {model} {rows} --out={out}").files] == ["my_own_judge.py"]
+    with pytest.raises(RequestError, match="can't be imported"):
+        _ = Command("no_such_package_here.judge:spelling").files

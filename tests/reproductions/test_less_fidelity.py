@@ -19,6 +19,7 @@ def test_a_small_run_finishes_resumes_and_claims_nothing(tmp_path: Path, monkeyp
 
     model = tiny_folder(tmp_path / "model", layers=1, max_position_embeddings=512)
     monkeypatch.setattr(less_fidelity, "FORMS", {k: less_fidelity.FORMS[k] for k in ("less", "bm25", "length")})
+    monkeypatch.setattr(less_fidelity, "JUDGED", ("less", "bm25", "length"))
     monkeypatch.setattr(flan, "PARTS", {"steer": 4, "tune": 5, "judge": 6})
     ledger = tmp_path / "ledger.jsonl"
     sizes = "--per-source 8 --subsets 6 --subset-rows 8 --seeds 2 --twin-rows 20 --twin-seeds 2".split()

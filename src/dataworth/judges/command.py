@@ -20,7 +20,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,8 +74,14 @@ class Command:
         """Files it is made of, as far as the spec names them: an edited judge is another one."""
         function = _FUNCTION.fullmatch(self.spec)
         if function:
-            place = importlib.util.find_spec(function["module"].partition(".")[0])
-            return (Path(place.origin),) if place and place.origin else ()
+            with _working_folder_importable():
+                try:
+                    place = importlib.util.find_spec(function["module"])
+                except ImportError as error:
+                    raise RequestError(
+                        f"judge {self.spec} can't be imported: {_line(str(error))}; correct it"
+                    ) from error
+            return (Path(place.origin),) if place and place.origin and Path(place.origin).is_file() else ()
         return tuple(p for p in map(Path, self._words({"model": "", "rows": "", "out": ""})) if p.is_file())
 
     def _words(self, places: Mapping[str, str]) -> list[str]:
@@ -182,15 +189,26 @@ def as_dict(row: Example) -> dict[str, Any]:
     return {**seen, "choices": list(row.choices), "gold": row.gold} if row.choices else seen
 
 
+@contextmanager
+def _working_folder_importable() -> Iterator[None]:
+    """Modules in the working folder are found, as `python script.py` there would."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
 def _imported(module: str, function: str) -> Callable[..., Any]:
     """The user's function; modules in the working folder are found too."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise RequestError(f"judge {module}:{function} can't be imported: {_line(str(error))}; correct it") from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    with _working_folder_importable():
+        try:
+            found = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise RequestError(
+                f"judge {module}:{function} can't be imported: {_line(str(error))}; correct it"
+            ) from error
     if not callable(found):
         raise RequestError(f"judge {module}:{function} is no function; name one")
     made: Callable[..., Any] = found

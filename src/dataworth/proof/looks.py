@@ -2,7 +2,7 @@
 
 Looking at 3, 5 and 8 seeds with the level of a single look would give about twice the false verdicts. One constant
 level serves all looks (Pocock 1977); as trials are few, it was found by simulating t statistics and not from normal
-boundaries (`tests/proof/test_verdict.py` repeats it). It holds while one arm scatters at most twice as much as the
+boundaries (`python -m benchmarks.proof_levels`). It holds while one arm scatters at most twice as much as the
 other; at four times and six comparisons a proof of three looks errs in 8 % instead of 5 %.
 """
 

@@ -90,7 +90,7 @@ class ProofResult:
         """Sentences, then the table of arms, then worth, protected skills and notes."""
         sign = -1.0 if self.higher == "better" else 1.0
         lines = [self.sentence(v) for v in self.verdicts]
-        lines += [f"{name}: worth {worth} random rows ({worth.level:.0%} set)" for name, worth in self.worth.items()]
+        lines += [f"{name}: worth in random rows {worth} ({worth.level:.0%} set)" for name, worth in self.worth.items()]
         lines += [
             f"{name}: keeps {share.value:.0%} [{share.low:.0%} .. {share.high:.0%}] of the full pool's improvement"
             for name, share in self.retained.items()
