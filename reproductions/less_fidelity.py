@@ -60,9 +60,12 @@ class Ledger:
         text = path.read_text() if path.exists() else ""
         if text and not text.endswith("\n"):  # a killed run's last line stays broken, and alone
             path.write_text(text + "\n")
-        lines = text.splitlines()
         self.found: dict[str, Any] = {}
-        for line in lines:
+        self.read()
+
+    def read(self) -> None:
+        """What the file holds by now: another process may share it."""
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:  # the last line of a killed run
@@ -71,6 +74,8 @@ class Ledger:
 
     def get(self, key: str, make: Any) -> Any:
         """The stored value, or `make()` stored."""
+        if key not in self.found:
+            self.read()
         if key not in self.found:
             started = time.perf_counter()
             self.found[key] = make()
@@ -171,14 +176,16 @@ def group_retraining(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]
         judged[f"{name} tune"] = list(sub.tune.examples())
         judged[f"{name} judge"] = list(sub.judge.open_for("proof").examples())
     groups = subsets(pool, args.subsets, args.subset_rows)
-    losses = {n: ledger.get(f"trial {n} 0", lambda n=n: trial(args, pool, groups[n], n, 0, judged)) for n in groups}
     first = next(iter(groups))
-    reseeded = [losses[first]] + [
-        ledger.get(f"trial {first} {s}", lambda s=s: trial(args, pool, groups[first], first, s, judged))
-        for s in range(1, args.seeds)
-    ]
+    plan = [(name, 0) for name in groups] + [(first, seed) for seed in range(1, args.seeds)]
+    trials = {
+        (n, s): ledger.get(f"trial {n} {s}", lambda n=n, s=s: trial(args, pool, groups[n], n, s, judged))
+        for n, s in (plan[::-1] if args.backwards else plan)
+    }
     if args.only == "trials":
         return {}
+    losses = {name: trials[name, 0] for name in groups}
+    reseeded = [trials[first, seed] for seed in range(args.seeds)]
     by_id = {k: {i: v for i, v in zip(pool.ids, s, strict=True) if v is not None} for k, s in scores.items()}
     return {"correlations": correlations(by_id, groups, losses, reseeded), "losses": losses, "reseeded": reseeded}
 
@@ -237,6 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--only", choices=("scores", "trials"), help="this half alone, to run both side by side; then run without it"
     )
+    parser.add_argument("--backwards", action="store_true", help="trials from the last one on: a second process")
     parser.add_argument("--json", action="store_true")
     for name, value in FULL.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
