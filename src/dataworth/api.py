@@ -89,11 +89,16 @@ def prove(subset: str | Path | list[str], *, progress: Progress = SILENT, **fiel
     Args:
         subset: A select run's folder, or a file with rows of the pool; several are compared side by side.
         progress: Called with (stage, trials done, trials in all); says interim results.
-        **fields: The fields of `config.ProveRequest`: pool, model, goal, against, seeds, margin, ...
+        **fields: The fields of `config.ProveRequest`: pool, model, goal, against, seeds, margin, ...; `train_command`
+            may be a function.
 
     Raises:
         RequestError: The request is wrong.
     """
+    from dataworth.trainers import spec_of
+
+    if callable(fields.get("train_command")):
+        fields["train_command"] = spec_of(fields["train_command"])
     return run_prove(config.build(config.ProveRequest, {"subset": subset, **fields}), progress)
 
 
@@ -240,7 +245,8 @@ def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> Proo
         prover = Prover(session, run, propose(session, request, lambda name, rows: best_rows(session, name, rows)))
         if request.budget is not None:
             workers = max(1, len(worker_devices(request.device, request.workers)))
-            progress.say(prover.afford(config.seconds(request.budget), workers, lambda: training_rates(session)))
+            rates = prover.timed if session.trainer else lambda: training_rates(session)
+            progress.say(prover.afford(config.seconds(request.budget), workers, rates))
         result = store_proof(run, session, prover.prove(progress.say))
     check_rejects(result, request)
     return result
@@ -283,7 +289,7 @@ def with_judge_rows(request: config.ProveRequest, folder: Path) -> config.ProveR
     from dataworth.formats.goal_split import split_goal
 
     goal = Path(request.goal or "").expanduser()
-    if goal.suffix.lower() in (".yaml", ".yml"):
+    if request.metric is not None or goal.suffix.lower() in (".yaml", ".yml"):
         return request
     for subset in request.subset:
         config_file = Path(subset).expanduser() / "config.yaml"
@@ -333,9 +339,12 @@ def refuse_unprovable(request: config.ProveRequest) -> None:
     Raises:
         RequestError: Names what is missing.
     """
+    from dataworth.trainers import trainer_of
+
     for name, what in (("subset", "a run folder or a file of rows"), ("model", "--model M"), ("goal", "--goal FILE")):
-        if not getattr(request, name):
+        if not getattr(request, name) and not (name == "goal" and request.metric):
             raise RequestError(f"prove needs {what}: expected dataworth prove SUBSET --pool POOL --model M --goal G")
+    trainer_of(request)
     if request.protocol not in ("epochs", "tokens"):
         raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
     if request.budget is not None:

@@ -116,6 +116,10 @@ class ProveRequest(Request):
     """Train on random rows of growing sizes, to say how many random rows the subset is worth."""
     budget: str | None = None
     """Wall time on this machine, as 30m or 2h: arms and seeds are cut to what it pays for."""
+    train_command: str | None = None
+    """Your trainer: a command with {data} {seed} {out} (also {model} {lr} {epochs} {tokens}), or file.py:function."""
+    metric: str | None = None
+    """Judge by this number of your trainer's {out}/metrics.json, lower being better (NAME:higher if it isn't)."""
     protect: tuple[str, ...] = ()
     """A skill that must not regress, as NAME=FILE or NAME=FILE:kind (loss, choice, ppl, ...); repeatable."""
 

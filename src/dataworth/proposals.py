@@ -77,7 +77,9 @@ def propose(session: Session, request: config.ProveRequest, best: Best) -> Propo
     subjects = [arm for one in named for arm in _with_clean_twin(session, one, size)]
     rules = Rules(looks, len(subjects) * len(controls), request.margin)
     tokens = arms.tokens(plain[0]) * session.recipe.epochs if request.protocol == "tokens" else None
-    factors = LR_FACTORS if request.lr_search else (1.0,)
+    no_search = session.trainer.no_search if session.trainer else ""
+    session.notes += [no_search] if request.lr_search and no_search else []
+    factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
     return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors)
 
 

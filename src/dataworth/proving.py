@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
-from dataworth.trials import Training, TrialSet, open_judged
+from dataworth.trials import Judged, Training, TrialSet, open_judged
 
 REGISTRATION = "registration.json"
 CLAIMS = ("better", "as good as", "worse")
@@ -57,13 +58,16 @@ class Proposal:
         """Each arm with the training tokens of its largest draw."""
         ids = session.pool.ids
         found = token_table(session, session.pool).column("tokens", fill=0)
-        tokens, epochs = dict(zip(ids, found.tolist(), strict=True)), session.recipe.epochs
+        tokens = dict(zip(ids, found.tolist(), strict=True))
+        epochs = session.recipe.epochs if _told(session, "epochs") else 1
         return [(arm, self.tokens or epochs * max(d.tokens(tokens) for d in arm.draws)) for arm in self.arms]
 
     def protocol(self, session: Session) -> str:
         """How long every arm trains, in words."""
         if self.tokens is not None:
             return f"{self.tokens:,} training tokens each"
+        if not _told(session, "epochs"):
+            return "as the command trains"
         return f"{session.recipe.epochs} epoch{'s' if session.recipe.epochs > 1 else ''} each"
 
     def only(self, names: Sequence[str], seeds: int) -> Proposal:
@@ -98,8 +102,20 @@ class Proposal:
             "margin": self.rules.margin,
             "protocol": "epochs" if self.tokens is None else f"{self.tokens} training tokens",
             "lr_factors": list(self.lr_factors),
-            "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
+            "trainer": session.trainer and session.trainer.key,
+            "judged": _metric(session) or [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
         }
+
+
+def _told(session: Session, what: str) -> bool:
+    """Whether the trainer learns the recipe's `lr` or `epochs`; one of the user's own may have its own."""
+    return session.trainer is None or what in session.trainer.takes
+
+
+def _metric(session: Session) -> list[list[str]]:
+    """The user's metric as a registration has it; empty where judge rows judge."""
+    metric = session.trainer.metric if session.trainer else None
+    return [["metric", metric.name, metric.higher]] if metric else []
 
 
 def sealed_parts(session: Session) -> list[tuple[Subtask | Protected, Sealed]]:
@@ -131,8 +147,7 @@ class Prover:
     def __init__(self, session: Session, run: RunFolder, proposal: Proposal) -> None:
         self.session, self.run, self.proposal = session, run, proposal
         self.registration = self._register()
-        judged = open_judged([(s, rows.open_for("proof")) for s, rows in sealed_parts(session)])
-        self.goals = len(session.goal.subtasks) if session.goal else 0
+        judged, self.goals = self._open_judged()
         units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
         if len(units) > 1:
             raise RequestError(
@@ -141,8 +156,31 @@ class Prover:
             )
         self.unit, self.higher = units.pop()
         self.trials = TrialSet(session, judged)
-        self.untouched = Training((), (), session.recipe)
+        # What the user's script measures on what it trained says nothing of a model that it didn't train.
+        self.untouched = () if _metric(session) else (Training((), (), session.recipe),)
         self.lr = {arm.name: session.recipe.lr for arm in proposal.arms}
+
+    def _open_judged(self) -> tuple[list[Judged], int]:
+        """What every trial is judged on, and how many of these make up the goal: the others are protected skills.
+
+        Raises:
+            RequestError: Skills to be protected, and a metric that the untouched model hasn't.
+        """
+        session = self.session
+        metric = session.trainer.metric if session.trainer else None
+        if metric is None:
+            judged = open_judged([(s, rows.open_for("proof")) for s, rows in sealed_parts(session)])
+            return judged, len(session.goal.subtasks) if session.goal else 0
+        if session.goal is not None and session.goal.protected:
+            raise RequestError(
+                f"--metric {metric.name} with protected skills in the goal file: expected one, as the untouched model "
+                "has no such metric to compare with; prove without --metric"
+            )
+        session.notes.append(
+            f"judged by the trainer's own {metric.name}: the untouched model has none, so whether training helped at "
+            "all isn't checked, nor which share of the full pool's improvement is kept"
+        )
+        return [Judged(metric.name, metric, ())], 1
 
     def _register(self) -> dict[str, Any]:
         """What was registered, now or when this run began."""
@@ -193,6 +231,19 @@ class Prover:
         left = [a for a in self.registration["arms"] if a not in known["arms"]]
         lost = f"; left out: {', '.join(left)}" if left else ""
         return f"{duration(budget)} pays for {known['seeds']} seeds of {', '.join(known['arms'])}{lost}"
+
+    def timed(self) -> dict[str, float]:
+        """Seconds per token of the user's own trainer, from the first trial of the proof.
+
+        Every other trial is taken to need time in proportion to its tokens, whatever it takes to start.
+        """
+        first = next(self._schedule(1))
+        training, began = self._training(first), time.perf_counter()
+        self.session.progress.say("timing the trainer on the first trial")
+        self.trials.run([training], "first trial", order=lambda t: 0)
+        seconds = max(time.perf_counter() - began, self.trials.seconds(training))
+        tokens = {arm.name: n for arm, n in self.proposal.sizes(self.session)}[first.arm]
+        return {"training": seconds / max(1, tokens), "losses": 0.0, "load losses": 0.0, "load training": 0.0}
 
     def _prices(self, rate: Mapping[str, float]) -> list[ArmPrice]:
         judged = sum(len(self.session.learner.renderer.encode(row)) for j in self.trials.judged for row in j.rows)
@@ -255,13 +306,13 @@ class Prover:
             )
 
     def _run(self, seeds: int, tell: Callable[[str], None]) -> None:
-        trainings = [self.untouched, *(self._training(t) for t in self._schedule(seeds))]
+        trainings = [*self.untouched, *(self._training(t) for t in self._schedule(seeds))]
         place = {t: n for n, t in reversed(list(enumerate(trainings)))}
         number = {self._training(t): t.number for t in self._schedule(seeds)}
         said = [""]
 
         def interim() -> None:
-            if self.untouched in self.trials.costs([self.untouched]):
+            if len(self.trials.costs(self.untouched)) == len(self.untouched):
                 said.append(self.result(seeds, look=False).headline())
                 if said[-1] != said[-2]:
                     tell(said[-1])
@@ -290,10 +341,11 @@ class Prover:
         of_arm: dict[str, list[tuple[int, Training]]] = {}
         for trial in self._schedule(seeds):
             of_arm.setdefault(trial.arm, []).append((trial.number, self._training(trial)))
-        found = self.trials.costs([self.untouched, *(t for listed in of_arm.values() for _, t in listed)])
-        if self.untouched not in found:
-            raise NonsenseRefused(f"the untouched model: {self.trials.failed.get(self.untouched, 'not judged yet')}")
-        untouched_J = found[self.untouched][0]
+        trainings = [*self.untouched, *(t for listed in of_arm.values() for _, t in listed)]
+        found = self.trials.costs(trainings)
+        for lost in (t for t in self.untouched if t not in found):
+            raise NonsenseRefused(f"the untouched model: {self.trials.failed.get(lost, 'not judged yet')}")
+        untouched_J = found[self.untouched[0]][0] if self.untouched else None
         failed = {
             f"{name}, trial {number}": self.trials.failed[t]
             for name, listed in of_arm.items()
@@ -302,11 +354,12 @@ class Prover:
         }
         # A trial that failed is left out of its arm, and said; it isn't replaced by another's number.
         have = {name: {n: found[t] for n, t in listed if t in found} for name, listed in of_arm.items()}
-        costs_J = {n: np.array([c for c, _ in got.values()]).reshape(-1, len(untouched_J)) for n, got in have.items()}
+        sets = len(self.trials.judged)
+        costs_J = {n: np.array([c for c, _ in got.values()]).reshape(-1, sets) for n, got in have.items()}
         arms = {a.name: Arm(a.name, costs_J[a.name][:, : self.goals].mean(1), a.redrawn) for a in self.proposal.arms}
-        untouched = float(untouched_J[: self.goals].mean())
-        shares, no_shares = self._retained(arms, untouched)
-        told = self.trials.unjudged([self.untouched, *(t for listed in of_arm.values() for _, t in listed)])
+        untouched = None if untouched_J is None else float(untouched_J[: self.goals].mean())
+        shares, no_shares = ({}, []) if untouched is None else self._retained(arms, untouched)
+        told = [*self.trials.unjudged(trainings), *self._seedless(arms)]
         return ProofResult(
             run=self.run.path,
             protocol=self.proposal.protocol(self.session),
@@ -321,12 +374,22 @@ class Prover:
             untouched=untouched,
             worth=self._worth(arms, {name: list(got) for name, got in have.items()}),
             retained=shares,
-            protected=self._protected(costs_J, untouched_J),
+            protected=() if untouched_J is None else self._protected(costs_J, untouched_J),
             failed=failed,
             notes=(*self.session.notes, *no_shares, *told),
         )
 
-    def _verdicts(self, arms: Mapping[str, Arm], untouched: float, look: bool) -> tuple[Verdict, ...]:
+    def _seedless(self, arms: Mapping[str, Arm]) -> list[str]:
+        """Arms whose trials differ in their seed alone and came out all the same under a trainer of the user's own."""
+        if self.session.trainer is None:
+            return []
+        same = [a.name for a in arms.values() if not a.redrawn and len(a.cost_R) > 1 and not np.ptp(a.cost_R)]
+        return [
+            f"{n}: all its trials gave one number: if {{seed}} changes nothing, its interval is too narrow"
+            for n in same
+        ]
+
+    def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, look: bool) -> tuple[Verdict, ...]:
         pairs = [(s.name, c.name) for s in self.proposal.subjects for c in self.proposal.controls]
         rules = self.proposal.rules
         return tuple(judge(arms[s], arms[c], rules, untouched=untouched, look=look) for s, c in pairs)
@@ -338,7 +401,7 @@ class Prover:
             plan.role,
             float(np.mean([d.rows for d in plan.draws])),
             float(np.mean(list(tokens_of.values()))) if tokens_of else 0.0,
-            self.lr[plan.name],
+            self.lr[plan.name] if _told(self.session, "lr") else None,
             tuple(tokens_of),
             tuple(arm.cost_R.tolist()),
             mean_interval(arm.cost_R) if len(arm.cost_R) > 1 else None,

@@ -53,14 +53,17 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
 
 
 def _subset_files(request: config.ProveRequest) -> list[Path]:
-    """The files behind subsets (a run's selection, a file and its sidecar's weights) and protected skills."""
+    """The files behind subsets (a run's selection, a file, its sidecar's weights), protected skills and a trainer."""
     from dataworth.formats import protect, sidecar_of
+    from dataworth.trainers import trainer_of
 
     subsets = [Path(path).expanduser() for path in request.subset]
     beside = [
         p for s in subsets for p in (s, s / "record.json", s / "weights.parquet", sidecar_of(s) / "weights.parquet")
     ]
-    return [p for p in (*beside, *(protect(named).judge.path for named in request.protect)) if p.is_file()]
+    protected = [protect(named).judge.path for named in request.protect]
+    trainer = trainer_of(request)
+    return [p for p in (*beside, *protected, *(trainer.files if trainer else ())) if p.is_file()]
 
 
 def _model_files(model: Path) -> list[Path]:

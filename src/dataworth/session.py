@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dataworth.engines.local import LocalEngine
     from dataworth.learners.causal_lm import LearnerCard
     from dataworth.proof.result import ProofResult
+    from dataworth.trainers import UserTrainer
 
 
 class Progress(Protocol):
@@ -95,6 +96,17 @@ class Session:
         from dataworth.learners.causal_lm import describe_learner
 
         return describe_learner(self.request.model, self.recipe, device=self.request.device)
+
+    @cached_property
+    def trainer(self) -> UserTrainer | None:
+        """The user's own trainer of a proof; None where the trial trainer trains.
+
+        Raises:
+            RequestError: It can't be one.
+        """
+        from dataworth.trainers import trainer_of
+
+        return trainer_of(self.request) if isinstance(self.request, config.ProveRequest) else None
 
     @cached_property
     def engine(self) -> LocalEngine:

@@ -3,13 +3,16 @@
 A trial's id is a hash of what it trains on and how (rows, weights, recipe with its seed, tokens); what it is judged on
 is the artefact's spec. So another arm, seed or run costs only the trials that nobody has run, another judge costs only
 judging (trained adapters are kept by content too), and a killed proof goes on inside the training that was cut.
+A trainer of the user's own is run in the same place; a training of its that was cut begins again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.artefacts import as_read, token_artefact, token_table
-from dataworth.errors import NonsenseRefused
+from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.recipe import Recipe
 from dataworth.records import Example, Pool, Protected, Subtask
 from dataworth.session import Session
@@ -25,6 +28,7 @@ from dataworth.store.atomic import checksum
 from dataworth.store.cache import is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.lock import EntryLock
+from dataworth.trainers import OUT, TrainerFailed, UserTrainer, environment_of, seconds_of, write_rows
 
 if TYPE_CHECKING:
     from dataworth.learners.render import Encoded
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 RUNNER = "dataworth.trials:open_trials"
 A_DAY = 86400.0
 """Seconds after which a training counts as hung."""
+AGAIN = ("quarantined", "not trained: ")
+"""How the reasons begin of trials that are tried again: a dying machine or a broken environment is no property of
+theirs."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +51,35 @@ class Training:
     recipe: Recipe
     tokens: int | None = None
 
-    def spec(self, learner: Mapping[str, Any]) -> dict[str, Any]:
-        """Its key in the cache; the order of the rows doesn't matter."""
+    def spec(self, learner: Mapping[str, Any], trainer: UserTrainer | None = None) -> dict[str, Any]:
+        """Its key in the cache; the order of the rows doesn't matter, nor what the user's trainer isn't told."""
         weights = self.weights or (1.0,) * len(self.ids)
-        rows = sorted(zip(self.ids, weights, strict=True))
+        rows = fingerprint({"rows": sorted(zip(self.ids, weights, strict=True))})
+        if trainer is not None and self.ids:
+            given = trainer.given(self.recipe, self.tokens, "")
+            return {"learner": dict(learner), "trainer": trainer.key, "given": given, "rows": rows}
         return {
             "learner": dict(learner),
             "recipe": self.recipe.to_dict(),
-            "rows": fingerprint({"rows": rows}),
+            "rows": rows,
             **({} if self.tokens is None else {"tokens": self.tokens}),
         }
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial as a worker gets it: encoded rows, or none for the untouched model, and where its training is kept."""
+    """A trial as a worker gets it: encoded rows, and where its training is kept; no folder for the untouched model.
+
+    For a trainer of the user's own there is `given`, what it is told, instead of rows; `tokens` is then what it is
+    known to train on.
+    """
 
     rows: tuple[Encoded, ...]
     weights: tuple[float, ...]
     recipe: Mapping[str, Any]
     tokens: int | None
     folder: str
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,8 +106,15 @@ class TrialWork:
     another. A trial whose loss isn't finite, or of which a set has nothing to judge, is unscored with that reason.
     """
 
-    def __init__(self, model: str, judged: Sequence[Judged], device: str) -> None:
-        self.model, self.judged, self.device = model, judged, device
+    def __init__(
+        self,
+        model: str,
+        judged: Sequence[Judged],
+        device: str,
+        trainer: UserTrainer | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model, self.judged, self.device, self.trainer, self.environ = model, judged, device, trainer, environ or {}
 
     def __call__(self, ids: Sequence[str], payload: Sequence[Job]) -> tuple[dict[str, Any], dict[str, str]]:
         """Columns of the trials that trained, and reasons for the others."""
@@ -101,6 +123,8 @@ class TrialWork:
         for trial_id, job in zip(ids, payload, strict=True):
             try:
                 found.append(self._trial(job))
+            except TrainerFailed as error:
+                unscored[trial_id] = f"{AGAIN[1]}{error}"
             except NonsenseRefused as error:
                 unscored[trial_id] = str(error)
         flat = {name: np.array([f[name] for f in found], dtype) for name, dtype in _FLAT}
@@ -111,8 +135,8 @@ class TrialWork:
         from dataworth.judges import Trained
 
         recipe = Recipe.from_dict(dict(job.recipe))
-        adapter, tokens = self._train(job, recipe) if job.folder else (None, 0)
-        with Trained(self.model, recipe, adapter, device=self.device) as model:
+        left, tokens = self._train(job, recipe) if job.folder else (None, 0)
+        with Trained(self.model, recipe, left, device=self.device) as model:
             outcomes = [j.judge(model, j.rows) for j in self.judged]
         place = [{r.id: n for n, r in enumerate(j.rows)} for j in self.judged]
         rows = [at.get(i, -1) for o, at in zip(outcomes, place, strict=True) for i in o.ids]
@@ -126,6 +150,16 @@ class TrialWork:
         }
 
     def _train(self, job: Job, recipe: Recipe) -> tuple[Path, int]:
+        if self.trainer is None:
+            return self._train_ours(job, recipe)
+        folder = Path(job.folder)
+        if not is_done(folder):
+            with EntryLock(folder):
+                self.trainer.train(folder, job.given, self.environ)
+                mark_done(folder)
+        return folder / OUT, job.tokens or 0
+
+    def _train_ours(self, job: Job, recipe: Recipe) -> tuple[Path, int]:
         from dataworth.learners.causal_lm import CausalLM
         from dataworth.learners.checkpoint import MOMENTS, STATE
         from dataworth.learners.trainer import load_trained, train
@@ -144,8 +178,12 @@ class TrialWork:
 
 
 def open_trials(config: dict[str, Any], device: str) -> TrialWork:
-    """Engine runner. `config`: `model`, and `judged`, the pickled sets that every trial is judged on."""
-    return TrialWork(config["model"], config["judged"], device)
+    """Engine runner. `config`: `model`; `judged`, the sets that every trial is judged on; `trainer` of the user's own.
+
+    With it goes `environ`, the environment in which the user typed, and `alone`, whether it has the machine for itself.
+    """
+    environ = environment_of(config["environ"], device, config["alone"]) if config["trainer"] else None
+    return TrialWork(config["model"], config["judged"], device, config["trainer"], environ)
 
 
 _FLAT = (("mean", np.float64), ("count", np.int32), ("tokens", np.int64))
@@ -175,6 +213,7 @@ class TrialSet:
         spec = {"learner": session.learner.frozen_spec, "judged": sets}
         self.artefact = session.artefact("trials", as_read(session.pool, spec))
         self.failed: dict[Training, str] = {}
+        self._worked = session.trainer is None
         self._ids: dict[Training, str] = {}
 
     def run(
@@ -195,13 +234,13 @@ class TrialSet:
         """
         by_id = {self.id_of(t): t for t in trainings}
         known = [i for i in by_id if i not in set(self.artefact.missing(by_id))]
-        # What a dying machine left is no property of the trial: it is tried again.
-        broken = [i for i, why in self.artefact.table(known).unscored.items() if why.startswith("quarantined")]
+        broken = [i for i, why in self.artefact.table(known).unscored.items() if why.startswith(AGAIN)]
         unscored = token_table(self.session, self.session.pool).unscored
 
         def progress(count: int, total: int) -> None:
             self.session.progress(stage, count, total)
             if count:
+                self._refuse_hopeless(trainings)
                 done()
 
         with self.session.costing(stage, len(self.artefact.missing(by_id)) + len(broken)):
@@ -210,7 +249,7 @@ class TrialSet:
                     self.artefact,
                     ids,
                     runner=RUNNER,
-                    config={"model": str(self.session.learner.source.folder), "judged": self.judged},
+                    config=self._config,
                     payload=lambda ids: [self._job(by_id[i], unscored) for i in ids],
                     shard_rows=1,
                     progress=progress,
@@ -218,6 +257,34 @@ class TrialSet:
                     order=lambda ids: order(by_id[ids[0]]),
                     hang_s=A_DAY,
                 )
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        session, request = self.session, self.session.request
+        alone = session.engine.workers < 2 and not request.device.startswith("cuda:")
+        return {
+            "model": str(session.learner.source.folder),
+            "judged": self.judged,
+            "trainer": session.trainer,
+            "environ": dict(os.environ) if session.trainer else {},
+            "alone": alone,
+        }
+
+    def _refuse_hopeless(self, trainings: Sequence[Training]) -> None:
+        """Stop if a trainer of the user's own fails before it has worked once: it would fail in every trial.
+
+        Raises:
+            RequestError: What it failed with.
+        """
+        if not self._worked:
+            self._worked = bool(self.costs(t for t in trainings if t.ids))
+            if self.failed and not self._worked:
+                why = next(iter(self.failed.values())).removeprefix(AGAIN[1])
+                raise RequestError(f"--train-command: {why}; the proof stops at its first trial: correct the trainer")
+
+    def seconds(self, training: Training) -> float:
+        """How long a finished training of the user's trainer took."""
+        return seconds_of(self._folder(training))
 
     def unjudged(self, trainings: Iterable[Training]) -> list[str]:
         """A sentence for each judged set of which some trial couldn't judge every row."""
@@ -241,6 +308,7 @@ class TrialSet:
         table = self.artefact.table([i for i in by_id if i not in missing])
         self.failed |= {by_id[i]: reason for i, reason in table.unscored.items()}
         have = [by_id[i] for i in by_id if i not in missing and i not in table.unscored]
+        self.failed = {t: why for t, why in self.failed.items() if t not in have}
         if not have:
             return {}
         cost_nJ, tokens_n = table.column("mean") * self.sign_J, table.column("tokens").tolist()
@@ -249,7 +317,8 @@ class TrialSet:
     def id_of(self, training: Training) -> str:
         """The trial's row id in the artefact."""
         if training not in self._ids:
-            self._ids[training] = fingerprint(training.spec(self.session.learner.frozen_spec))[:32]
+            spec = training.spec(self.session.learner.frozen_spec, self.session.trainer)
+            self._ids[training] = fingerprint(spec)[:32]
         return self._ids[training]
 
     def _job(self, training: Training, unscored: Mapping[str, str]) -> Job:
@@ -261,9 +330,33 @@ class TrialSet:
             return Job((), (), recipe, None, "")
         keep = [n for n, i in enumerate(training.ids) if i not in unscored]
         ids = [training.ids[n] for n in keep]
-        rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
         weights = tuple(training.weights[n] for n in keep) if training.weights else ()
-        spec = as_read(self.session.pool, training.spec(self.session.learner.frozen_spec))
-        folder = self.session.cache.folder("trainings", spec)
+        folder = self._folder(training)
         self.session.used[folder.name] = "trainings"
+        if self.session.trainer is not None:
+            return self._users_job(self.session.trainer, training, ids, weights, folder)
+        rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
         return Job(tuple(rows), weights, recipe, training.tokens, str(folder))
+
+    def _users_job(
+        self, trainer: UserTrainer, training: Training, ids: Sequence[str], weights: Sequence[float], folder: Path
+    ) -> Job:
+        """A job for the user's own trainer, its rows written to a file; tokens are told only where they are known."""
+        pool, recipe = self.session.pool, training.recipe
+        given = trainer.given(recipe, training.tokens, str(self.session.learner.source.folder.resolve()))
+        if not is_done(folder):
+            given["data"] = str(write_rows(pool, ids, weights, folder))
+        length_n = self._tokens_N[[pool.position[i] for i in ids]]
+        once = int(np.rint(length_n @ np.asarray(weights or np.ones(len(ids)))))
+        return Job(
+            (), (), recipe.to_dict(), recipe.epochs * once if "epochs" in trainer.takes else 0, str(folder), given
+        )
+
+    @cached_property
+    def _tokens_N(self) -> NDArray[np.int64]:
+        table = token_table(self.session, self.session.pool)
+        return np.asarray(table.column("tokens", fill=0), dtype=np.int64)
+
+    def _folder(self, training: Training) -> Path:
+        spec = training.spec(self.session.learner.frozen_spec, self.session.trainer)
+        return self.session.cache.folder("trainings", as_read(self.session.pool, spec))

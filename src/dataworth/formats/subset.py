@@ -24,7 +24,13 @@ _SUFFIXES = {fmt: [s for s, f in FORMAT_OF.items() if f == fmt] for fmt in set(F
 _SUFFIXES["jsonl"].append(".json")
 
 
-def write_subset(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]], out: str | Path) -> list[Path]:
+def write_subset(
+    pool: Pool,
+    positions: Sequence[int] | NDArray[np.integer[Any]],
+    out: str | Path,
+    *,
+    copies: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+) -> list[Path]:
     """Write rows of a pool, in pool order, as their files hold them.
 
     One input file becomes one file, as do several files of JSON lines of one schema when `out` names a
@@ -37,6 +43,7 @@ def write_subset(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]]
         pool: The pool the positions count in.
         positions: Rows to keep, each once, in any order.
         out: The file or folder to write.
+        copies: How often each row is written, one behind the other; once unless told.
 
     Returns:
         The files written.
@@ -47,6 +54,8 @@ def write_subset(pool: Pool, positions: Sequence[int] | NDArray[np.integer[Any]]
         FormatError: An input changed since it was indexed.
     """
     chosen = _checked(pool, positions)
+    if copies is not None:
+        chosen = np.repeat(chosen, np.asarray(copies)[np.argsort(positions)])
     reader = _reader_of(pool)
     used = [int(f) for f in np.unique(pool.file_N[chosen])]
     targets = _targets(pool, used, Path(out))

@@ -14,10 +14,7 @@ import importlib
 import importlib.util
 import json
 import math
-import os
 import re
-import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +28,7 @@ import numpy as np
 import orjson
 
 from dataworth.errors import RequestError
+from dataworth.judges.programs import files_among, filled, one_line, started
 from dataworth.judges.trained import Trained
 from dataworth.outcome import ALL_ROWS, Outcome
 from dataworth.records import Example
@@ -79,18 +77,16 @@ class Command:
                     place = importlib.util.find_spec(function["module"])
                 except ImportError as error:
                     raise RequestError(
-                        f"judge {self.spec} can't be imported: {_line(str(error))}; correct it"
+                        f"judge {self.spec} can't be imported: {one_line(str(error))}; correct it"
                     ) from error
             return (Path(place.origin),) if place and place.origin and Path(place.origin).is_file() else ()
-        return tuple(p for p in map(Path, self._words({"model": "", "rows": "", "out": ""})) if p.is_file())
+        return files_among(self._words({"model": "", "rows": "", "out": ""}))
 
     def _words(self, places: Mapping[str, str]) -> list[str]:
-        """The command's words with the places filled in; one may stand inside a word (`--out={out}`)."""
         try:
-            words = shlex.split(self.spec)
+            return filled(self.spec, places)
         except ValueError as error:
             raise RequestError(f"judge {self.spec!r} can't be read ({error}); correct its quotes") from None
-        return [re.sub(r"\{(model|rows|out)\}", lambda m: places[m[1]], word) for word in words]
 
     def __call__(self, trained: Trained, rows: Sequence[Example]) -> Outcome:
         """Run the judge on the rows.
@@ -107,7 +103,7 @@ class Command:
         try:
             return function(model, [as_dict(row) for row in rows])
         except Exception as error:
-            raise RequestError(f"judge {self.spec} failed: {type(error).__name__}: {_line(str(error))}") from error
+            raise RequestError(f"judge {self.spec} failed: {type(error).__name__}: {one_line(str(error))}") from error
 
     def _run(self, trained: Trained, rows: Sequence[Example]) -> Any:
         with TemporaryDirectory(prefix="dataworth-judge-", dir=trained.scratch) as aside:
@@ -118,27 +114,16 @@ class Command:
 
     def _wait(self, words: list[str]) -> None:
         try:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            with started(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+                told, _ = process.communicate(timeout=self.timeout)
         except OSError as error:
             raise RequestError(
                 f"judge {self.spec!r} can't be started ({error.strerror}); correct its command"
             ) from None
-        try:
-            told, _ = process.communicate(timeout=self.timeout)
         except subprocess.TimeoutExpired:
             raise RequestError(f"judge {self.spec!r} took longer than {self.timeout:g} s; speed it up") from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # with what it started
-                process.wait()
         if process.returncode:
-            tail = _line(told.decode(errors="replace")[-_TAIL:])
+            tail = one_line(told.decode(errors="replace")[-_TAIL:])
             raise RequestError(f"judge {self.spec!r} exited with {process.returncode}: {tail or '(it said nothing)'}")
 
     def _read(self, out: Path) -> Any:
@@ -207,13 +192,9 @@ def _imported(module: str, function: str) -> Callable[..., Any]:
             found = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise RequestError(
-                f"judge {module}:{function} can't be imported: {_line(str(error))}; correct it"
+                f"judge {module}:{function} can't be imported: {one_line(str(error))}; correct it"
             ) from error
     if not callable(found):
         raise RequestError(f"judge {module}:{function} is no function; name one")
     made: Callable[..., Any] = found
     return made
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dataworth.errors import NonsenseRefused
 from dataworth.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ Nats = dict[str, tuple[float, int]]
 
 
 class Trained:
-    """A model, untouched or with one trained adapter merged. Weights are loaded when first asked for.
+    """A model, untouched or as a training left it. Weights are loaded when first asked for.
 
     Args:
         model: As for `--model`.
         recipe: Its mask, maximum length and dtype are those the learner was trained under.
-        adapter: The folder a training left, or None for the untouched model.
+        left: The folder a training left, with an adapter or a whole model (see `weights_in`); None for the untouched
+            model. A whole model is read with the tokenizer of `model`, so that every trial is asked the same.
         device: auto, cpu, cuda or cuda:N.
         scratch: Where `folder` is made; the system's temporary folder by default.
     """
@@ -40,12 +42,12 @@ class Trained:
         self,
         model: str,
         recipe: Recipe,
-        adapter: Path | None = None,
+        left: Path | None = None,
         *,
         device: str = "cpu",
         scratch: Path | None = None,
     ) -> None:
-        self.model, self.recipe, self.adapter, self.device, self.scratch = model, recipe, adapter, device, scratch
+        self.model, self.recipe, self.left, self.device, self.scratch = model, recipe, left, device, scratch
         self._made: TemporaryDirectory[str] | None = None
 
     @cached_property
@@ -103,25 +105,40 @@ class Trained:
         from dataworth.learners.causal_lm import resolve_device
         from dataworth.probes.losses import open_losses
 
-        checkpoint = str(self.adapter) if self.adapter else None
-        config = {"model": str(self.card.source.folder), "recipe": self.recipe.to_dict(), "checkpoint": checkpoint}
+        weights = weights_in(self.left) if self.left else None
+        adapter = weights if weights and _is_adapter(weights) else None
+        model = self.folder if weights and not adapter else self.card.source.folder
+        config = {
+            "model": str(model),
+            "recipe": self.recipe.to_dict(),
+            "checkpoint": str(adapter) if adapter else None,
+        }
         return open_losses(config, str(resolve_device(self.device)))
 
     @cached_property
     def folder(self) -> Path:
-        """A folder that transformers loads as a whole model; a merged adapter's is made once and deleted by `close`."""
-        if self.adapter is None:
+        """A folder that transformers loads as a whole model; a trained one's is made once and deleted by `close`."""
+        if self.left is None:
             return self.card.source.folder
+        weights = weights_in(self.left)
+        self._made = TemporaryDirectory(prefix="dataworth-trained-", dir=self.scratch)
+        if _is_adapter(weights):
+            self._merge(weights, self._made.name)
+        else:
+            configs = (weights / "config.json", weights / "generation_config.json")
+            for file in (*filter(Path.is_file, configs), *weights.glob("*.safetensors*")):
+                (Path(self._made.name) / file.name).symlink_to(file.resolve())
+        self._tokenizer.save_pretrained(self._made.name)
+        return Path(self._made.name)
+
+    def _merge(self, adapter: Path, out: str) -> None:
         from dataworth.learners.causal_lm import CausalLM
         from dataworth.probes.adapters import merge_adapter
 
-        learner = CausalLM.load(self.model, recipe=self.recipe, device=self.device, adapter=self.adapter)
+        learner = CausalLM.load(self.model, recipe=self.recipe, device=self.device, adapter=adapter)
         merged, _ = merge_adapter(learner.model)
         merged.config.use_cache = True  # off for training; generating without it takes quadratic time
-        self._made = TemporaryDirectory(prefix="dataworth-trained-", dir=self.scratch)
-        merged.save_pretrained(self._made.name)
-        self._tokenizer.save_pretrained(self._made.name)
-        return Path(self._made.name)
+        merged.save_pretrained(out)
 
     def close(self) -> None:
         """Let go of the weights and delete what `folder` made."""
@@ -139,3 +156,32 @@ class Trained:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def weights_in(folder: Path) -> Path:
+    """Where in the folder a training left an adapter or a whole model: at its top, else in its only checkpoint.
+
+    Raises:
+        NonsenseRefused: Nothing is there, or more than one thing.
+    """
+    if _holds(folder) > 1:
+        raise NonsenseRefused(f"the training left an adapter and a whole model in {folder}: expected one of them")
+    found = [folder] if _holds(folder) else sorted(p for p in folder.iterdir() if p.is_dir() and _holds(p))
+    if not found:
+        raise NonsenseRefused(
+            f"the training left no model in {folder}: expected a PEFT adapter, or config.json and safetensors"
+        )
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise NonsenseRefused(f"the training left {names} in {folder}: expected the model itself; save it there")
+    return found[0]
+
+
+def _holds(folder: Path) -> int:
+    """How many things that could be judged lie at the top of a folder."""
+    whole = any(p.name != "adapter_model.safetensors" for p in folder.glob("*.safetensors"))
+    return _is_adapter(folder) + ((folder / "config.json").is_file() and whole)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()

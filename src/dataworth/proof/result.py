@@ -17,6 +17,8 @@ from dataworth.results import html_of, table
 class ArmResult:
     """One arm on the goal: rows and training tokens of a trial (means), learning rate, and each trial's cost by number.
 
+    `tokens` is 0 and `lr` None where a trainer of the user's own doesn't say them.
+
     Costs are in the goal's unit, lower better. `interval` is Student's over trials at 95 %, None for a single trial.
     `subtasks` holds the mean of each judged set.
     """
@@ -25,7 +27,7 @@ class ArmResult:
     role: str
     rows: float
     tokens: float
-    lr: float
+    lr: float | None
     numbers: tuple[int, ...]
     costs: tuple[float, ...]
     interval: Estimate | None
@@ -52,6 +54,7 @@ class ProofResult:
 
     `verdicts` compare each subject with each comparator on the goal; `worth` and `retained` are by subject, absent
     where they weren't measured. `unit` and `higher` describe the goal's number; costs have accuracies negated.
+    `untouched` is None where the user's own trainer judges what it trains.
     """
 
     run: Path
@@ -61,7 +64,7 @@ class ProofResult:
     seeds: int
     verdicts: tuple[Verdict, ...]
     arms: tuple[ArmResult, ...]
-    untouched: float
+    untouched: float | None
     worth: Mapping[str, Worth] = field(default_factory=dict)
     retained: Mapping[str, Estimate] = field(default_factory=dict)
     protected: tuple[Kept, ...] = ()
@@ -104,15 +107,16 @@ class ProofResult:
             [
                 arm.name,
                 f"{arm.rows:,.0f}",
-                f"{arm.tokens:,.0f}",
-                f"{arm.lr:.3g}",
+                f"{arm.tokens:,.0f}" if arm.tokens else "",
+                "" if arm.lr is None else f"{arm.lr:.3g}",
                 str(len(arm.costs)),
                 f"{sign * sum(arm.costs) / len(arm.costs):.4f}" if arm.costs else "",
                 f"{_ordered(sign, arm.interval)}" if arm.interval else "",
             ]
             for arm in self.arms
         ]
-        rows.append(["untouched model", "0", "0", "", "", f"{sign * self.untouched:.4f}", ""])
+        if self.untouched is not None:
+            rows.append(["untouched model", "0", "0", "", "", f"{sign * self.untouched:.4f}", ""])
         told = table(rows, ["arm", "rows", "tokens", "lr", "trials", self.unit, "95 % interval"])
         lost = [f"{trial} failed and is left out: {why}" for trial, why in self.failed.items()]
         return "\n".join([*lines, told, *lost, *self.notes])
