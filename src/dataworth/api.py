@@ -267,6 +267,10 @@ def plan_proof(request: config.ProveRequest, progress: Progress = SILENT) -> Pro
             session.cache = Cache(aside)
             add_protected(session, request)
             gate(session)
+            if session.trainer is not None and "epochs" not in session.trainer.takes and request.protocol == "epochs":
+                session.notes.append(
+                    "tokens are those of one pass over the rows: the command decides how many it makes"
+                )
             ids = session.pool.ids
             proposal = propose(session, request, lambda _, rows: ids[:rows])
             trials = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1
