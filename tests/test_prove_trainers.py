@@ -236,6 +236,20 @@ def test_a_command_that_never_worked_stops_the_proof_in_one_line(
     assert len(calls(ledger)) == before + 2
 
 
+def test_a_metric_that_is_not_finite_fails_its_trial_alone(
+    place: Path, ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        script.read_text().replace("share_of_good(data) +", "(seed and share_of_good(data) or float('nan')) +")
+    )
+    found = dw.prove(str(place / "mine.jsonl"), **metric_fields(place, ledger))
+    assert set(found.failed) == {"mine, trial 0", "random, trial 0"}
+    assert "its share is nan" in found.explain()
+    dw.prove(str(place / "mine.jsonl"), **metric_fields(place, ledger, margin=0.1) | {"run": str(tmp_path / "again")})
+    assert len(calls(ledger)) == 6, "that is what it found: final"
+
+
 def test_trials_that_came_out_all_the_same_are_told(place: Path, ledger: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(
         "import json, sys\nshare = len(open(sys.argv[2]).read())\n"

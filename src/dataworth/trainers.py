@@ -196,13 +196,21 @@ class UserTrainer:
                 raise TrainerFailed(f"the training can't be started ({words[0]}: {error.strerror})") from None
         if code:
             raise TrainerFailed(_ending(code, folder))
+        self.check(out)
+        _delete(Path(given["data"]))
+        record = {"words": words, "seconds": time.monotonic() - began}
+        write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
+
+    def check(self, out: Path) -> None:
+        """Make sure that a training left what is judged.
+
+        Raises:
+            TrainerFailed: It left no metric or no model.
+        """
         try:
             self.metric.read(out) if self.metric else weights_in(out)
         except NonsenseRefused as nothing:
             raise TrainerFailed(str(nothing)) from None
-        _delete(Path(given["data"]))
-        record = {"words": words, "seconds": time.monotonic() - began}
-        write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
 
     def _words(self, places: Mapping[str, Any]) -> list[str]:
         if self._function:

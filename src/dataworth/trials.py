@@ -157,6 +157,7 @@ class TrialWork:
             with EntryLock(folder):
                 self.trainer.train(folder, job.given, self.environ)
                 mark_done(folder)
+        self.trainer.check(folder / OUT)  # one that was judged by its metric may have left no model
         return folder / OUT, job.tokens or 0
 
     def _train_ours(self, job: Job, recipe: Recipe) -> tuple[Path, int]:
@@ -278,8 +279,8 @@ class TrialSet:
         """
         if not self._worked:
             self._worked = bool(self.costs(t for t in trainings if t.ids))
-            if self.failed and not self._worked:
-                why = next(iter(self.failed.values())).removeprefix(AGAIN[1])
+            why = next((w.removeprefix(AGAIN[1]) for w in self.failed.values() if w.startswith(AGAIN[1])), "")
+            if why and not self._worked:
                 raise RequestError(f"--train-command: {why}; the proof stops at its first trial: correct the trainer")
 
     def seconds(self, training: Training) -> float:

@@ -201,6 +201,24 @@ def test_the_folder_is_the_trained_model_for_transformers_and_goes_with_the_tria
     assert (model / "config.json").is_file()
 
 
+def test_a_whole_model_that_a_training_left_is_judged_with_the_base_models_tokenizer(model, tmp_path) -> None:
+    from tests.trainer_toys import leave_model
+
+    left = tmp_path / "out" / "checkpoint-3"
+    left.mkdir(parents=True)
+    leave_model(model, 0, left)
+    before = sorted(p.name for p in left.iterdir())
+    with Trained(str(model), RECIPE, left.parent, scratch=tmp_path) as trained:
+        whole = Bare(trained.folder)
+        ids = whole.ids("some words for both")
+        assert whole.log_probability(ids, 1) != pytest.approx(Bare(model).log_probability(ids, 1), rel=1e-4)
+        row = trained.plain.encode(ROWS[0])
+        nats, _ = trained.nats([row])
+    with Trained(str(model), RECIPE) as untouched:
+        assert nats["p"] != untouched.nats([row])[0]["p"]
+    assert sorted(p.name for p in left.iterdir()) == before
+
+
 def test_kinds_of_a_goal_are_the_names_of_judges() -> None:
     from dataworth.formats.goal import JUDGE_KINDS
 

@@ -26,6 +26,12 @@ from dataworth.engines.runner import attempt, load_work, one_thread, release_mem
 from dataworth.errors import DataworthError
 
 
+def _cpu_seconds() -> float:
+    """CPU time of this process and of programs that it ran."""
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system
+
+
 class _Line:
     """The socket to the driver; two threads write to it. A write that fails means that the driver is gone.
 
@@ -40,7 +46,7 @@ class _Line:
     def say(self, kind: str, *message: Any) -> None:
         try:
             with self._turn:
-                self._connection.send((kind, self.run, time.process_time(), *message))
+                self._connection.send((kind, self.run, _cpu_seconds(), *message))
         except OSError:
             os._exit(1)
 
