@@ -245,7 +245,7 @@ class TrialSet:
                 done()
 
         with self.session.costing(stage, len(self.artefact.missing(by_id)) + len(broken)):
-            for ids in (broken, list(by_id)):
+            for ids in filter(None, (broken, list(by_id))):
                 self.session.engine.run(
                     self.artefact,
                     ids,
