@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from dataworth.artefacts import token_table
 from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.laws.worth import RandomCurve, Worth, worth
+from dataworth.laws.worth import worth
 from dataworth.numerics.ranks import Estimate, mean_interval
 from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
 from dataworth.proof.budget import ArmPrice, fit
 from dataworth.proof.looks import looks_at
-from dataworth.proof.result import ArmResult, Kept, ProofResult
+from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
+from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
 from dataworth.proof.verdict import CANNOT_TELL, Arm, Rules, Verdict, judge, retained
 from dataworth.records import Protected, Sealed, Subtask
 from dataworth.results import duration
@@ -26,19 +28,22 @@ from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
-from dataworth.trials import Training, TrialSet, open_judged
+from dataworth.trials import Training, TrialSet, open_judged, steer_rows
 
 REGISTRATION = "registration.json"
 CLAIMS = ("better", "as good as", "worse")
+TWIN = " without near-goal rows"
+"""What the name of a subject's twin adds."""
 
 
 @dataclass(frozen=True)
 class Proposal:
     """Everything that is registered before a judge row is read.
 
-    `subjects` are what the proof is about; `controls` what they are compared with, each a verdict; `others` (the sizes
-    of the random curve) are trained and shown. `tokens` is the budget of the equal-token protocol; `lr_factors`
-    multiply the recipe's learning rate in each arm's search on tune rows.
+    `subjects` are what the proof is about; `controls` what they are compared with, each a verdict, and without any they
+    are compared with one another; `others` (the sizes of the random curve) are trained and shown. `tokens` is the
+    budget of the equal-token protocol; `lr_factors` multiply the recipe's learning rate in each arm's search on tune
+    rows. `seen` are the ids of the goal rows that a subject was selected by, where that is known.
     """
 
     subjects: tuple[ArmPlan, ...]
@@ -47,17 +52,24 @@ class Proposal:
     rules: Rules
     tokens: int | None = None
     lr_factors: tuple[float, ...] = (1.0,)
+    seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[ArmPlan, ...]:
         """All arms that train."""
         return (*self.subjects, *self.controls, *self.others)
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Names of what is compared, in the order of verdicts."""
+        return pairs_of([s.name for s in self.subjects], [c.name for c in self.controls])
+
     def sizes(self, session: Session) -> list[tuple[ArmPlan, int]]:
         """Each arm with the training tokens of its largest draw."""
-        ids = session.pool.ids
         found = token_table(session, session.pool).column("tokens", fill=0)
-        tokens, epochs = dict(zip(ids, found.tolist(), strict=True)), session.recipe.epochs
+        tokens, epochs = dict(zip(session.pool.ids, found.tolist(), strict=True)), session.recipe.epochs
+        if any(arm.draws[0].goal for arm in self.arms):
+            tokens |= {row.id: len(row) for row in steer_rows(session)}
         return [(arm, self.tokens or epochs * max(d.tokens(tokens) for d in arm.draws)) for arm in self.arms]
 
     def protocol(self, session: Session) -> str:
@@ -72,7 +84,8 @@ class Proposal:
             tuple(a for a in arms if a.name in names) for arms in (self.subjects, self.controls, self.others)
         )
         looks = self.rules.looks if seeds == self.rules.looks.seeds[-1] else looks_at((seeds,))
-        rules = replace(self.rules, looks=looks, comparisons=len(subjects) * len(controls))
+        comparisons = len(pairs_of([s.name for s in subjects], [c.name for c in controls]))
+        rules = replace(self.rules, looks=looks, comparisons=comparisons)
         return replace(self, subjects=subjects, controls=controls, others=others, rules=rules)
 
     def registration(self, session: Session) -> dict[str, Any]:
@@ -100,6 +113,13 @@ class Proposal:
             "lr_factors": list(self.lr_factors),
             "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
         }
+
+
+def pairs_of(subjects: Sequence[str], controls: Sequence[str]) -> list[tuple[str, str]]:
+    """Each subject with each control; without controls the subjects with one another, though not with their twins."""
+    if controls:
+        return [(s, c) for s in subjects for c in controls]
+    return [(a, b) for a, b in combinations(subjects, 2) if a.removesuffix(TWIN) != b.removesuffix(TWIN)]
 
 
 def sealed_parts(session: Session) -> list[tuple[Subtask | Protected, Sealed]]:
@@ -131,7 +151,9 @@ class Prover:
     def __init__(self, session: Session, run: RunFolder, proposal: Proposal) -> None:
         self.session, self.run, self.proposal = session, run, proposal
         self.registration = self._register()
-        judged = open_judged([(s, rows.open_for("proof")) for s, rows in sealed_parts(session)])
+        opened = [(s, rows.open_for("proof")) for s, rows in sealed_parts(session)]
+        self._refuse_seen({i for _, pool in opened for i in pool.ids})
+        judged = open_judged(opened)
         self.goals = len(session.goal.subtasks) if session.goal else 0
         units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
         if len(units) > 1:
@@ -143,6 +165,14 @@ class Prover:
         self.trials = TrialSet(session, judged)
         self.untouched = Training((), (), session.recipe)
         self.lr = {arm.name: session.recipe.lr for arm in proposal.arms}
+
+    def _refuse_seen(self, judge_ids: set[str]) -> None:
+        for name, seen in self.proposal.seen.items():
+            if known := len(seen & judge_ids):
+                raise RequestError(
+                    f"{name} was selected with {known:,} of the {len(judge_ids):,} judge rows of this proof: expected "
+                    "judge rows that no selection saw; run `dataworth goal FILE` and select with its goal.yaml"
+                )
 
     def _register(self) -> dict[str, Any]:
         """What was registered, now or when this run began."""
@@ -217,7 +247,7 @@ class Prover:
         for n, seeds in enumerate(looks):
             self._run(seeds, tell)
             found = self.result(seeds, look=True)
-            if n + 1 == len(looks) or all(v.word in CLAIMS for v in found.verdicts):
+            if n + 1 == len(looks) or (found.verdicts and all(v.word in CLAIMS for v in found.verdicts)):
                 break
         # Between looks nothing is said; after the last one silence needs a reason.
         why = "trials failed, so that the planned number of seeds wasn't reached: lower the learning rate"
@@ -279,7 +309,8 @@ class Prover:
 
     def _training(self, trial: Trial, lr: float | None = None) -> Training:
         recipe = replace(self.session.recipe, seed=trial.seed, lr=self.lr[trial.arm] if lr is None else lr)
-        return Training(trial.draw.ids, trial.draw.weights, recipe, self.proposal.tokens)
+        draw = trial.draw
+        return Training(draw.ids, draw.weights, recipe, self.proposal.tokens, draw.goal)
 
     def result(self, seeds: int, *, look: bool) -> ProofResult:
         """What the trials that are there say; at a look in words, else interim.
@@ -306,6 +337,7 @@ class Prover:
         arms = {a.name: Arm(a.name, costs_J[a.name][:, : self.goals].mean(1), a.redrawn) for a in self.proposal.arms}
         untouched = float(untouched_J[: self.goals].mean())
         shares, no_shares = self._retained(arms, untouched)
+        sizes = self._sizes(arms, {name: list(got) for name, got in have.items()}, untouched, look)
         told = self.trials.unjudged([self.untouched, *(t for listed in of_arm.values() for _, t in listed)])
         return ProofResult(
             run=self.run.path,
@@ -319,7 +351,7 @@ class Prover:
                 for a in self.proposal.arms
             ),
             untouched=untouched,
-            worth=self._worth(arms, {name: list(got) for name, got in have.items()}),
+            sizes=sizes,
             retained=shares,
             protected=self._protected(costs_J, untouched_J),
             failed=failed,
@@ -327,9 +359,8 @@ class Prover:
         )
 
     def _verdicts(self, arms: Mapping[str, Arm], untouched: float, look: bool) -> tuple[Verdict, ...]:
-        pairs = [(s.name, c.name) for s in self.proposal.subjects for c in self.proposal.controls]
         rules = self.proposal.rules
-        return tuple(judge(arms[s], arms[c], rules, untouched=untouched, look=look) for s, c in pairs)
+        return tuple(judge(arms[s], arms[c], rules, untouched=untouched, look=look) for s, c in self.proposal.pairs)
 
     def _arm(self, plan: ArmPlan, arm: Arm, costs_RJ: NDArray[np.float64], tokens_of: Mapping[int, int]) -> ArmResult:
         means = (costs_RJ * self.trials.sign_J).mean(0) if len(costs_RJ) else np.zeros(0)
@@ -345,26 +376,40 @@ class Prover:
             {j.name: float(m) for j, m in zip(self.trials.judged, means, strict=False)},
         )
 
-    def _worth(self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]]) -> dict[str, Worth]:
-        """Worth of each subject on the random curve, over the chains that have a trial at every size."""
+    def _sizes(
+        self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]], untouched: float, look: bool
+    ) -> Sizes:
+        """Worth of each subject on the random curve; at a look also what takes a law, and the fewest rows that do."""
         sized = [a for a in self.proposal.others if a.role == "curve"]
-        chains = sorted(set.intersection(*(set(numbers[a.name]) for a in sized))) if sized else []
-        if len(sized) < 2 or len(chains) < 2:
-            return {}
-        cost_CK = np.stack(
-            [[arms[a.name].cost_R[list(numbers[a.name]).index(c)] for c in chains] for a in sized], axis=1
+        curve = random_curve(
+            [(a.rows, dict(zip(numbers[a.name], arms[a.name].cost_R.tolist(), strict=True))) for a in sized]
         )
-        curve = RandomCurve(np.array([a.rows for a in sized], dtype=np.float64), cost_CK)
-        subjects = [arms[s.name] for s in self.proposal.subjects]
-        return {s.name: worth(s.cost_R, curve) for s in subjects if len(s.cost_R) > 1}
+        if curve is None:
+            return Sizes()
+        subjects = [arms[s.name] for s in self.proposal.subjects if len(arms[s.name].cost_R) > 1]
+        found = {s.name: worth(s.cost_R, curve) for s in subjects}
+        if not look:
+            return Sizes(found)
+        laws = {s.name: beyond(s.cost_R, curve, found[s.name]) for s in subjects}
+        full = self._full(arms)
+        try:
+            enough = None if full is None else smallest_keeping(curve, full, untouched)
+        except RequestError:  # told where the subjects' own shares are
+            enough = None
+        return Sizes(found, {name: law for name, law in laws.items() if law is not None}, enough)
+
+    def _full(self, arms: Mapping[str, Arm]) -> Arm | None:
+        """The arm of all rows: the control, else the curve's last size, of which all draws are the same."""
+        every = [a for a in (*self.proposal.controls, *self.proposal.others) if a.everything]
+        return next((arms[a.name] for a in every if len(arms[a.name].cost_R) > 1), None)
 
     def _retained(self, arms: Mapping[str, Arm], untouched: float) -> tuple[dict[str, Estimate], list[str]]:
         """Each subject's share of the full pool's improvement, and why there is none."""
-        full = next((arms[c.name] for c in self.proposal.controls if c.role == "full"), None)
+        full = self._full(arms)
         found: dict[str, Estimate] = {}
         why: list[str] = []
         for subject in (arms[s.name] for s in self.proposal.subjects):
-            if full is not None and min(len(full.cost_R), len(subject.cost_R)) > 1:
+            if full is not None and len(subject.cost_R) > 1:
                 try:
                     found[subject.name] = retained(subject, full, untouched)
                 except RequestError as reason:

@@ -37,12 +37,16 @@ A_DAY = 86400.0
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the bytes of a trained adapter. `tokens` is the budget of the equal-token protocol."""
+    """What decides the bytes of a trained adapter.
+
+    `tokens` is the budget of the equal-token protocol; `goal` says, as in `Draw`, that the rows are the goal's.
+    """
 
     ids: tuple[str, ...]
     weights: tuple[float, ...]
     recipe: Recipe
     tokens: int | None = None
+    goal: str = ""
 
     def spec(self, learner: Mapping[str, Any]) -> dict[str, Any]:
         """Its key in the cache; the order of the rows doesn't matter."""
@@ -53,6 +57,7 @@ class Training:
             "recipe": self.recipe.to_dict(),
             "rows": fingerprint({"rows": rows}),
             **({} if self.tokens is None else {"tokens": self.tokens}),
+            **({"goal": self.goal} if self.goal else {}),
         }
 
 
@@ -141,6 +146,14 @@ class TrialWork:
                 mark_done(folder)
         done = load_trained(folder)
         return done.folders[-1], done.tokens
+
+
+def steer_rows(session: Session) -> list[Encoded]:
+    """The goal's steer rows that carry loss, as the learner sees them; a row that two subtasks share comes once."""
+    goal = session.goal
+    examples = {e.id: e for sub in (goal.subtasks if goal else ()) for e in sub.steer.examples()}
+    rows = [session.learner.renderer.encode(e) for e in examples.values()]
+    return [row for row in rows if not row.reason]
 
 
 def open_trials(config: dict[str, Any], device: str) -> TrialWork:
@@ -259,9 +272,12 @@ class TrialSet:
         recipe = training.recipe.to_dict()
         if not training.ids:
             return Job((), (), recipe, None, "")
-        keep = [n for n, i in enumerate(training.ids) if i not in unscored]
+        keep = [n for n, i in enumerate(training.ids) if training.goal or i not in unscored]
         ids = [training.ids[n] for n in keep]
-        rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
+        if training.goal:
+            rows = steer_rows(self.session)
+        else:
+            rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
         weights = tuple(training.weights[n] for n in keep) if training.weights else ()
         spec = as_read(self.session.pool, training.spec(self.session.learner.frozen_spec))
         folder = self.session.cache.folder("trainings", spec)
