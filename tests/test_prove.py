@@ -68,6 +68,22 @@ def cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place / "cache"
 
 
+class Heard:
+    """Progress that keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.stages: list[str] = []
+        self.at: list[int] = []
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.stages.append(stage)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self.at.append(len(self.stages))
+
+
 def trainings(cache: Path) -> set[str]:
     return {p.parent.name for p in (cache / "trainings").glob("*/trained.json")}
 
@@ -303,7 +319,11 @@ def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(place
     low = place / "low.yaml"
     low.write_text((place / "recipe.yaml").read_text().replace("2.0e-2", "1.0e-4"))
     how = fields(place, recipe=str(low), against="random", lr_search=True)
-    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "search"), **how)
+    heard = Heard()
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "search"), progress=heard, **how)
+    foretold = next(n for n, line in enumerate(heard.said) if line.startswith("3 seeds will find a gain of "))
+    assert "of what training gains" in heard.said[foretold]
+    assert not any("trials" in stage for stage in heard.stages[: heard.at[foretold]]), "it was told before the trials"
     assert [a.lr for a in found.arms] == [2e-4, 2e-4], "training helps, and this rate is far too low"
     assert "lies at an end of the search" in found.explain()
     plain = dw.prove(str(place / "mine.jsonl"), run=str(place / "no-search"), **{**how, "lr_search": False})

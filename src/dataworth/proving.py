@@ -17,6 +17,7 @@ from dataworth.laws.worth import worth
 from dataworth.numerics.ranks import Estimate, mean_interval
 from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
 from dataworth.proof.budget import ArmPrice, fit
+from dataworth.proof.foresight import foresee
 from dataworth.proof.looks import looks_at
 from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
 from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
@@ -242,7 +243,7 @@ class Prover:
         Args:
             tell: Called with a line after every trial that changes where the first comparison stands.
         """
-        self._search()
+        tell(self._foretell(self._search()))
         looks = self.proposal.rules.looks.seeds
         for n, seeds in enumerate(looks):
             self._run(seeds, tell)
@@ -254,35 +255,63 @@ class Prover:
         settled = [v if v.word else replace(v, word=CANNOT_TELL, reason=why) for v in found.verdicts]
         return replace(found, verdicts=tuple(settled))
 
-    def _search(self) -> None:
-        """Choose each arm's learning rate on tune rows, by one trial at each factor; the judge rows have no say."""
+    def _search(self) -> dict[str, float]:
+        """Choose each arm's learning rate on tune rows, by one trial at each factor; the judge rows have no say.
+
+        Returns:
+            What the chosen one gained on tune rows over the untouched model, by arm; empty without a search.
+        """
         goal, factors = self.session.goal, self.proposal.lr_factors
         tuned = [(s, s.tune) for s in (goal.subtasks if goal else ()) if s.tune is not None]
         if len(factors) < 2:
-            return
+            return {}
         if len(tuned) < self.goals:
             self.session.notes.append("no learning rate was searched: it needs tune rows for every subtask of the goal")
-            return
+            return {}
         trials, recipe = TrialSet(self.session, open_judged(tuned)), self.session.recipe
         grid = {
             (arm.name, f): self._training(Trial(arm.name, 0, arm.draw(0), recipe.seed), recipe.lr * f)
             for arm in self.proposal.arms
             for f in factors
         }
-        trials.run(list(dict.fromkeys(grid.values())), "learning rates", order=lambda t: -len(t.ids))
-        found = trials.costs(grid.values())
+        trainings = [self.untouched, *grid.values()]
+        trials.run(list(dict.fromkeys(trainings)), "learning rates", order=lambda t: -len(t.ids))
+        found, gained = trials.costs(trainings), {}
         for arm in self.proposal.arms:
             cost = {f: float(found[grid[arm.name, f]][0].mean()) for f in factors if grid[arm.name, f] in found}
             if not cost:
                 raise NonsenseRefused(f"arm {arm.name!r} can't be trained at any learning rate: lower lr in --recipe")
             best = min(cost, key=lambda f: (cost[f], abs(f - 1)))
             self.lr[arm.name] = recipe.lr * best
+            if self.untouched in found:
+                gained[arm.name] = float(found[self.untouched][0].mean()) - cost[best]
         at_edge = [n for n, lr in self.lr.items() if lr in (recipe.lr * min(factors), recipe.lr * max(factors))]
         if at_edge:
             self.session.notes.append(
                 f"the best learning rate of {', '.join(at_edge)} lies at an end of the search: try another lr in "
                 "--recipe"
             )
+        return gained
+
+    def _foretell(self, gained: Mapping[str, float]) -> str:
+        """What the first comparison will be able to see, by trials in the cache, else by what the search saw."""
+        if not self.proposal.pairs:
+            return "each subset's worth is read off the curve of random rows"
+        names, seeds = self.proposal.pairs[0], self.proposal.rules.looks.seeds[-1]
+        of_arm: dict[str, list[Training]] = {name: [] for name in names}
+        for trial in self._schedule(seeds):
+            of_arm.get(trial.arm, []).append(self._training(trial))
+        there = self.trials.costs([t for listed in of_arm.values() for t in listed])
+        redrawn = {arm.name: arm.redrawn for arm in self.proposal.arms}
+        subject, other = (
+            Arm(n, np.array([there[t][0][: self.goals].mean() for t in of_arm[n] if t in there]), redrawn[n])
+            for n in names
+        )
+        found = foresee(subject, other, seeds, self.proposal.rules.alpha, gained.get(other.name))
+        if found is None:
+            return "what it can detect is told from the third round on: without tune rows nothing is known before"
+        paid = self.registration.get("affordable")
+        return found.explain(self.unit, paid["seconds"] / paid["seeds"] if paid else None)
 
     def _run(self, seeds: int, tell: Callable[[str], None]) -> None:
         trainings = [self.untouched, *(self._training(t) for t in self._schedule(seeds))]
