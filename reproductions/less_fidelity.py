@@ -139,10 +139,11 @@ def subsets(pool: Pool, count: int, rows: int, seed: int = 0) -> dict[str, list[
 def trial(
     args: argparse.Namespace, pool: Pool, ids: list[str], name: str, seed: int, judged: dict[str, list[Example]]
 ) -> Any:
-    """Train on a subset and return the loss on every judged set."""
+    """Train on a subset and return the loss on every judged set; without rows, that of the untouched model."""
     recipe = replace(Recipe(), seed=seed)
     rows = [pool.example(pool.position[i]) for i in ids]
-    adapter = train_on(args.model, recipe, rows, args.work / "trainings" / f"{name}-{seed}", device=args.device)
+    where = args.work / "trainings" / f"{name}-{seed}"
+    adapter = train_on(args.model, recipe, rows, where, device=args.device) if rows else None
     every = [e for examples in judged.values() for e in examples]
     found = response_loss(args.model, recipe, adapter, every, device=args.device)
     out, start = {}, 0
@@ -184,10 +185,16 @@ def group_retraining(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]
     }
     if args.only == "trials":
         return {}
+    untouched = ledger.get("untouched", lambda: trial(args, pool, [], "untouched", 0, judged))
     losses = {name: trials[name, 0] for name in groups}
     reseeded = [trials[first, seed] for seed in range(args.seeds)]
     by_id = {k: {i: v for i, v in zip(pool.ids, s, strict=True) if v is not None} for k, s in scores.items()}
-    return {"correlations": correlations(by_id, groups, losses, reseeded), "losses": losses, "reseeded": reseeded}
+    return {
+        "correlations": correlations(by_id, groups, losses, reseeded),
+        "untouched": untouched,
+        "losses": losses,
+        "reseeded": reseeded,
+    }
 
 
 def correlations(scores: Any, groups: Any, losses: Any, reseeded: Any) -> dict[str, Any]:

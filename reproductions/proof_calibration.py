@@ -22,7 +22,9 @@ from reproductions.less_fidelity import Ledger
 FULL = {"proofs": 20_000, "trials": 20}
 SIZES = (88.0, 175.0, 350.0, 700.0, 1400.0)
 BETA = 0.4
-"""Exponent of the simulated curve, which is assumed: coverage and width of worth depend on it."""
+STEEP = 0.3
+"""Exponent of the simulated curve, and how much of what training gains still falls with the size at its middle: both
+are assumed, and the coverage and width of worth depend on them."""
 MARGINS = 2.0
 """The margin of `as good as`, in standard deviations of a single trial."""
 
@@ -35,19 +37,26 @@ def components(ledger: Ledger, judged: str) -> tuple[Components, dict[str, Any]]
             costs.setdefault(key.split()[1], []).append(value[judged])
     uniform = [found[0] for subset, found in costs.items() if subset.startswith("uniform")]
     seeds = max(costs.values(), key=len)
-    if min(len(uniform), len(seeds)) < 3:
+    if min(len(uniform), len(seeds)) < 3 or "untouched" not in ledger.found:
         raise SystemExit(
             f"{len(uniform)} draws and {len(seeds)} seeds give no spread: run reproductions.less_fidelity first"
         )
     seed_sd, total_sd = (float(np.std(v, ddof=1)) for v in (seeds, uniform))
     draw_sd = max(0.0, total_sd**2 - seed_sd**2) ** 0.5
-    middle = float(np.mean(uniform))
+    middle, untouched = float(np.mean(uniform)), float(ledger.found["untouched"][judged])
     sizes = np.array(SIZES)
     fall = (sizes / sizes[len(sizes) // 2]) ** -BETA
-    # Assumed: a tenth of the middle size's loss still falls with the size, and the untouched model costs a fifth more.
-    curve = middle * (0.9 + 0.1 * fall)
-    about = {"seed_sd": seed_sd, "draw_sd": draw_sd, "seeds": len(seeds), "draws": len(uniform), "cost": middle}
-    return Components(seed_sd, draw_sd, sizes, curve, middle * 1.2), about
+    curve = middle + STEEP * (untouched - middle) * (fall - 1)
+    about = {
+        "seed_sd": seed_sd,
+        "draw_sd": draw_sd,
+        "seeds": len(seeds),
+        "draws": len(uniform),
+        "cost": middle,
+        "untouched": untouched,
+        "sd_over_gain": total_sd / (untouched - middle),
+    }
+    return Components(seed_sd, draw_sd, sizes, curve, untouched), about
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -91,7 +100,7 @@ def report(result: dict[str, Any]) -> str:
         about = cell["components"]
         lines.append(
             f"{judged}: sd {about['seed_sd']:.4f} between {about['seeds']} seeds, {about['draw_sd']:.4f} between "
-            f"{about['draws']} draws beyond that"
+            f"{about['draws']} draws beyond that; a trial's sd is {about['sd_over_gain']:.1%} of what training gains"
         )
         for name, looks in cell.items():
             if name.startswith("looks"):

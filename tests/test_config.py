@@ -50,7 +50,7 @@ def test_a_flag_is_the_field_with_dashes_and_has_its_help(verb: str) -> None:
             continue
         assert parameter.default is None, f"{parameter.name}: a flag not given must not win over the file"
         assert parameter.help.startswith(helps[parameter.name])
-        if parameter.name != ("subset" if verb == "prove" else "pool"):
+        if parameter.name != ("subset" if verb in ("prove", "worth") else "pool"):
             assert "--" + parameter.name.replace("_", "-") in parameter.opts
 
 

@@ -68,6 +68,22 @@ def cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place / "cache"
 
 
+class Heard:
+    """Progress that keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.stages: list[str] = []
+        self.at: list[int] = []
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.stages.append(stage)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self.at.append(len(self.stages))
+
+
 def trainings(cache: Path) -> set[str]:
     return {p.parent.name for p in (cache / "trainings").glob("*/trained.json")}
 
@@ -168,7 +184,7 @@ def test_a_curve_gives_worth_and_shares_its_trials(place: Path, cache: Path) -> 
     arms = {a.name: a for a in found.arms}
     assert arms["random 16"].costs == arms["random"].costs
     assert arms[f"random {int(sizes[-1])}"].costs == arms["full"].costs
-    assert "mine" in found.worth
+    assert "mine" in found.sizes.worth
     assert "random rows" in found.explain()
 
 
@@ -204,7 +220,7 @@ def test_near_goal_rows_are_shown_with_and_without(place: Path, cache: Path) -> 
     assert names[:2] == ["leaky-mine", "leaky-mine without near-goal rows"]
     assert [a.rows for a in found.arms[:2]] == [16, 15]
     assert len(found.verdicts) == 4
-    assert "both gains are shown" in found.explain()
+    assert "both are shown" in found.explain()
 
 
 @pytest.mark.parametrize(
@@ -248,7 +264,7 @@ def test_a_finished_proof_comes_back_as_it_was_without_its_cache(
     again = dw.prove(str(place / "mine.jsonl"), run=str(place / "back"), **how)
     assert again.explain() == first.explain()
     assert again.to_dict() == first.to_dict()
-    assert again.worth == first.worth
+    assert again.sizes == first.sizes
     assert not (place / "empty").exists()
 
 
@@ -303,7 +319,11 @@ def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(place
     low = place / "low.yaml"
     low.write_text((place / "recipe.yaml").read_text().replace("2.0e-2", "1.0e-4"))
     how = fields(place, recipe=str(low), against="random", lr_search=True)
-    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "search"), **how)
+    heard = Heard()
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "search"), progress=heard, **how)
+    foretold = next(n for n, line in enumerate(heard.said) if line.startswith("3 seeds will find a gain of "))
+    assert "of what training gains" in heard.said[foretold]
+    assert not any("trials" in stage for stage in heard.stages[: heard.at[foretold]]), "it was told before the trials"
     assert [a.lr for a in found.arms] == [2e-4, 2e-4], "training helps, and this rate is far too low"
     assert "lies at an end of the search" in found.explain()
     plain = dw.prove(str(place / "mine.jsonl"), run=str(place / "no-search"), **{**how, "lr_search": False})
@@ -394,12 +414,47 @@ def test_rows_given_twice_are_compared_with_twice_as_many_random_rows(place: Pat
 
 def test_a_selection_that_saw_the_judge_rows_is_refused(place: Path, cache: Path) -> None:
     how = fields(place)
-    dw.select(how["pool"], goal=how["goal"], method="bm25", keep=16, run=str(place / "saw"))
-    with pytest.raises(RequestError, match="judge rows that no selection saw"):
-        dw.prove(str(place / "saw"), run=str(place / "saw-proof"), **how)
-    roundabout = str(place / "model" / ".." / "goal.jsonl")
-    with pytest.raises(RequestError, match="judge rows that no selection saw"):
-        dw.prove(str(place / "saw"), run=str(place / "saw-again"), **{**how, "goal": roundabout})
+    dw.select(how["pool"], goal=how["goal"], method="bm25", keep=16, run=str(place / "saw"), out=place / "saw.jsonl")
+    for seen in ("saw", "saw.jsonl"):  # the run's folder, and the file with its sidecar
+        with pytest.raises(RequestError, match=r"was selected with \d+ of the \d+ judge rows .* that no selection saw"):
+            dw.prove(str(place / seen), run=str(place / f"proof-{seen}"), **how)
+    split = dw.goal(how["goal"], place / "split")
+    honest = {"goal": str(split.path), "method": "bm25", "keep": 16}
+    dw.select(how["pool"], **honest, run=str(place / "blind"), out=place / "blind.jsonl")
+    assert dw.prove(str(place / "blind.jsonl"), run=str(place / "p"), **{**how, "goal": str(split.path)}).verdicts
+    dw.select(how["pool"], goal=how["goal"], method="length", keep=16, run=str(place / "long"))  # sees no goal row
+    assert dw.prove(str(place / "long"), run=str(place / "proof-long"), **how).verdicts
+
+
+def test_the_goal_rows_themselves_are_an_arm(place: Path, cache: Path) -> None:
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "byhand"), **fields(place, against="random,goal-only"))
+    arm = next(a for a in found.arms if a.name == "goal-only")
+    split = dw.goal(place / "goal.jsonl", place / "split-byhand")
+    assert arm.rows == split.rows["steer"] and arm.tokens > 0 and len(arm.costs) == 3
+    assert [v.comparator for v in found.verdicts] == ["random", "goal-only"]
+    before = trainings(cache)
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "byhand2"), **fields(place, against="goal-only"))
+    assert trainings(cache) == before
+
+
+def test_worth_compares_subsets_of_any_size(place: Path, cache: Path) -> None:
+    listed = [json.loads(line) for line in (place / "pool.jsonl").read_text().splitlines()]
+    write(place / "good.jsonl", listed[:20])
+    write(place / "bad.jsonl", listed[30:42])
+    how = {k: v for k, v in fields(place).items() if k != "curve"}
+    found = dw.worth([str(place / "good.jsonl"), str(place / "bad.jsonl")], run=str(place / "worths"), **how)
+    assert [(v.subject, v.comparator, v.claim) for v in found.verdicts] == [("good", "bad", "means")]
+    assert {"good", "bad"} == set(found.sizes.worth) and {"good", "bad"} == set(found.retained)
+    assert {a.rows for a in found.arms if a.role == "curve"} == {5, 10, 12, 20, 40, 80}
+    told = found.explain()
+    assert "for each of its 20 rows" in told or "cannot tell" in told
+    assert "of the full pool's improvement" in told
+    read = json.loads((place / "worths" / "record.json").read_text())["content"]["proof"]
+    assert read["worth"].keys() == {"good", "bad"} and "enough" in read
+    again = dw.worth([str(place / "good.jsonl"), str(place / "bad.jsonl")], run=str(place / "worths"), **how)
+    assert again.explain() == told
+    alone = dw.worth(str(place / "good.jsonl"), run=str(place / "alone"), **how)
+    assert alone.verdicts == () and alone.headline().startswith("good: worth in random rows")
 
 
 def test_subsets_that_can_show_nothing_are_refused_and_lost_rows_told(place: Path, cache: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_metric_of_the_users_own_needs_no_goal(place: Path, ledger: Path, tmp_
     assert lower.verdicts[0].word == "worse"
     assert len(calls(ledger)) == 9, "only judged anew"
     registered = json.loads((tmp_path / "lower" / "registration.json").read_text())
-    assert registered["judged"] == [["metric", "share", "worse"]]
+    assert registered["trainer"]["metric"] == {"name": "share", "higher": "worse"}
     with pytest.raises(RequestError, match=r"no number 'loss' \(it has share\)"):
         dw.prove(
             str(place / "mine.jsonl"), **{**how, "metric": "loss", "run": str(tmp_path / "loss"), "against": "full"}

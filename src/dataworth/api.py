@@ -89,17 +89,33 @@ def prove(subset: str | Path | list[str], *, progress: Progress = SILENT, **fiel
     Args:
         subset: A select run's folder, or a file with rows of the pool; several are compared side by side.
         progress: Called with (stage, trials done, trials in all); says interim results.
-        **fields: The fields of `config.ProveRequest`: pool, model, goal, against, seeds, margin, ...; `train_command`
-            may be a function.
+        **fields: The fields of `config.ProveRequest`: pool, model, goal, against, seeds, margin, ...
 
     Raises:
         RequestError: The request is wrong.
     """
+    return run_prove(_trial_request(config.ProveRequest, subset, fields), progress)
+
+
+def worth(subset: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> ProofResult:
+    """Say how many random rows each subset is worth, in all and per row, and which of several is worth more.
+
+    Args:
+        subset: Select runs' folders or files with rows of the pool, of any sizes.
+        progress: Called with (stage, trials done, trials in all); says interim results.
+        **fields: The fields of `config.WorthRequest`: pool, model, goal, seeds, margin, ...
+
+    Raises:
+        RequestError: The request is wrong.
+    """
+    return run_worth(_trial_request(config.WorthRequest, subset, fields), progress)
+
+
+def _trial_request(cls: type[config.R], subset: str | Path | list[str], fields: Mapping[str, Any]) -> config.R:
+    """A request from Python's arguments, of which `train_command` may be a function."""
     from dataworth.trainers import spec_of
 
-    if callable(fields.get("train_command")):
-        fields["train_command"] = spec_of(fields["train_command"])
-    return run_prove(config.build(config.ProveRequest, {"subset": subset, **fields}), progress)
+    return config.build(cls, {"subset": subset, **fields, "train_command": spec_of(fields.get("train_command"))})
 
 
 def plan(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> PlanResult:
@@ -228,11 +244,20 @@ def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> Scor
 
 def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> ProofResult:
     """`prove` for a finished request object: an interrupted proof goes on, a finished one comes back from the cache."""
+    return _prove("prove", request, progress)
+
+
+def run_worth(request: config.WorthRequest, progress: Progress = SILENT) -> ProofResult:
+    """`worth` for a finished request object; the trials are those of `prove`."""
+    return _prove("worth", request, progress)
+
+
+def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> ProofResult:
     from dataworth.proposals import propose
     from dataworth.proving import Prover
 
-    refuse_unprovable(request)
-    run = open_run("prove", request)
+    refuse_unprovable(verb, request)
+    run = open_run(verb, request)
     done = finished_proof(run)
     if done is not None:
         check_rejects(done, request)
@@ -252,25 +277,22 @@ def run_prove(request: config.ProveRequest, progress: Progress = SILENT) -> Proo
     return result
 
 
-def plan_proof(request: config.ProveRequest, progress: Progress = SILENT) -> ProofPlan:
-    """What `prove` would train, without running a model or leaving anything behind.
+def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> ProofPlan:
+    """What `prove` or `worth` would train, without running a model or leaving anything behind.
 
     Arms of scores stand for as many rows as they would have, so their tokens are those of other rows.
     """
     from dataworth.proof.result import ProofPlan
     from dataworth.proposals import propose
 
-    refuse_unprovable(request)
+    refuse_unprovable("prove" if isinstance(request, config.ProveRequest) else "worth", request)
     with TemporaryDirectory() as aside:
         request = with_judge_rows(request, Path(aside))
         with open_session(request, None, progress) as session:
             session.cache = Cache(aside)
             add_protected(session, request)
             gate(session)
-            if session.trainer is not None and "epochs" not in session.trainer.takes and request.protocol == "epochs":
-                session.notes.append(
-                    "tokens are those of one pass over the rows: the command decides how many it makes"
-                )
+            session.notes += session.trainer.plan_notes if session.trainer else []
             ids = session.pool.ids
             proposal = propose(session, request, lambda _, rows: ids[:rows])
             trials = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1
@@ -284,7 +306,7 @@ def plan_proof(request: config.ProveRequest, progress: Progress = SILENT) -> Pro
             )
 
 
-def with_judge_rows(request: config.ProveRequest, folder: Path) -> config.ProveRequest:
+def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialRequest:
     """The request with a goal that has rows to judge by: a single file is split, once, into the run's folder.
 
     Raises:
@@ -295,19 +317,11 @@ def with_judge_rows(request: config.ProveRequest, folder: Path) -> config.ProveR
     goal = Path(request.goal or "").expanduser()
     if request.metric is not None or goal.suffix.lower() in (".yaml", ".yml"):
         return request
-    for subset in request.subset:
-        config_file = Path(subset).expanduser() / "config.yaml"
-        steered_by = config.load_yaml(config_file).get("goal") if config_file.is_file() else None
-        if steered_by is not None and Path(steered_by).expanduser().resolve() == goal.resolve():
-            raise RequestError(
-                f"{subset} was selected with all rows of {request.goal}, by which this proof would judge it: expected "
-                f"judge rows that no selection saw; run `dataworth goal {request.goal}` and select with its goal.yaml"
-            )
     split = split_goal(goal, folder / "goal", mapping=config.pairs(request.goal_map, "--goal-map") or None)
     return replace(request, goal=str(split.path), goal_map=())
 
 
-def add_protected(session: Session, request: config.ProveRequest) -> None:
+def add_protected(session: Session, request: config.TrialRequest) -> None:
     """Add the skills of `--protect` to those of the goal file."""
     from dataworth.formats import protect
 
@@ -337,18 +351,15 @@ def best_rows(session: Session, name: str, rows: int) -> tuple[str, ...]:
     return ids
 
 
-def refuse_unprovable(request: config.ProveRequest) -> None:
+def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
     """Refuse a proof that can't be one, before anything is read.
 
     Raises:
         RequestError: Names what is missing.
     """
-    from dataworth.trainers import trainer_of
-
     for name, what in (("subset", "a run folder or a file of rows"), ("model", "--model M"), ("goal", "--goal FILE")):
         if not getattr(request, name) and not (name == "goal" and request.metric):
-            raise RequestError(f"prove needs {what}: expected dataworth prove SUBSET --pool POOL --model M --goal G")
-    trainer_of(request)
+            raise RequestError(f"{verb} needs {what}: expected dataworth {verb} SUBSET --pool POOL --model M --goal G")
     if request.protocol not in ("epochs", "tokens"):
         raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
     if request.budget is not None:

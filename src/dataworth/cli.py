@@ -110,7 +110,7 @@ def _show_recipe(given: dict[str, Any]) -> None:
 def _dry(request: config.Request, bars: terminal.Bars) -> Any:
     from dataworth import api
 
-    if isinstance(request, config.ProveRequest):
+    if isinstance(request, config.TrialRequest):
         return api.plan_proof(request, bars)
     values = {
         f.name: getattr(request, f.name) for f in dataclasses.fields(config.PlanRequest) if hasattr(request, f.name)

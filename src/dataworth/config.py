@@ -95,13 +95,11 @@ class PlanRequest(SelectRequest):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProveRequest(Request):
-    """Train on a subset, on random rows, and on more, and say with intervals whether the subset is better."""
+class TrialRequest(Request):
+    """What every verb that trains on subsets takes."""
 
     subset: tuple[str, ...] = ()
-    """What to prove: the run folder of a select, or a file with rows of the pool; several are compared side by side."""
-    against: str = "random,full"
-    """Compared with: random, random-tokens, random-source, full, longest, or scores by name (bm25, rds, less)."""
+    """The run folder of a select, or a file with rows of the pool; several are compared side by side."""
     seeds: int = 5
     """Trials per arm, each with its own training seed; random rows are drawn anew in each."""
     looks: bool = False
@@ -112,8 +110,6 @@ class ProveRequest(Request):
     """epochs: every arm trains for the recipe's epochs; tokens: every arm on as many tokens as the subset's epochs."""
     lr_search: bool = True
     """Try half and twice the recipe's learning rate for every arm, on the goal's tune rows."""
-    curve: bool = True
-    """Train on random rows of growing sizes, to say how many random rows the subset is worth."""
     budget: str | None = None
     """Wall time on this machine, as 30m or 2h: arms and seeds are cut to what it pays for."""
     train_command: str | None = None
@@ -124,11 +120,27 @@ class ProveRequest(Request):
     """A skill that must not regress, as NAME=FILE or NAME=FILE:kind (loss, choice, ppl, ...); repeatable."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProveRequest(TrialRequest):
+    """Train on a subset, on random rows, and on more, and say with intervals whether the subset is better."""
+
+    against: str = "random,full"
+    """Compared with: random, random-tokens, random-source, full, goal-only, longest, or scores by name (bm25, less)."""
+    curve: bool = True
+    """Train on random rows of growing sizes, to say how many random rows the subset is worth."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorthRequest(TrialRequest):
+    """Say how many random rows each of several subsets is worth, in all and per row, and which is worth more."""
+
+
 VERBS: dict[str, type[Request]] = {
     "plan": PlanRequest,
     "score": ScoreRequest,
     "select": SelectRequest,
     "prove": ProveRequest,
+    "worth": WorthRequest,
 }
 
 R = TypeVar("R", bound=Request)

@@ -12,6 +12,7 @@ from dataworth.artefacts import token_table
 from dataworth.errors import RequestError
 from dataworth.proof.arms import (
     ArmPlan,
+    Draw,
     curve_arms,
     curve_sizes,
     fixed_arm,
@@ -21,11 +22,13 @@ from dataworth.proof.arms import (
 )
 from dataworth.proof.looks import THREE_LOOKS, looks_at
 from dataworth.proof.verdict import Rules
-from dataworth.proving import Proposal
+from dataworth.proving import TWIN, Proposal, pairs_of
 from dataworth.session import Session
-from dataworth.subsets import read_subset
+from dataworth.store.fingerprint import fingerprint
+from dataworth.subsets import Subset, read_subset
+from dataworth.trials import steer_rows
 
-CONTROLS = ("random", "random-tokens", "random-source", "full", "longest")
+CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "longest")
 """Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""
 
 
@@ -35,18 +38,42 @@ Best = Callable[[str, int], Sequence[str]]
 """(score, rows) -> ids of so many rows that are best by it."""
 
 
-def propose(session: Session, request: config.ProveRequest, best: Best) -> Proposal:
+def propose(session: Session, request: config.TrialRequest, best: Best) -> Proposal:
     """Arms and rules of a request; `best` picks the rows of scores that are compared with.
 
     The gate has been through the session already: near-goal rows are in no arm but in a subject that brought them,
     which then has a twin without them, so that the gain is shown with and without.
 
     Raises:
-        RequestError: A subset that isn't one, subsets of different sizes, an unknown control.
+        RequestError: A subset that isn't one, subsets of different sizes to prove, an unknown control.
     """
-    pool = session.pool
+    subsets = _subsets(session, request)
+    plain = [fixed_arm(s.name, "subject", s.ids, s.weights) for s in subsets]
+    looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
+    if isinstance(request, config.ProveRequest):
+        arms = _Arms(session, _one_size(plain), looks.seeds[-1], best)
+        controls = _controls(arms, request.against, plain)
+        others = arms.curve([arms.size]) if request.curve else []
+    else:
+        arms = _Arms(session, max(arm.rows for arm in plain), looks.seeds[-1], best)
+        controls, others = [], arms.curve([arm.rows for arm in plain])
+    taken = {arm.name for arm in (*controls, *others)}
+    named = [replace(a, name=f"{a.name} (subset)" if a.name in taken else a.name) for a in plain]
+    subjects = [arm for one in named for arm in _with_clean_twin(session, one)]
+    comparisons = len(pairs_of([s.name for s in subjects], [c.name for c in controls]))
+    rules = Rules(looks, max(1, comparisons), request.margin)
+    tokens = max(map(arms.tokens, plain)) * session.recipe.epochs if request.protocol == "tokens" else None
+    no_search = session.trainer.no_search if session.trainer else ""
+    session.notes += [no_search] if request.lr_search and no_search else []
+    factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
+    seen = {s.name: s.seen for s in subsets}
+    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors, seen)
+
+
+def _subsets(session: Session, request: config.TrialRequest) -> list[Subset]:
+    """The subsets under names that differ; rows that aren't in the pool are told."""
     mapping = config.pairs(request.map, "--map") or None
-    subsets = [read_subset(path, pool, mapping) for path in request.subset]
+    subsets = [read_subset(path, session.pool, mapping) for path in request.subset]
     if len({s.name for s in subsets}) < len(subsets):
         subsets = [replace(s, name=f"{s.name}-{n}") for n, s in enumerate(subsets, 1)]
     for subset in subsets:
@@ -55,35 +82,41 @@ def propose(session: Session, request: config.ProveRequest, best: Best) -> Propo
                 f"{subset.name}: {len(subset.unmatched)} of its rows are not in the pool and are left out, "
                 f"such as {subset.unmatched[0]}"
             )
-    plain = [fixed_arm(s.name, "subject", s.ids, s.weights) for s in subsets]
+    return subsets
+
+
+def _one_size(plain: Sequence[ArmPlan]) -> int:
+    """The size at which random rows are drawn.
+
+    Raises:
+        RequestError: The subsets have no size in common.
+    """
     size = round(float(np.median([arm.rows for arm in plain])))
     if any(abs(arm.rows - size) > 0.02 * size for arm in plain):
         sizes = ", ".join(f"{arm.name} {arm.rows:,}" for arm in plain)
         raise RequestError(
-            f"subsets of different sizes ({sizes}): expected one size to draw at random; prove them apart"
+            f"subsets of different sizes ({sizes}): expected one size to draw at random; prove them apart, or compare "
+            "them by `dataworth worth`"
         )
-    looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
-    arms = _Arms(session, size, looks.seeds[-1], best)
-    names = list(dict.fromkeys(name.strip() for name in request.against.split(",") if name.strip()))
+    return size
+
+
+def _controls(arms: _Arms, against: str, plain: Sequence[ArmPlan]) -> list[ArmPlan]:
+    """What `--against` names.
+
+    Raises:
+        RequestError: Nothing, or what isn't defined for several subsets.
+    """
+    names = list(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
     if not names or ("random-tokens" in names and len(plain) > 1):
         raise RequestError(
-            f"--against {request.against!r} with {len(plain)} subsets: expected at least one arm such as random, and "
+            f"--against {against!r} with {len(plain)} subsets: expected at least one arm such as random, and "
             "random-tokens for one subset alone"
         )
-    controls = [arms.control(name, plain[0]) for name in names]
-    others = arms.curve() if request.curve else []
-    taken = {arm.name for arm in (*controls, *others)}
-    named = [replace(a, name=f"{a.name} (subset)" if a.name in taken else a.name) for a in plain]
-    subjects = [arm for one in named for arm in _with_clean_twin(session, one, size)]
-    rules = Rules(looks, len(subjects) * len(controls), request.margin)
-    tokens = arms.tokens(plain[0]) * session.recipe.epochs if request.protocol == "tokens" else None
-    no_search = session.trainer.no_search if session.trainer else ""
-    session.notes += [no_search] if request.lr_search and no_search else []
-    factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
-    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors)
+    return [arms.control(name, plain[0]) for name in names]
 
 
-def _with_clean_twin(session: Session, arm: ArmPlan, size: int) -> list[ArmPlan]:
+def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
     """A subject, and its twin without near-goal rows if it has any; rows that carry no loss are told.
 
     Raises:
@@ -101,10 +134,10 @@ def _with_clean_twin(session: Session, arm: ArmPlan, size: int) -> list[ArmPlan]
         return [arm]
     clean = [n for n, i in enumerate(draw.ids) if i not in session.excluded]
     weights = [draw.weights[n] for n in clean] if draw.weights else ()
-    twin = fixed_arm(f"{arm.name} without near-goal rows", "subject", [draw.ids[n] for n in clean], weights)
+    twin = fixed_arm(arm.name + TWIN, "subject", [draw.ids[n] for n in clean], weights)
     session.notes.append(
-        f"{arm.name}: {near:,} of its rows nearly equal goal rows; both gains are shown, the one without them for "
-        f"{twin.rows:,} rows against {size:,} random ones"
+        f"{arm.name}: {near:,} of its rows nearly equal goal rows; both are shown, without them for "
+        f"{twin.rows:,} rows of {arm.rows:,}"
     )
     return [arm, twin]
 
@@ -148,6 +181,7 @@ class _Arms:
                 self.ids, self.session.pool.source_N[self.position], self.size, self.trials, seed=seed
             ),
             "full": lambda: fixed_arm("full", "full", self.ids),
+            "goal-only": self._goal_only,
             "longest": lambda: fixed_arm("longest", "baseline", self.best("length", self.size)),
         }
         if name in made:
@@ -157,7 +191,19 @@ class _Arms:
             raise RequestError(f"--against {name!r} is unknown: expected some of {known}")
         return fixed_arm(name, "baseline", self.best(name, self.size))
 
-    def curve(self) -> list[ArmPlan]:
-        """Random rows at halvings of the pool and at the subject's size, in nested chains."""
-        sizes = curve_sizes(len(self.ids), include=(self.size,))
+    def _goal_only(self) -> ArmPlan:
+        """The steer rows themselves: what a user could train on by hand.
+
+        Raises:
+            RequestError: None of them carries loss.
+        """
+        rows = steer_rows(self.session)
+        if not rows:
+            raise RequestError("--against goal-only: none of the goal's steer rows carries loss; check --goal-map")
+        said = fingerprint({"rows": [[r.input_ids.tolist(), r.supervised.tolist()] for r in rows]})
+        return ArmPlan("goal-only", "baseline", (Draw(tuple(r.id for r in rows), goal=said),))
+
+    def curve(self, sizes_of: Sequence[int]) -> list[ArmPlan]:
+        """Random rows at halvings of the pool and at the subjects' sizes, in nested chains."""
+        sizes = curve_sizes(len(self.ids), include=sizes_of)
         return curve_arms(self.ids, sizes, self.trials, seed=self.session.request.seed)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from dataworth.artefacts import token_table
 from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.laws.worth import RandomCurve, Worth, worth
+from dataworth.laws.worth import worth
 from dataworth.numerics.ranks import Estimate, mean_interval
 from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
 from dataworth.proof.budget import ArmPrice, fit
+from dataworth.proof.foresight import foresee
 from dataworth.proof.looks import looks_at
-from dataworth.proof.result import ArmResult, Kept, ProofResult
+from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
+from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
 from dataworth.proof.verdict import CANNOT_TELL, Arm, Rules, Verdict, judge, retained
 from dataworth.records import Protected, Sealed, Subtask
 from dataworth.results import duration
@@ -27,19 +30,23 @@ from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
-from dataworth.trials import Judged, Training, TrialSet, open_judged
+from dataworth.trainers import learns, seedless
+from dataworth.trials import Training, TrialSet, judged_by_metric, open_judged, steer_rows
 
 REGISTRATION = "registration.json"
 CLAIMS = ("better", "as good as", "worse")
+TWIN = " without near-goal rows"
+"""What the name of a subject's twin adds."""
 
 
 @dataclass(frozen=True)
 class Proposal:
     """Everything that is registered before a judge row is read.
 
-    `subjects` are what the proof is about; `controls` what they are compared with, each a verdict; `others` (the sizes
-    of the random curve) are trained and shown. `tokens` is the budget of the equal-token protocol; `lr_factors`
-    multiply the recipe's learning rate in each arm's search on tune rows.
+    `subjects` are what the proof is about; `controls` what they are compared with, each a verdict, and without any they
+    are compared with one another; `others` (the sizes of the random curve) are trained and shown. `tokens` is the
+    budget of the equal-token protocol; `lr_factors` multiply the recipe's learning rate in each arm's search on tune
+    rows. `seen` are the ids of the goal rows that a subject was selected by, where that is known.
     """
 
     subjects: tuple[ArmPlan, ...]
@@ -48,25 +55,32 @@ class Proposal:
     rules: Rules
     tokens: int | None = None
     lr_factors: tuple[float, ...] = (1.0,)
+    seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[ArmPlan, ...]:
         """All arms that train."""
         return (*self.subjects, *self.controls, *self.others)
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Names of what is compared, in the order of verdicts."""
+        return pairs_of([s.name for s in self.subjects], [c.name for c in self.controls])
+
     def sizes(self, session: Session) -> list[tuple[ArmPlan, int]]:
         """Each arm with the training tokens of its largest draw."""
-        ids = session.pool.ids
         found = token_table(session, session.pool).column("tokens", fill=0)
-        tokens = dict(zip(ids, found.tolist(), strict=True))
-        epochs = session.recipe.epochs if _told(session, "epochs") else 1
+        tokens = dict(zip(session.pool.ids, found.tolist(), strict=True))
+        epochs = session.recipe.epochs if learns(session.trainer, "epochs") else 1
+        if any(arm.draws[0].goal for arm in self.arms):
+            tokens |= {row.id: len(row) for row in steer_rows(session)}
         return [(arm, self.tokens or epochs * max(d.tokens(tokens) for d in arm.draws)) for arm in self.arms]
 
     def protocol(self, session: Session) -> str:
         """How long every arm trains, in words."""
         if self.tokens is not None:
             return f"{self.tokens:,} training tokens each"
-        if not _told(session, "epochs"):
+        if not learns(session.trainer, "epochs"):
             return "as the command trains"
         return f"{session.recipe.epochs} epoch{'s' if session.recipe.epochs > 1 else ''} each"
 
@@ -76,7 +90,8 @@ class Proposal:
             tuple(a for a in arms if a.name in names) for arms in (self.subjects, self.controls, self.others)
         )
         looks = self.rules.looks if seeds == self.rules.looks.seeds[-1] else looks_at((seeds,))
-        rules = replace(self.rules, looks=looks, comparisons=len(subjects) * len(controls))
+        comparisons = len(pairs_of([s.name for s in subjects], [c.name for c in controls]))
+        rules = replace(self.rules, looks=looks, comparisons=comparisons)
         return replace(self, subjects=subjects, controls=controls, others=others, rules=rules)
 
     def registration(self, session: Session) -> dict[str, Any]:
@@ -102,29 +117,27 @@ class Proposal:
             "margin": self.rules.margin,
             "protocol": "epochs" if self.tokens is None else f"{self.tokens} training tokens",
             "lr_factors": list(self.lr_factors),
-            "trainer": session.trainer and session.trainer.key,
-            "judged": _metric(session) or [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
+            "trainer": session.trainer and session.trainer.registered,
+            "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
         }
 
 
-def _told(session: Session, what: str) -> bool:
-    """Whether the trainer learns the recipe's `lr` or `epochs`; one of the user's own may have its own."""
-    return session.trainer is None or what in session.trainer.takes
-
-
-def _metric(session: Session) -> list[list[str]]:
-    """The user's metric as a registration has it; empty where judge rows judge."""
-    metric = session.trainer.metric if session.trainer else None
-    return [["metric", metric.name, metric.higher]] if metric else []
+def pairs_of(subjects: Sequence[str], controls: Sequence[str]) -> list[tuple[str, str]]:
+    """Each subject with each control; without controls the subjects with one another, though not with their twins."""
+    if controls:
+        return [(s, c) for s in subjects for c in controls]
+    return [(a, b) for a, b in combinations(subjects, 2) if a.removesuffix(TWIN) != b.removesuffix(TWIN)]
 
 
 def sealed_parts(session: Session) -> list[tuple[Subtask | Protected, Sealed]]:
-    """The goal's subtasks and the protected skills, each with the rows that judge it, unopened.
+    """The goal's subtasks and the protected skills, each with the rows that judge it, unopened; none under a metric.
 
     Raises:
         RequestError: No goal, or a subtask without judge rows.
     """
     goal = session.goal
+    if session.metric is not None:
+        return []
     if goal is None:
         raise RequestError("a proof needs a goal: expected --goal FILE with rows to judge by")
     found: list[tuple[Subtask | Protected, Sealed]] = []
@@ -147,7 +160,10 @@ class Prover:
     def __init__(self, session: Session, run: RunFolder, proposal: Proposal) -> None:
         self.session, self.run, self.proposal = session, run, proposal
         self.registration = self._register()
-        judged, self.goals = self._open_judged()
+        opened = [(s, rows.open_for("proof")) for s, rows in sealed_parts(session)]
+        self._refuse_seen({i for _, pool in opened for i in pool.ids})
+        judged = open_judged(opened) if session.metric is None else judged_by_metric(session, session.metric)
+        self.goals = len(session.goal.subtasks) if session.goal and session.metric is None else 1
         units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
         if len(units) > 1:
             raise RequestError(
@@ -156,31 +172,18 @@ class Prover:
             )
         self.unit, self.higher = units.pop()
         self.trials = TrialSet(session, judged)
+        self.untouched = Training((), (), session.recipe)
         # What the user's script measures on what it trained says nothing of a model that it didn't train.
-        self.untouched = () if _metric(session) else (Training((), (), session.recipe),)
+        self.bare = [self.untouched] if session.metric is None else []
         self.lr = {arm.name: session.recipe.lr for arm in proposal.arms}
 
-    def _open_judged(self) -> tuple[list[Judged], int]:
-        """What every trial is judged on, and how many of these make up the goal: the others are protected skills.
-
-        Raises:
-            RequestError: Skills to be protected, and a metric that the untouched model hasn't.
-        """
-        session = self.session
-        metric = session.trainer.metric if session.trainer else None
-        if metric is None:
-            judged = open_judged([(s, rows.open_for("proof")) for s, rows in sealed_parts(session)])
-            return judged, len(session.goal.subtasks) if session.goal else 0
-        if session.goal is not None and session.goal.protected:
-            raise RequestError(
-                f"--metric {metric.name} with protected skills in the goal file: expected one, as the untouched model "
-                "has no such metric to compare with; prove without --metric"
-            )
-        session.notes.append(
-            f"judged by the trainer's own {metric.name}: the untouched model has none, so whether training helped at "
-            "all isn't checked, nor which share of the full pool's improvement is kept"
-        )
-        return [Judged(metric.name, metric, ())], 1
+    def _refuse_seen(self, judge_ids: set[str]) -> None:
+        for name, seen in self.proposal.seen.items():
+            if known := len(seen & judge_ids):
+                raise RequestError(
+                    f"{name} was selected with {known:,} of the {len(judge_ids):,} judge rows of this proof: expected "
+                    "judge rows that no selection saw; run `dataworth goal FILE` and select with its goal.yaml"
+                )
 
     def _register(self) -> dict[str, Any]:
         """What was registered, now or when this run began."""
@@ -263,56 +266,84 @@ class Prover:
         Args:
             tell: Called with a line after every trial that changes where the first comparison stands.
         """
-        self._search()
+        tell(self._foretell(self._search()))
         looks = self.proposal.rules.looks.seeds
         for n, seeds in enumerate(looks):
             self._run(seeds, tell)
             found = self.result(seeds, look=True)
-            if n + 1 == len(looks) or all(v.word in CLAIMS for v in found.verdicts):
+            if n + 1 == len(looks) or (found.verdicts and all(v.word in CLAIMS for v in found.verdicts)):
                 break
         # Between looks nothing is said; after the last one silence needs a reason.
         why = "trials failed, so that the planned number of seeds wasn't reached: lower the learning rate"
         settled = [v if v.word else replace(v, word=CANNOT_TELL, reason=why) for v in found.verdicts]
         return replace(found, verdicts=tuple(settled))
 
-    def _search(self) -> None:
-        """Choose each arm's learning rate on tune rows, by one trial at each factor; the judge rows have no say."""
+    def _search(self) -> dict[str, float]:
+        """Choose each arm's learning rate on tune rows, by one trial at each factor; the judge rows have no say.
+
+        Returns:
+            What the chosen one gained on tune rows over the untouched model, by arm; empty without a search.
+        """
         goal, factors = self.session.goal, self.proposal.lr_factors
         tuned = [(s, s.tune) for s in (goal.subtasks if goal else ()) if s.tune is not None]
         if len(factors) < 2:
-            return
+            return {}
         if len(tuned) < self.goals:
             self.session.notes.append("no learning rate was searched: it needs tune rows for every subtask of the goal")
-            return
+            return {}
         trials, recipe = TrialSet(self.session, open_judged(tuned)), self.session.recipe
         grid = {
             (arm.name, f): self._training(Trial(arm.name, 0, arm.draw(0), recipe.seed), recipe.lr * f)
             for arm in self.proposal.arms
             for f in factors
         }
-        trials.run(list(dict.fromkeys(grid.values())), "learning rates", order=lambda t: -len(t.ids))
-        found = trials.costs(grid.values())
+        trainings = [self.untouched, *grid.values()]
+        trials.run(list(dict.fromkeys(trainings)), "learning rates", order=lambda t: -len(t.ids))
+        found, gained = trials.costs(trainings), {}
         for arm in self.proposal.arms:
             cost = {f: float(found[grid[arm.name, f]][0].mean()) for f in factors if grid[arm.name, f] in found}
             if not cost:
                 raise NonsenseRefused(f"arm {arm.name!r} can't be trained at any learning rate: lower lr in --recipe")
             best = min(cost, key=lambda f: (cost[f], abs(f - 1)))
             self.lr[arm.name] = recipe.lr * best
+            if self.untouched in found:
+                gained[arm.name] = float(found[self.untouched][0].mean()) - cost[best]
         at_edge = [n for n, lr in self.lr.items() if lr in (recipe.lr * min(factors), recipe.lr * max(factors))]
         if at_edge:
             self.session.notes.append(
                 f"the best learning rate of {', '.join(at_edge)} lies at an end of the search: try another lr in "
                 "--recipe"
             )
+        return gained
+
+    def _foretell(self, gained: Mapping[str, float]) -> str:
+        """What the first comparison will be able to see, by trials in the cache, else by what the search saw."""
+        if not self.proposal.pairs:
+            return "each subset's worth is read off the curve of random rows"
+        names, seeds = self.proposal.pairs[0], self.proposal.rules.looks.seeds[-1]
+        of_arm: dict[str, list[Training]] = {name: [] for name in names}
+        for trial in self._schedule(seeds):
+            of_arm.get(trial.arm, []).append(self._training(trial))
+        there = self.trials.costs([t for listed in of_arm.values() for t in listed])
+        redrawn = {arm.name: arm.redrawn for arm in self.proposal.arms}
+        subject, other = (
+            Arm(n, np.array([there[t][0][: self.goals].mean() for t in of_arm[n] if t in there]), redrawn[n])
+            for n in names
+        )
+        found = foresee(subject, other, seeds, self.proposal.rules.alpha, gained.get(other.name))
+        if found is None:
+            return "what it can detect is told from the third round on: without tune rows nothing is known before"
+        paid = self.registration.get("affordable")
+        return found.explain(self.unit, paid["seconds"] / paid["seeds"] if paid else None)
 
     def _run(self, seeds: int, tell: Callable[[str], None]) -> None:
-        trainings = [*self.untouched, *(self._training(t) for t in self._schedule(seeds))]
+        trainings = [*self.bare, *(self._training(t) for t in self._schedule(seeds))]
         place = {t: n for n, t in reversed(list(enumerate(trainings)))}
         number = {self._training(t): t.number for t in self._schedule(seeds)}
         said = [""]
 
         def interim() -> None:
-            if len(self.trials.costs(self.untouched)) == len(self.untouched):
+            if len(self.trials.costs(self.bare)) == len(self.bare):
                 said.append(self.result(seeds, look=False).headline())
                 if said[-1] != said[-2]:
                     tell(said[-1])
@@ -330,7 +361,8 @@ class Prover:
 
     def _training(self, trial: Trial, lr: float | None = None) -> Training:
         recipe = replace(self.session.recipe, seed=trial.seed, lr=self.lr[trial.arm] if lr is None else lr)
-        return Training(trial.draw.ids, trial.draw.weights, recipe, self.proposal.tokens)
+        draw = trial.draw
+        return Training(draw.ids, draw.weights, recipe, self.proposal.tokens, draw.goal)
 
     def result(self, seeds: int, *, look: bool) -> ProofResult:
         """What the trials that are there say; at a look in words, else interim.
@@ -341,11 +373,11 @@ class Prover:
         of_arm: dict[str, list[tuple[int, Training]]] = {}
         for trial in self._schedule(seeds):
             of_arm.setdefault(trial.arm, []).append((trial.number, self._training(trial)))
-        trainings = [*self.untouched, *(t for listed in of_arm.values() for _, t in listed)]
+        trainings = [*self.bare, *(t for listed in of_arm.values() for _, t in listed)]
         found = self.trials.costs(trainings)
-        for lost in (t for t in self.untouched if t not in found):
-            raise NonsenseRefused(f"the untouched model: {self.trials.failed.get(lost, 'not judged yet')}")
-        untouched_J = found[self.untouched[0]][0] if self.untouched else None
+        if self.bare and self.untouched not in found:
+            raise NonsenseRefused(f"the untouched model: {self.trials.failed.get(self.untouched, 'not judged yet')}")
+        untouched_J = found[self.untouched][0] if self.bare else None
         failed = {
             f"{name}, trial {number}": self.trials.failed[t]
             for name, listed in of_arm.items()
@@ -358,8 +390,9 @@ class Prover:
         costs_J = {n: np.array([c for c, _ in got.values()]).reshape(-1, sets) for n, got in have.items()}
         arms = {a.name: Arm(a.name, costs_J[a.name][:, : self.goals].mean(1), a.redrawn) for a in self.proposal.arms}
         untouched = None if untouched_J is None else float(untouched_J[: self.goals].mean())
-        shares, no_shares = ({}, []) if untouched is None else self._retained(arms, untouched)
-        told = [*self.trials.unjudged(trainings), *self._seedless(arms)]
+        shares, no_shares = self._retained(arms, untouched)
+        sizes = self._sizes(arms, {name: list(got) for name, got in have.items()}, untouched, look)
+        told = [*self.trials.unjudged(trainings), *(seedless(arms.values()) if self.session.trainer else ())]
         return ProofResult(
             run=self.run.path,
             protocol=self.proposal.protocol(self.session),
@@ -372,27 +405,16 @@ class Prover:
                 for a in self.proposal.arms
             ),
             untouched=untouched,
-            worth=self._worth(arms, {name: list(got) for name, got in have.items()}),
+            sizes=sizes,
             retained=shares,
             protected=() if untouched_J is None else self._protected(costs_J, untouched_J),
             failed=failed,
             notes=(*self.session.notes, *no_shares, *told),
         )
 
-    def _seedless(self, arms: Mapping[str, Arm]) -> list[str]:
-        """Arms whose trials differ in their seed alone and came out all the same under a trainer of the user's own."""
-        if self.session.trainer is None:
-            return []
-        same = [a.name for a in arms.values() if not a.redrawn and len(a.cost_R) > 1 and not np.ptp(a.cost_R)]
-        return [
-            f"{n}: all its trials gave one number: if {{seed}} changes nothing, its interval is too narrow"
-            for n in same
-        ]
-
     def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, look: bool) -> tuple[Verdict, ...]:
-        pairs = [(s.name, c.name) for s in self.proposal.subjects for c in self.proposal.controls]
         rules = self.proposal.rules
-        return tuple(judge(arms[s], arms[c], rules, untouched=untouched, look=look) for s, c in pairs)
+        return tuple(judge(arms[s], arms[c], rules, untouched=untouched, look=look) for s, c in self.proposal.pairs)
 
     def _arm(self, plan: ArmPlan, arm: Arm, costs_RJ: NDArray[np.float64], tokens_of: Mapping[int, int]) -> ArmResult:
         means = (costs_RJ * self.trials.sign_J).mean(0) if len(costs_RJ) else np.zeros(0)
@@ -401,33 +423,47 @@ class Prover:
             plan.role,
             float(np.mean([d.rows for d in plan.draws])),
             float(np.mean(list(tokens_of.values()))) if tokens_of else 0.0,
-            self.lr[plan.name] if _told(self.session, "lr") else None,
+            self.lr[plan.name] if learns(self.session.trainer, "lr") else None,
             tuple(tokens_of),
             tuple(arm.cost_R.tolist()),
             mean_interval(arm.cost_R) if len(arm.cost_R) > 1 else None,
             {j.name: float(m) for j, m in zip(self.trials.judged, means, strict=False)},
         )
 
-    def _worth(self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]]) -> dict[str, Worth]:
-        """Worth of each subject on the random curve, over the chains that have a trial at every size."""
+    def _sizes(
+        self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]], untouched: float | None, look: bool
+    ) -> Sizes:
+        """Worth of each subject on the random curve; at a look also what takes a law, and the fewest rows that do."""
         sized = [a for a in self.proposal.others if a.role == "curve"]
-        chains = sorted(set.intersection(*(set(numbers[a.name]) for a in sized))) if sized else []
-        if len(sized) < 2 or len(chains) < 2:
-            return {}
-        cost_CK = np.stack(
-            [[arms[a.name].cost_R[list(numbers[a.name]).index(c)] for c in chains] for a in sized], axis=1
+        curve = random_curve(
+            [(a.rows, dict(zip(numbers[a.name], arms[a.name].cost_R.tolist(), strict=True))) for a in sized]
         )
-        curve = RandomCurve(np.array([a.rows for a in sized], dtype=np.float64), cost_CK)
-        subjects = [arms[s.name] for s in self.proposal.subjects]
-        return {s.name: worth(s.cost_R, curve) for s in subjects if len(s.cost_R) > 1}
+        if curve is None:
+            return Sizes()
+        subjects = [arms[s.name] for s in self.proposal.subjects if len(arms[s.name].cost_R) > 1]
+        found = {s.name: worth(s.cost_R, curve) for s in subjects}
+        if not look:
+            return Sizes(found)
+        laws = {s.name: beyond(s.cost_R, curve, found[s.name]) for s in subjects}
+        full = self._full(arms)
+        try:
+            enough = None if full is None or untouched is None else smallest_keeping(curve, full, untouched)
+        except RequestError:  # told where the subjects' own shares are
+            enough = None
+        return Sizes(found, {name: law for name, law in laws.items() if law is not None}, enough)
 
-    def _retained(self, arms: Mapping[str, Arm], untouched: float) -> tuple[dict[str, Estimate], list[str]]:
+    def _full(self, arms: Mapping[str, Arm]) -> Arm | None:
+        """The arm of all rows: the control, else the curve's last size, of which all draws are the same."""
+        every = [a for a in (*self.proposal.controls, *self.proposal.others) if a.everything]
+        return next((arms[a.name] for a in every if len(arms[a.name].cost_R) > 1), None)
+
+    def _retained(self, arms: Mapping[str, Arm], untouched: float | None) -> tuple[dict[str, Estimate], list[str]]:
         """Each subject's share of the full pool's improvement, and why there is none."""
-        full = next((arms[c.name] for c in self.proposal.controls if c.role == "full"), None)
+        full = self._full(arms)
         found: dict[str, Estimate] = {}
         why: list[str] = []
         for subject in (arms[s.name] for s in self.proposal.subjects):
-            if full is not None and min(len(full.cost_R), len(subject.cost_R)) > 1:
+            if full is not None and untouched is not None and len(subject.cost_R) > 1:
                 try:
                     found[subject.name] = retained(subject, full, untouched)
                 except RequestError as reason:

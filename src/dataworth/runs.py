@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dataworth import config
+from dataworth.artefacts import needs_goal
 from dataworth.beside import beside
 from dataworth.errors import RequestError
 from dataworth.records import Pool, id_order
@@ -47,20 +48,19 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
         files.append(Path(request.recipe))
     if request.model is not None:
         files += _model_files(Path(request.model).expanduser())
-    if isinstance(request, config.ProveRequest):
+    if isinstance(request, config.TrialRequest):
         files += _subset_files(request)
     return {"verb": verb, **values, "inputs": {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}}
 
 
-def _subset_files(request: config.ProveRequest) -> list[Path]:
-    """The files behind subsets (a run's selection, a file, its sidecar's weights), protected skills and a trainer."""
-    from dataworth.formats import protect, sidecar_of
+def _subset_files(request: config.TrialRequest) -> list[Path]:
+    """The files behind subsets (a run's selection, a file, what its sidecar tells), protected skills and a trainer."""
+    from dataworth.formats import STEER, protect, sidecar_of
     from dataworth.trainers import trainer_of
 
     subsets = [Path(path).expanduser() for path in request.subset]
-    beside = [
-        p for s in subsets for p in (s, s / "record.json", s / "weights.parquet", sidecar_of(s) / "weights.parquet")
-    ]
+    tables = [f / name for s in subsets for f in (s, sidecar_of(s)) for name in ("weights.parquet", STEER)]
+    beside = [*subsets, *(s / "record.json" for s in subsets), *tables]
     protected = [protect(named).judge.path for named in request.protect]
     trainer = trainer_of(request)
     return [p for p in (*beside, *protected, *(trainer.files if trainer else ())) if p.is_file()]
@@ -154,6 +154,8 @@ def store_selection(
         },
     )
     run.write_table("weights", {"id": list(selection.ids), "weight": selection.weights})
+    seen = session.goal.subtasks if session.goal and needs_goal(method.needs) else ()
+    run.write_table("steer", {"id": list(dict.fromkeys(i for sub in seen for i in sub.steer.ids))})
     content, timings = record_of(session)
     content |= {
         "method": method.name,

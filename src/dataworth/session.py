@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dataworth.engines.local import LocalEngine
     from dataworth.learners.causal_lm import LearnerCard
     from dataworth.proof.result import ProofResult
-    from dataworth.trainers import UserTrainer
+    from dataworth.trainers import Metric, UserTrainer
 
 
 class Progress(Protocol):
@@ -106,7 +106,12 @@ class Session:
         """
         from dataworth.trainers import trainer_of
 
-        return trainer_of(self.request) if isinstance(self.request, config.ProveRequest) else None
+        return trainer_of(self.request) if isinstance(self.request, config.TrialRequest) else None
+
+    @property
+    def metric(self) -> Metric | None:
+        """The number by which the user's own trainer judges what it trains; None where judge rows judge."""
+        return self.trainer.metric if self.trainer else None
 
     @cached_property
     def engine(self) -> LocalEngine:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dataworth.errors import FormatError, RequestError
+from dataworth.formats import STEER, sidecar_of
 from dataworth.records import Example, Pool
 from dataworth.store.run import RunFolder
 
@@ -23,12 +25,17 @@ MOST_UNMATCHED = 0.01
 
 @dataclass(frozen=True)
 class Subset:
-    """Rows of the pool with weights, under a name; `unmatched` are the ids of rows that aren't in the pool."""
+    """Rows of the pool with weights, under a name.
+
+    `unmatched` are the ids of rows that aren't in the pool; `seen` those of the goal rows that it was selected by, as
+    far as a run folder or a sidecar tells.
+    """
 
     name: str
     ids: tuple[str, ...]
     weights: tuple[float, ...]
     unmatched: tuple[str, ...] = ()
+    seen: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,7 +60,8 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
         table = run.read_table("weights")
         weight_of = dict(zip(table["id"], table["weight"], strict=True))
         here = {i: w for i, w in weight_of.items() if i in pool.position}
-        return _checked(path.name, pool, here, [i for i in weight_of if i not in here])
+        subset = _checked(path.name, pool, here, [i for i in weight_of if i not in here])
+        return replace(subset, seen=_seen(path))
     rows = _open_rows(path, mapping)
     weight_of = _sidecar_weights(path)
     found: dict[str, float] = {}
@@ -64,7 +72,7 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
         else:
             found[place] = found.get(place, 0.0) + weight_of.get(row_id, 1.0)
     unmatched += [f"{rows.rejected} unreadable rows"] * rows.rejected
-    return _checked(path.stem.split(".")[0], pool, found, unmatched)
+    return replace(_checked(path.stem.split(".")[0], pool, found, unmatched), seen=_seen(sidecar_of(path)))
 
 
 def _open_rows(path: Path, mapping: Mapping[str, str] | None) -> Pool:
@@ -104,15 +112,29 @@ def _text_key(example: Example) -> bytes:
 
 
 def _sidecar_weights(path: Path) -> dict[str, float]:
-    from dataworth.formats import sidecar_of
+    columns = _columns(sidecar_of(path) / "weights.parquet")
+    return dict(zip(columns["id"], columns["weight"], strict=True)) if columns else {}
 
-    table = sidecar_of(path) / "weights.parquet"
+
+def _seen(folder: Path) -> frozenset[str]:
+    return frozenset(_columns(folder / STEER).get("id", ()))
+
+
+def _columns(table: Path) -> dict[str, list[Any]]:
+    """Columns of a table beside the rows; none if it isn't there.
+
+    Raises:
+        FormatError: It is damaged.
+    """
     if not table.is_file():
         return {}
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = pq.read_table(table).to_pydict()
-    return dict(zip(columns["id"], columns["weight"], strict=True))
+    try:
+        return dict(pq.read_table(table).to_pydict())
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{table} can't be read: expected a Parquet table; restore or delete it") from error
 
 
 def _checked(name: str, pool: Pool, found: Mapping[str, float], unmatched: list[str]) -> Subset:

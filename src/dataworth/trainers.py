@@ -20,7 +20,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from dataworth.store.json_files import read_json
 
 if TYPE_CHECKING:
     from dataworth import config
+    from dataworth.proof.verdict import Arm
     from dataworth.records import Pool
 
 NEEDED = ("data", "seed", "out")
@@ -160,6 +161,19 @@ class UserTrainer:
         return {"command": self.spec, "files": [checksum(path) for path in self.files]}
 
     @property
+    def registered(self) -> dict[str, Any]:
+        """What a registration says of it."""
+        metric = self.metric and {"name": self.metric.name, "higher": self.metric.higher}
+        return {**self.key, "metric": metric}
+
+    @property
+    def plan_notes(self) -> list[str]:
+        """What to know of the tokens in a plan."""
+        if self.takes & {"epochs", "tokens"}:
+            return []
+        return ["tokens are those of one pass over the rows: the command decides how many it makes"]
+
+    @property
     def no_search(self) -> str:
         """Why no learning rate is searched with it; empty if it may be."""
         if self.metric is not None:
@@ -224,7 +238,7 @@ class UserTrainer:
         return {**environ, **here}
 
 
-def trainer_of(request: config.ProveRequest) -> UserTrainer | None:
+def trainer_of(request: config.TrialRequest) -> UserTrainer | None:
     """The user's trainer of a request, checked against the rest of it; None for the trial trainer.
 
     Raises:
@@ -248,15 +262,22 @@ def trainer_of(request: config.ProveRequest) -> UserTrainer | None:
         raise RequestError(
             "--metric with --protect: expected one, as the untouched model has no such metric to compare with; drop one"
         )
+    if "goal-only" in getattr(request, "against", ""):
+        raise RequestError(
+            "--against goal-only with --train-command: expected arms of pool rows, as steer rows may have another "
+            "format than the pool; drop one"
+        )
     return trainer
 
 
-def spec_of(function: Callable[..., Any]) -> str:
-    """`file.py:function` of a Python function, so that a fresh process can import it.
+def spec_of(function: str | Callable[..., Any] | None) -> str | None:
+    """`file.py:function` of a Python function, so that a fresh process can import it; a command is itself.
 
     Raises:
         RequestError: A lambda, a local function, a method, or one that isn't in a file.
     """
+    if not callable(function):
+        return function
     name = getattr(function, "__qualname__", "")
     try:
         file = inspect.getsourcefile(function)
@@ -307,6 +328,19 @@ def environment_of(environ: Mapping[str, str], device: str, alone: bool) -> dict
         number, seen = int(device[5:]), environ.get("CUDA_VISIBLE_DEVICES")
         return {**environ, "CUDA_VISIBLE_DEVICES": seen.split(",")[number] if seen else str(number)}
     return {"OMP_NUM_THREADS": "1", **environ}
+
+
+def learns(trainer: UserTrainer | None, what: str) -> bool:
+    """Whether the trainer learns the recipe's `lr` or `epochs`; one of the user's own may have its own."""
+    return trainer is None or what in trainer.takes
+
+
+def seedless(arms: Iterable[Arm]) -> list[str]:
+    """A line for each arm whose trials differ in their seed alone and came out all the same."""
+    same = [a.name for a in arms if not a.redrawn and len(a.cost_R) > 1 and not np.ptp(a.cost_R)]
+    return [
+        f"{n}: all its trials gave one number: if {{seed}} changes nothing, its interval is too narrow" for n in same
+    ]
 
 
 def seconds_of(folder: Path) -> float:

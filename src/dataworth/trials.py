@@ -28,7 +28,7 @@ from dataworth.store.atomic import checksum
 from dataworth.store.cache import is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.lock import EntryLock
-from dataworth.trainers import OUT, TrainerFailed, UserTrainer, environment_of, seconds_of, write_rows
+from dataworth.trainers import OUT, Metric, TrainerFailed, UserTrainer, environment_of, seconds_of, write_rows
 
 if TYPE_CHECKING:
     from dataworth.learners.render import Encoded
@@ -44,12 +44,16 @@ theirs."""
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the bytes of a trained adapter. `tokens` is the budget of the equal-token protocol."""
+    """What decides the bytes of a trained adapter.
+
+    `tokens` is the budget of the equal-token protocol; `goal` says, as in `Draw`, that the rows are the goal's.
+    """
 
     ids: tuple[str, ...]
     weights: tuple[float, ...]
     recipe: Recipe
     tokens: int | None = None
+    goal: str = ""
 
     def spec(self, learner: Mapping[str, Any], trainer: UserTrainer | None = None) -> dict[str, Any]:
         """Its key in the cache; the order of the rows doesn't matter, nor what the user's trainer isn't told."""
@@ -63,6 +67,7 @@ class Training:
             "recipe": self.recipe.to_dict(),
             "rows": rows,
             **({} if self.tokens is None else {"tokens": self.tokens}),
+            **({"goal": self.goal} if self.goal else {}),
         }
 
 
@@ -96,6 +101,24 @@ def open_judged(parts: Sequence[tuple[Subtask | Protected, Pool]]) -> list[Judge
     from dataworth.judges import judge_named
 
     return [Judged(s.name, judge_named(s.judge_kind), tuple(pool.examples())) for s, pool in parts]
+
+
+def judged_by_metric(session: Session, metric: Metric) -> list[Judged]:
+    """The one judged set of a proof whose trainer judges what it trains.
+
+    Raises:
+        RequestError: There are skills to be protected: the untouched model has no such metric to compare with.
+    """
+    if session.goal is not None and session.goal.protected:
+        raise RequestError(
+            f"--metric {metric.name} with protected skills in the goal file: expected one, as the untouched model has "
+            "no such metric to compare with; prove without --metric"
+        )
+    session.notes.append(
+        f"judged by the trainer's own {metric.name}: the untouched model has none, so whether training helped at all "
+        "isn't checked, nor which share of the full pool's improvement is kept"
+    )
+    return [Judged(metric.name, metric, ())]
 
 
 class TrialWork:
@@ -176,6 +199,14 @@ class TrialWork:
                 mark_done(folder)
         done = load_trained(folder)
         return done.folders[-1], done.tokens
+
+
+def steer_rows(session: Session) -> list[Encoded]:
+    """The goal's steer rows that carry loss, as the learner sees them; a row that two subtasks share comes once."""
+    goal = session.goal
+    examples = {e.id: e for sub in (goal.subtasks if goal else ()) for e in sub.steer.examples()}
+    rows = [session.learner.renderer.encode(e) for e in examples.values()]
+    return [row for row in rows if not row.reason]
 
 
 def open_trials(config: dict[str, Any], device: str) -> TrialWork:
@@ -329,14 +360,17 @@ class TrialSet:
         recipe = training.recipe.to_dict()
         if not training.ids:
             return Job((), (), recipe, None, "")
-        keep = [n for n, i in enumerate(training.ids) if i not in unscored]
+        keep = [n for n, i in enumerate(training.ids) if training.goal or i not in unscored]
         ids = [training.ids[n] for n in keep]
         weights = tuple(training.weights[n] for n in keep) if training.weights else ()
         folder = self._folder(training)
         self.session.used[folder.name] = "trainings"
         if self.session.trainer is not None:
             return self._users_job(self.session.trainer, training, ids, weights, folder)
-        rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
+        if training.goal:
+            rows = steer_rows(self.session)
+        else:
+            rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
         return Job(tuple(rows), weights, recipe, training.tokens, str(folder))
 
     def _users_job(

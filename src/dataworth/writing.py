@@ -66,7 +66,8 @@ def write_picked(
     )
     with run.lock:
         files = write_subset(pool, chosen, out)
-        write_sidecar(out, pool, result.selection, {result.method: result.scored}, card)
+        steer = run.read_table("steer")["id"]
+        write_sidecar(out, pool, result.selection, {result.method: result.scored}, card, steer)
         _remember(run, out, files)
     return tuple(files)
 

@@ -21,6 +21,8 @@ def ledger(path: Path, draws: int = 12, seeds: int = 5) -> Path:
         far = 1.0 if "weighted" in key else 0.0
         value = {f"{g} judge": 1.3 + far + 0.01 * rng.standard_normal() for g in ("gsm8k", "arc_easy")}
         lines.append(json.dumps({"key": key, "value": value}))
+    untouched = {f"{g} judge": 1.9 for g in ("gsm8k", "arc_easy")}
+    lines.append(json.dumps({"key": "untouched", "value": untouched}))
     path.write_text("\n".join([*lines, json.dumps({"key": "scores gsm8k less", "value": [1.0]})]) + "\n")
     return path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from dataworth.formats.subset import all_or_nothing
 from dataworth.records import Pool
 from dataworth.results import Scored, Selection
 
+STEER = "steer.parquet"
+"""Ids of the goal rows that a selection saw, in its run folder and beside its subset."""
+
 
 def sidecar_of(out: str | Path) -> Path:
     """The folder beside a subset: `picked.jsonl` -> `picked.jsonl.dataworth`."""
@@ -22,17 +25,23 @@ def sidecar_of(out: str | Path) -> Path:
 
 
 def write_sidecar(
-    out: str | Path, pool: Pool, selection: Selection, scores: Mapping[str, Scored], card: str
+    out: str | Path,
+    pool: Pool,
+    selection: Selection,
+    scores: Mapping[str, Scored],
+    card: str,
+    steer: Sequence[str] = (),
 ) -> list[Path]:
-    """Write `OUT.dataworth/{reasons.parquet, weights.parquet, card.md}`, each whole or not at all.
+    """Write `OUT.dataworth/{reasons,weights,steer}.parquet` and `card.md`, each whole or not at all.
 
     `reasons.parquet` has one row per pool row, in pool order: id, file and offset (byte offset of its
     line, row number in tables), source, kept, reason, reason_text, and
     per score its value (null where the row is unscored) and why it is unscored. `weights.parquet` has id
-    and weight of the kept rows.
+    and weight of the kept rows. `steer.parquet` has the ids of the goal rows that the selection saw, so that no proof
+    judges it by them.
 
     Returns:
-        The three files.
+        The files.
 
     Raises:
         RequestError: They can't be written.
@@ -44,6 +53,7 @@ def write_sidecar(
     written = {
         "reasons.parquet": lambda path: pq.write_table(_reasons(pool, selection, scores), path),
         "weights.parquet": lambda path: pq.write_table(weights, path),
+        STEER: lambda path: pq.write_table(pa.table({"id": pa.array(steer, pa.string())}), path),
         "card.md": lambda path: path.write_text(card, encoding="utf-8"),
     }
     targets = [folder / name for name in written]

@@ -86,6 +86,12 @@ class Prediction:
             "rivals": dict(self.rivals or {}),
         }
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Prediction:
+        """The inverse of `to_dict`."""
+        numbers = {k: _unplain(told[k]) for k in ("value", "low", "high", "beyond")}
+        return cls(**{**told, **numbers, "warnings": tuple(told["warnings"])})
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -284,6 +290,10 @@ def fit_curve(
 
 def _plain(value: float) -> float | str | None:
     return None if math.isnan(value) else "never" if math.isinf(value) else value
+
+
+def _unplain(value: float | str | None) -> float:
+    return math.nan if value is None else math.inf if value == "never" else float(value)
 
 
 def _checked(sizes: Any, losses: Any) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ Costs are lower-is-better; sizes are rows (or tokens); axes: `C` chains, `K` siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,15 +101,22 @@ class Worth:
             return f"cannot tell: it could be worth any number of random rows from {first:,.0f} to {last:,.0f}"
         if not self.spans:
             return "cannot tell: no number of random rows costs what it does"
-        point = "" if self.value is None else f"{self.value:,.0f} "
-        return f"{point}[{' or '.join(map(_span_text, self.spans))}]"
+        return self._told(lambda rows: f"{rows:,.0f}")
 
+    def per(self, rows: float) -> str:
+        """Worth of each of S's rows, in words; empty where nothing is known. An average: worth is not additive."""
+        if not self.spans or self.spans == ((None, None),):
+            return ""
+        return self._told(lambda n: f"{n / rows:.3g}")
 
-def _span_text(span: Span) -> str:
-    low, high = span
-    if low is None:
-        return f"at most {high:,.0f}"
-    return f"at least {low:,.0f}" if high is None else f"{low:,.0f} .. {high:,.0f}"
+    def _told(self, number: Callable[[float], str]) -> str:
+        def span(low: float | None, high: float | None) -> str:
+            if low is None or high is None:
+                return f"at most {number(high)}" if high is not None else f"at least {number(low or 0.0)}"
+            return f"{number(low)} .. {number(high)}"
+
+        point = "" if self.value is None else f"{number(self.value)} "
+        return f"{point}[{' or '.join(span(*s) for s in self.spans)}]"
 
 
 def worth(subset_R: Sequence[float] | Floats, curve: RandomCurve, *, level: float = 0.9) -> Worth:

@@ -24,10 +24,14 @@ LEAST_SIZES = 5
 
 @dataclass(frozen=True)
 class Draw:
-    """Rows of one trial: ids in pool order and a weight for each; no weights stand for all 1."""
+    """Rows of one trial: ids in pool order and a weight for each; no weights stand for all 1.
+
+    `goal` is empty for rows of the pool; for the goal's steer rows it is a hash of what they say.
+    """
 
     ids: tuple[str, ...]
     weights: tuple[float, ...] = ()
+    goal: str = ""
 
     @property
     def rows(self) -> int:
@@ -57,6 +61,11 @@ class ArmPlan:
     def rows(self) -> int:
         """Rows of a draw, of the largest if they differ."""
         return max(d.rows for d in self.draws)
+
+    @property
+    def everything(self) -> bool:
+        """Whether it trains on all rows: the full pool, or random chains at their end, where they are the same."""
+        return self.role == "full" or (self.role == "curve" and len(self.draws) > 1 and len(set(self.draws)) == 1)
 
 
 @dataclass(frozen=True)

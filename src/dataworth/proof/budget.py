@@ -50,17 +50,18 @@ def fit(prices: Sequence[ArmPrice], seeds: int, budget: float, workers: int, *, 
     """
     subjects = [p for p in prices if p.role == "subject"]
     controls = sorted((p for p in prices if p.role not in ("subject", "curve")), key=lambda p: p.role == "full")
-    first = next((p for p in controls if p.role == "random"), controls[0])
+    first = next((p for p in controls if p.role == "random"), controls[0] if controls else None)
 
     def takes(arms: Sequence[ArmPrice]) -> float:
         return wall_seconds(arms, seeds + more, workers)
 
-    kept = [*subjects, first]
+    kept = [*subjects, *([first] if first else [])]
     while takes(kept) > budget:
         if seeds <= LEAST_SEEDS:
+            arms = " and of ".join(p.name for p in kept)
             raise RequestError(
-                f"--budget {duration(budget)}: {LEAST_SEEDS} seeds of the subset and of {first.name} alone take about "
-                f"{duration(takes(kept))}: expected at least that; raise it, or use a recipe with fewer epochs"
+                f"--budget {duration(budget)}: {LEAST_SEEDS} seeds of {arms} alone take "
+                f"about {duration(takes(kept))}: expected at least that; raise it, or use a recipe with fewer epochs"
             )
         seeds -= 1
     for price in (p for p in controls if p is not first):

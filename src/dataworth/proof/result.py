@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataworth.laws.curve import Prediction
 from dataworth.laws.worth import Worth
 from dataworth.numerics.ranks import Estimate
+from dataworth.proof.sizes import Smallest
 from dataworth.proof.verdict import Verdict
 from dataworth.results import html_of, table
 
@@ -49,12 +51,53 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What the random curve says: worth by subject, by the fitted law for a subject beyond it, and how few rows do.
+
+    All are empty or None where they weren't measured.
+    """
+
+    worth: Mapping[str, Worth] = field(default_factory=dict)
+    law: Mapping[str, Prediction] = field(default_factory=dict)
+    enough: Smallest | None = None
+
+    def explain(self, rows_of: Mapping[str, float]) -> list[str]:
+        """A sentence each; `rows_of` are the arms' own sizes, in the order in which they are told."""
+        lines = []
+        for name in (n for n in rows_of if n in self.worth):
+            found = self.worth[name]
+            each = found.per(rows_of[name])
+            per = f"; {each} for each of its {rows_of[name]:,.0f} rows, on average" if each else ""
+            lines.append(f"{name}: worth in random rows {found} ({found.level:.0%} set){per}")
+            if name in self.law:
+                lines.append(f"{name}: beyond the measured sizes, by the fitted law: {self.law[name]}")
+        return lines + ([str(self.enough)] if self.enough else [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "worth": {name: found.to_dict() for name, found in self.worth.items()},
+            "law": {name: found.to_dict() for name, found in self.law.items()},
+            "enough": self.enough and self.enough.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Sizes:
+        """The inverse of `to_dict`."""
+        return cls(
+            {name: Worth.from_dict(found) for name, found in told["worth"].items()},
+            {name: Prediction.from_dict(found) for name, found in told.get("law", {}).items()},
+            Smallest(**told["enough"]) if told.get("enough") else None,
+        )
+
+
+@dataclass(frozen=True)
 class ProofResult:
     """A proof, finished or interim.
 
-    `verdicts` compare each subject with each comparator on the goal; `worth` and `retained` are by subject, absent
-    where they weren't measured. `unit` and `higher` describe the goal's number; costs have accuracies negated.
-    `untouched` is None where the user's own trainer judges what it trains.
+    `verdicts` compare each subject with each comparator on the goal; `retained` is by subject, absent where it wasn't
+    measured. `unit` and `higher` describe the goal's number; costs have accuracies negated. `untouched` is None where
+    the user's own trainer judges what it trains.
     """
 
     run: Path
@@ -65,7 +108,7 @@ class ProofResult:
     verdicts: tuple[Verdict, ...]
     arms: tuple[ArmResult, ...]
     untouched: float | None
-    worth: Mapping[str, Worth] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=Sizes)
     retained: Mapping[str, Estimate] = field(default_factory=dict)
     protected: tuple[Kept, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -73,8 +116,11 @@ class ProofResult:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def headline(self) -> str:
-        """Where the first comparison stands, in a line."""
-        return self.sentence(self.verdicts[0]) if self.verdicts else f"{self.unit}: too few trials for an estimate"
+        """Where the first comparison stands, in a line; without any, the worth of the first subject."""
+        if self.verdicts:
+            return self.sentence(self.verdicts[0])
+        told = self.sizes.explain({arm.name: arm.rows for arm in self.arms})
+        return told[0] if told else f"{self.unit}: too few trials for an estimate"
 
     def sentence(self, verdict: Verdict) -> str:
         """A verdict as a sentence that states its protocol, and what it cost."""
@@ -93,10 +139,10 @@ class ProofResult:
         """Sentences, then the table of arms, then worth, protected skills and notes."""
         sign = -1.0 if self.higher == "better" else 1.0
         lines = [self.sentence(v) for v in self.verdicts]
-        lines += [f"{name}: worth in random rows {worth} ({worth.level:.0%} set)" for name, worth in self.worth.items()]
+        lines += self.sizes.explain({arm.name: arm.rows for arm in self.arms})
         lines += [
             f"{name}: keeps {share.value:.0%} [{share.low:.0%} .. {share.high:.0%}] of the full pool's improvement"
-            for name, share in self.retained.items()
+            for name, share in ((a.name, self.retained[a.name]) for a in self.arms if a.name in self.retained)
         ]
         lines += [
             f"protected {k.skill}: {k.arm} costs {k.cost} against the untouched model"
@@ -142,7 +188,7 @@ class ProofResult:
                 for a in self.arms
             ],
             "untouched": self.untouched,
-            "worth": {name: w.to_dict() for name, w in self.worth.items()},
+            **self.sizes.to_dict(),
             "retained": {name: share.to_dict() for name, share in self.retained.items()},
             "protected": [{**vars(k), "cost": k.cost.to_dict()} for k in self.protected],
             "failed": dict(self.failed),
@@ -168,7 +214,7 @@ class ProofResult:
             run=run,
             verdicts=tuple(Verdict.from_dict(v) for v in told["verdicts"]),
             arms=tuple(arms),
-            worth={name: Worth.from_dict(w) for name, w in told["worth"].items()},
+            sizes=Sizes.from_dict(told),
             retained={name: Estimate(**share) for name, share in told["retained"].items()},
             protected=tuple(Kept(**{**k, "cost": Estimate(**k["cost"])}) for k in told["protected"]),
             notes=tuple(told["notes"]),

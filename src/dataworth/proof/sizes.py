@@ -1,0 +1,94 @@
+"""What sizes say: worth of a subset on the random curve, beyond it by a law, and how few random rows would do.
+
+Costs are lower-is-better; axes: `C` chains, `K` sizes, `R` trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from dataworth.errors import RequestError
+from dataworth.laws.curve import Prediction, fit_curve
+from dataworth.laws.worth import Floats, RandomCurve, Worth
+from dataworth.proof.verdict import Arm, retained
+
+ENOUGH = 0.95
+"""Share of the full pool's improvement that a smallest size must be shown to keep."""
+
+
+def random_curve(sized: Sequence[tuple[float, Mapping[int, float]]]) -> RandomCurve | None:
+    """The curve of the chains that have a trial at every size; None with fewer than two of either.
+
+    Args:
+        sized: For each size, growing: the rows, and the cost of each chain's trial by number.
+    """
+    chains = sorted(set.intersection(*(set(costs) for _, costs in sized))) if sized else []
+    if len(sized) < 2 or len(chains) < 2:
+        return None
+    cost_CK = np.array([[costs[c] for _, costs in sized] for c in chains])
+    return RandomCurve(np.array([rows for rows, _ in sized]), cost_CK)
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The fewest random rows shown to keep `share` of the full pool's improvement; None if no size is.
+
+    `rows` may be the smallest size measured, and then fewer might do (`at_most`).
+    """
+
+    rows: float | None
+    share: float
+    at_most: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"rows": self.rows, "share": self.share, "at_most": self.at_most}
+
+    def __str__(self) -> str:
+        if self.rows is None:
+            return f"no size of random rows is shown to keep {self.share:.0%} of the full pool's improvement"
+        fewer = " or fewer" if self.at_most else ""
+        return f"{self.rows:,.0f} random rows{fewer} are shown to keep {self.share:.0%} of the full pool's improvement"
+
+
+def smallest_keeping(curve: RandomCurve, full: Arm, untouched: float, *, share: float = ENOUGH) -> Smallest:
+    """The smallest size from which on every size of the curve keeps `share`, by the lower end of `retained`'s interval.
+
+    Between measured sizes chains are interpolated as for worth.
+
+    Raises:
+        RequestError: The full pool isn't shown to improve on the untouched model.
+    """
+    size_M = curve.grid()
+    low_M = np.array([retained(Arm("", cost_C, True), full, untouched).low for cost_C in curve.at(size_M).T])
+    short = np.flatnonzero(low_M < share)
+    first = int(short[-1]) + 1 if len(short) else 0
+    return Smallest(float(size_M[first]) if first < len(size_M) else None, share, at_most=first == 0)
+
+
+def beyond(subset_R: Floats, curve: RandomCurve, found: Worth) -> Prediction | None:
+    """Worth by the fitted law where the measured curve only says "at least"; None where it says more.
+
+    The law's interval is taken at both ends of the subset's own, so it is wider than its level says.
+    """
+    if found.value is not None or not found.spans or found.spans[-1][1] is not None:
+        return None
+    if float(subset_R.mean()) >= float(curve.cost_CK.mean(0).min()):
+        return None
+    cost = float(subset_R.mean())
+    try:
+        law = fit_curve(curve.sizes_K, curve.cost_CK)
+        at = law.rows_for(cost, found.level)
+    except RequestError as reason:
+        nan = float("nan")
+        return Prediction("rows", cost, nan, nan, nan, found.level, nan, True, refusal=str(reason))
+    if at.refusal:
+        return at
+    half = float(stats.t.ppf((1 + found.level) / 2, len(subset_R) - 1) * subset_R.std(ddof=1) / len(subset_R) ** 0.5)
+    best = law.rows_for(cost - half, found.level).high if cost > half else float("nan")
+    return replace(at, low=law.rows_for(cost + half, found.level).low, high=best)

@@ -1,0 +1,103 @@
+"""What sizes say: the curve's chains, the fewest rows that do, and worth beyond the curve by its law."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dataworth.errors import RequestError
+from dataworth.laws.curve import Prediction
+from dataworth.laws.worth import RandomCurve, worth
+from dataworth.proof.result import Sizes
+from dataworth.proof.sizes import Smallest, beyond, random_curve, smallest_keeping
+from dataworth.proof.verdict import Arm, retained
+
+SIZES = np.array([88.0, 175.0, 350.0, 700.0, 1400.0])
+UNTOUCHED = 3.0
+
+
+def law(size: np.ndarray | float) -> np.ndarray:
+    return np.asarray(1.0 + 6.0 * np.asarray(size) ** -0.4)
+
+
+def curve(noise: float = 0.002, chains: int = 5, seed: int = 0) -> RandomCurve:
+    rng = np.random.default_rng(seed)
+    return RandomCurve(SIZES, law(SIZES) + noise * rng.standard_normal((chains, len(SIZES))))
+
+
+def trials(cost: float, noise: float = 0.002, count: int = 5, seed: int = 1) -> np.ndarray:
+    return cost + noise * np.random.default_rng(seed).standard_normal(count)
+
+
+def test_only_chains_with_every_size_count() -> None:
+    found = random_curve([(10, {0: 3.0, 1: 3.1, 2: 3.2}), (20, {0: 2.0, 2: 2.2})])
+    assert found is not None and found.cost_CK.tolist() == [[3.0, 2.0], [3.2, 2.2]]
+    assert random_curve([(10, {0: 3.0, 1: 3.1}), (20, {1: 2.0})]) is None
+    assert random_curve([]) is None
+
+
+def test_the_fewest_rows_that_do_are_those_of_the_true_curve() -> None:
+    full = Arm("full", trials(float(law(1400))), False)
+    found = smallest_keeping(curve(), full, UNTOUCHED)
+    target = UNTOUCHED - 0.95 * (UNTOUCHED - float(law(1400)))
+    true = ((target - 1.0) / 6.0) ** (-1 / 0.4)
+    assert found.rows is not None and true <= found.rows <= 1.15 * true
+    # The naive twin: at the size found the interval keeps the share, a step below it doesn't.
+    cost_C2 = curve().at(np.array([found.rows, true * 0.97]))
+    here, below = (retained(Arm("", cost_C, True), full, UNTOUCHED).low for cost_C in cost_C2.T)
+    assert here >= 0.95 > below
+
+
+def test_the_ends_of_the_fewest_rows_are_told() -> None:
+    full = Arm("full", trials(float(law(1400))), False)
+    assert smallest_keeping(curve(), full, 50.0).at_most  # the smallest size keeps nearly all of so large a gain
+    noisy = Arm("full", trials(float(law(1400)), noise=0.4), False)
+    assert smallest_keeping(curve(noise=0.4), noisy, UNTOUCHED).rows is None
+    assert "no size" in str(Smallest(None, 0.95)) and "or fewer" in str(Smallest(88.0, 0.95, at_most=True))
+    with pytest.raises(RequestError, match="within its noise"):
+        smallest_keeping(curve(), full, float(law(1400)))
+
+
+def test_within_the_curve_no_law_is_asked() -> None:
+    subject = trials(float(law(500)))
+    assert beyond(subject, curve(), worth(subject, curve())) is None
+    poor = trials(float(law(20)))
+    assert beyond(poor, curve(), worth(poor, curve())) is None
+
+
+def test_beyond_the_curve_the_law_answers_with_an_interval_that_holds_the_truth() -> None:
+    subject = trials(float(law(2500)))
+    found = beyond(subject, curve(), worth(subject, curve()))
+    assert found is not None and not found.refusal
+    assert found.low < 2500 < found.high and found.low > 1400
+    # The subset's own spread is in it: a noisier subset of the same mean gets the wider interval.
+    wide = subject.mean() + 4 * (subject - subject.mean())
+    noisy = beyond(wide, curve(), worth(wide, curve()))
+    if noisy is not None and not noisy.refusal:
+        assert noisy.low <= found.low and not noisy.high < found.high
+
+
+def test_where_the_law_is_not_to_be_believed_it_says_why() -> None:
+    flat = RandomCurve(SIZES, 2.0 + 0.01 * np.random.default_rng(0).standard_normal((4, 5)))
+    subject = trials(1.2)
+    found = beyond(subject, flat, worth(subject, flat))
+    assert found is not None and found.refusal and "cannot tell" in str(found)
+    accuracy = RandomCurve(SIZES, -0.5 - 0.02 * np.arange(5) + 0.001 * np.random.default_rng(0).standard_normal((4, 5)))
+    best = trials(-0.9)
+    said = beyond(best, accuracy, worth(best, accuracy))
+    assert said is not None and "positive" in said.refusal
+
+
+def test_what_sizes_say_survives_json() -> None:
+    subject = trials(float(law(2500)))
+    found = worth(subject, curve())
+    law_said = beyond(subject, curve(), found)
+    assert isinstance(law_said, Prediction)
+    sizes = Sizes({"mine": found}, {"mine": law_said}, Smallest(400.0, 0.95))
+    again = Sizes.from_dict(json.loads(json.dumps(sizes.to_dict())))
+    rows = {"mine": 100.0}
+    assert again.explain(rows) == sizes.explain(rows)
+    text = "\n".join(sizes.explain(rows))
+    assert "by the fitted law" in text and "for each of its 100 rows" in text and "400 random rows" in text
