@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dataworth.api import goal, plan, prove, replay, score, select
+    from dataworth.api import goal, plan, prove, replay, score, select, view
 
-__all__ = ["goal", "plan", "prove", "replay", "score", "select"]
+__all__ = ["goal", "plan", "prove", "replay", "score", "select", "view"]
 
 
 def __getattr__(name: str) -> Any:

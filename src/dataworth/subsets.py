@@ -67,6 +67,26 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
     return _checked(path.stem.split(".")[0], pool, found, unmatched)
 
 
+def read_reasons(path: str | Path) -> dict[str, tuple[bool, str]]:
+    """Row id -> (kept, why in plain words), from a `select` run or a subset's sidecar; empty where neither tells."""
+    path = Path(path).expanduser()
+    if (path / "config.yaml").is_file():
+        run = RunFolder.existing(path)
+        texts = run.read_record()["content"].get("selection", {}).get("reasons", {})
+        table = run.read_table("selection")
+        why = [texts.get(code, {}).get("text", code) for code in table["reason"]]
+        return {i: (bool(kept), w) for i, kept, w in zip(table["id"], table["kept"], why, strict=True)}
+    from dataworth.formats import sidecar_of
+
+    found = sidecar_of(path) / "reasons.parquet"
+    if not found.is_file():
+        return {}
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(found, columns=["id", "kept", "reason_text"]).to_pydict()
+    return {i: (k, w) for i, k, w in zip(columns["id"], columns["kept"], columns["reason_text"], strict=True)}
+
+
 def _open_rows(path: Path, mapping: Mapping[str, str] | None) -> Pool:
     """The file read as the pool is, or by its own columns where it has others."""
     from dataworth.formats import open_pool
