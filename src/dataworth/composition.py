@@ -29,9 +29,9 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
         parts: Name -> which rows of the pool it holds, axis `N`.
 
     Returns:
-        `unit`; `edges` of the length bins, the last one closed, even in the logarithm if `log`; `sources` by name, `further_sources` in the last group;
-        `parts`: for "pool" and each part its rows, `source_rows`, `length_rows`, `quantiles` (of `QUANTILES`; None
-        where no row has a length) and the `sum` of lengths.
+        `unit`; `edges` of the length bins, the last one closed, even in the logarithm if `log`; `sources` by name,
+        `further_sources` in the last group; `parts`: for "pool" and each part its rows, `source_rows`, `length_rows`,
+        `quantiles` (of `QUANTILES`; None where no row has a length) and the `sum` of lengths.
     """
     pool = session.pool
     with session.costing("composition", len(pool)):
