@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dataworth.errors import MissingExtra
 from dataworth.report import Bars, Chart, Curve, Dots, Histogram
@@ -90,7 +90,8 @@ def _style(theme: Theme) -> Iterator[None]:
     """Matplotlib's own defaults and ours, whatever the user's matplotlibrc says."""
     import matplotlib
 
-    colours = {
+    settings: Any = {
+        **_RC,
         "text.color": theme.ink,
         "axes.edgecolor": theme.faint,
         "axes.labelcolor": theme.faint,
@@ -105,7 +106,7 @@ def _style(theme: Theme) -> Iterator[None]:
         # The reader's fonts may have the glyphs that the ones measured with lack.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**_RC, **colours})
+        matplotlib.rcParams.update(settings)
         yield
 
 
@@ -159,7 +160,7 @@ def _reference(axes: Axes, chart: Dots, theme: Theme) -> None:
         axes.set_xlim(min(low, at - 0.03 * (high - low)), max(high, at + 0.03 * (high - low)))
         axes.set_title(f"dashed: {_name(name)} {at:.4f}", loc="right", fontsize=8, color=theme.faint)
         return
-    side = "right" if at > high else "left"
+    side: Literal["left", "right"] = "right" if at > high else "left"
     text = f"{_name(name)} {at:.4f} →" if side == "right" else f"← {_name(name)} {at:.4f}"
     axes.set_title(text, loc=side, fontsize=8, color=theme.faint)
 
