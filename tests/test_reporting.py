@@ -7,17 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.made_pools import jsonl_file, numbered
 from tests.made_proofs import arm, mixed_rows, proof_result, proof_run
-from tests.made_reports import score_run, select_run
+from tests.made_reports import HOSTILE, hostile_rows, score_run, select_run
 
 import dataworth as dw
-from dataworth.errors import RequestError
+from dataworth.errors import FormatError, RequestError
 from dataworth.numerics.ranks import mean_interval
 from dataworth.proof.result import ProofResult
 from dataworth.report import Bars, Curve, Dots, Grid, Histogram, Section
 from dataworth.results import SampleRow
+from dataworth.subsets import read_reasons
+from dataworth.views import terminal
 from dataworth.views.as_json import dump
 
 
@@ -158,8 +162,6 @@ def test_a_run_and_what_it_wrote_give_the_same_reasons(tmp_path: Path) -> None:
     rows = mixed_rows(200)
     run = select_run(tmp_path / "s", rows, keep=20, out=str(tmp_path / "s" / "picked.jsonl"))
     kept = set(dw.select(str(tmp_path / "s" / "pool.jsonl"), method="length", keep=20, run=str(run)).ids)
-    from dataworth.subsets import read_reasons
-
     beside, inside = read_reasons(tmp_path / "s" / "picked.jsonl"), read_reasons(run)
     assert beside == inside
     assert {i for i, (k, _) in beside.items() if k} == kept
@@ -168,6 +170,35 @@ def test_a_run_and_what_it_wrote_give_the_same_reasons(tmp_path: Path) -> None:
         "dropped: scored below the cut",
     }
     assert read_reasons(tmp_path / "s" / "pool.jsonl") == {}, "a file without a sidecar tells nothing"
+
+
+def test_reasons_of_another_tool_are_none_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "mine.jsonl.dataworth"
+    folder.mkdir()
+    pq.write_table(pa.table({"id": ["a"], "mine": [1]}), folder / "reasons.parquet")
+    assert read_reasons(tmp_path / "mine.jsonl") == {}
+    (folder / "reasons.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(FormatError, match=r"reasons\.parquet is damaged"):
+        read_reasons(tmp_path / "mine.jsonl")
+
+
+def test_what_was_lost_on_the_way_in_is_told(tmp_path: Path) -> None:
+    rows = [*numbered(60), numbered(1)[0]]
+    pool = jsonl_file(tmp_path / "pool.jsonl", rows)
+    with pool.open("a") as file:
+        file.write("{ no row\n")
+    with pytest.warns(UserWarning, match="1 of 62 rows"):
+        run = dw.select(str(pool), method="length", keep=5, run=str(tmp_path / "run")).run
+    line = "The pool has 61 readable rows; 1 could not be read (rejected.jsonl); 1 of them copy an earlier one."
+    assert line in dw.view(run).explain()
+
+
+def test_a_terminal_gets_no_control_character_of_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in (select_run(tmp_path, pick="quota"), proof_run(tmp_path / "p", hostile_rows(), subjects=HOSTILE[:4])):
+        terminal.show(dw.view(run))
+        text = capsys.readouterr().out
+        assert "alert(1)" in text
+        assert all(c in "\n\t" or c.isprintable() for c in text)
 
 
 def test_drawn_samples_are_rows_of_the_subset_and_of_the_rest(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from dataworth.composition import bins_for
 from dataworth.report import Bars, Grid, Histogram, Section
 from dataworth.results import SampleRow, duration
 
+_ON_THE_WAY_IN = {"rejected": "could not be read (rejected.jsonl)", "copies": "of them copy an earlier one"}
 _DRAWN_PARTS = 4  # more histograms over one another can't be told apart; the tables hold all
+_DRAWN_SOURCES = 12
 _LONGEST_LIST = 20
 _SHOWN_ELSEWHERE = ("proof", "composition", "samples", "selection", "beside", "correlations")
 
@@ -51,7 +53,7 @@ def composition_section(heading: str, recorded: Recorded) -> Section:
     found = recorded.content.get("composition")
     if not found:
         why = "not recorded: this run was made before lengths and sources were kept; run its command into a new --run"
-        return Section(heading, (why,), told=True)
+        return Section(heading, (pool_line(recorded), why), told=True)
     parts, unit, sources = found["parts"], found["unit"], found["sources"]
     lengths = tuple(
         (p["name"], f"{p['rows']:,}", *(f"{q:,.0f}" for q in p["quantiles"] or ()), f"{p['sum']:,.0f}") for p in parts
@@ -75,9 +77,23 @@ def composition_section(heading: str, recorded: Recorded) -> Section:
         named = f"length in {unit}"
         charts.append(Histogram(tuple(found["edges"]), bins, named, f"L{named[1:]}. {alt}.", found["log"]))
     if len(sources) > 1:
-        groups = tuple((p["name"], share) for p, share in drawn)
-        charts.append(Bars(tuple(sources), groups, "share of rows", "Rows by source; the table below has the numbers."))
-    return Section(heading, charts=tuple(charts), grids=tuple(grids), told=True)
+        groups = tuple((p["name"], share[:_DRAWN_SOURCES]) for p, share in drawn)
+        charts.append(
+            Bars(
+                tuple(sources[:_DRAWN_SOURCES]),
+                groups,
+                "share of rows",
+                "Rows by source; the table below has the numbers.",
+            )
+        )
+    return Section(heading, (pool_line(recorded),), tuple(charts), tuple(grids), told=True)
+
+
+def pool_line(recorded: Recorded) -> str:
+    """Rows of the pool, and what was lost or doubled on the way in."""
+    pool = recorded.content["pool"]
+    more = [f"{pool[what]:,} {words}" for what, words in _ON_THE_WAY_IN.items() if pool[what]]
+    return f"The pool has {pool['rows']:,} readable rows" + "".join(f"; {part}" for part in more) + "."
 
 
 def shares_of(counts: Sequence[int]) -> tuple[float, ...]:

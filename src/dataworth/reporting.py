@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
 from dataworth.report import Claim, Grid, Report, Section
-from dataworth.report_sections import Recorded, composition_section, costs_section, histogram, record_sections
+from dataworth.report_sections import (
+    Recorded,
+    composition_section,
+    costs_section,
+    histogram,
+    pool_line,
+    record_sections,
+)
 from dataworth.results import Scored, ScoreResult, SelectResult
 from dataworth.runs import finished_proof, finished_scores, finished_selection
 from dataworth.store.json_files import read_json
@@ -49,7 +56,7 @@ def report_of(path: str | Path) -> Report:
         return _report(verb, recorded, claims, sections, proof)
     if verb == "score":
         scores = _there(finished_scores(run))
-        return _report(verb, recorded, *_score_sections(scores), scores)
+        return _report(verb, recorded, *_score_sections(scores, recorded), scores)
     selected = _there(finished_selection(run))
     return _report(verb, recorded, *_select_sections(selected, recorded), selected)
 
@@ -118,7 +125,7 @@ def _select_sections(result: SelectResult, recorded: Recorded) -> tuple[list[Cla
     return [claim], [reasons, composition_section("Picks against pool", recorded), samples]
 
 
-def _score_sections(result: ScoreResult) -> tuple[list[Claim], list[Section]]:
+def _score_sections(result: ScoreResult, recorded: Recorded) -> tuple[list[Claim], list[Section]]:
     claim = Claim(
         f"{len(result.ids):,} rows scored by {', '.join(result.scores)}",
         "A score ranks rows; whether the best of them train better than random ones is for dataworth prove.",
@@ -128,8 +135,9 @@ def _score_sections(result: ScoreResult) -> tuple[list[Claim], list[Section]]:
     methods = Section(
         "Methods",
         (
+            pool_line(recorded),
             "Quartiles of each score, and its rank correlation with length and with random numbers.",
-            *result.record.get("notes", ()),
+            *recorded.notes,
         ),
         tuple(c for c in charts if c),
         (Grid(tuple(header), tuple(map(tuple, rows))),),

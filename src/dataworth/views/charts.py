@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WIDTH = 7.4
 """Inches; a page shows it as wide as its text."""
-_LONGEST_NAME = 30
+_LONGEST_NAME, _LONGEST_AXIS = 30, 48
 _RC: dict[str, Any] = {
     "svg.hashsalt": "dataworth",
     "svg.fonttype": "none",
@@ -33,6 +33,7 @@ _RC: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
+    "axes.formatter.useoffset": False,
     "grid.linewidth": 0.6,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
@@ -114,13 +115,13 @@ def _height(chart: Chart) -> float:
     if isinstance(chart, Dots):
         return 0.9 + 0.36 * len(chart.lines)
     if isinstance(chart, Bars):
-        return 0.9 + 0.12 * len(chart.groups) * (1 + len(chart.parts))
+        return 0.9 + len(chart.groups) * (0.12 + 0.1 * len(chart.parts))
     return 3.4 if isinstance(chart, Curve) else 2.4
 
 
-def _name(text: str) -> str:
+def _name(text: str, longest: int = _LONGEST_NAME) -> str:
     flat = " ".join(printable(text).split())
-    return flat if len(flat) <= _LONGEST_NAME else flat[: _LONGEST_NAME - 1] + "…"
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
 def _subject_colour(theme: Theme, n: int) -> str:
@@ -146,7 +147,7 @@ def _dots(axes: Axes, chart: Dots, theme: Theme) -> None:
             axes.plot((mean, mean), (y - 0.22, y + 0.22), color=theme.ink, linewidth=1.6)
     axes.set_yticks(list(places), [_name(line.name) for line in chart.lines])
     axes.set_ylim(-0.6, len(chart.lines) - 0.4)
-    axes.set_xlabel(_name_of_axis(chart.axis))
+    axes.set_xlabel(_name(chart.axis, _LONGEST_AXIS))
     _named_rows(axes, theme)
     _reference(axes, chart, theme)
 
@@ -163,10 +164,6 @@ def _reference(axes: Axes, chart: Dots, theme: Theme) -> None:
     side: Literal["left", "right"] = "right" if at > high else "left"
     text = f"{_name(name)} {at:.4f} →" if side == "right" else f"← {_name(name)} {at:.4f}"
     axes.set_title(text, loc=side, fontsize=8, color=theme.faint)
-
-
-def _name_of_axis(text: str) -> str:
-    return " ".join(printable(text).split())[:80]
 
 
 def _curve(axes: Axes, chart: Curve, theme: Theme) -> None:
@@ -200,7 +197,7 @@ def _curve(axes: Axes, chart: Curve, theme: Theme) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.set_xlabel("random rows")
-    axes.set_ylabel(_name_of_axis(chart.axis))
+    axes.set_ylabel(_name(chart.axis, _LONGEST_AXIS))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8)
 
 
@@ -229,7 +226,7 @@ def _histogram(axes: Axes, chart: Histogram, theme: Theme) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if abs(x) >= 1000 else f"{x:g}"))
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel(_name_of_axis(chart.axis))
+    axes.set_xlabel(_name(chart.axis, _LONGEST_AXIS))
     axes.set_ylabel("share of rows")
     if len(chart.parts) > 1:
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(chart.parts), fontsize=8)
@@ -259,5 +256,5 @@ def _bars(axes: Axes, chart: Bars, theme: Theme) -> None:
     axes.set_ylim(-0.6, len(chart.groups) - 0.4)
     _named_rows(axes, theme)
     axes.xaxis.set_major_formatter(FuncFormatter(_percent))
-    axes.set_xlabel(_name_of_axis(chart.axis))
+    axes.set_xlabel(_name(chart.axis, _LONGEST_AXIS))
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(chart.parts), fontsize=8)
