@@ -120,8 +120,10 @@ def _height(chart: Chart) -> float:
 
 
 def _name(text: str, longest: int = _LONGEST_NAME) -> str:
+    """Text of data on one line; cut in the middle, as names that are alike differ at their ends."""
     flat = " ".join(printable(text).split())
-    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
+    half = longest // 2
+    return flat if len(flat) <= longest else f"{flat[: longest - half - 1]}…{flat[-half:]}"
 
 
 def _subject_colour(theme: Theme, n: int) -> str:
