@@ -53,6 +53,11 @@ def test_sources_a_part_is_full_of_are_named_and_the_others_counted_together(tmp
         assert sum(part["source_rows"]) == part["rows"]
 
 
+def test_a_subset_named_pool_is_not_taken_for_the_pool(tmp_path: Path) -> None:
+    told = composition(session(held_pool(numbered(9)), tmp_path), {"pool": np.arange(9) < 2})
+    assert [(p["name"], p["rows"]) for p in told["parts"]] == [("whole pool", 9), ("pool", 2)]
+
+
 def test_an_empty_part_has_no_quantiles(tmp_path: Path) -> None:
     told = composition(session(held_pool(numbered(5)), tmp_path), {"picks": np.zeros(5, dtype=bool)})
     assert told["parts"][1]["quantiles"] is None

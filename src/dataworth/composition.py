@@ -30,13 +30,14 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
 
     Returns:
         `unit`; `edges` of the length bins, the last one closed, even in the logarithm if `log`; `sources` by name,
-        `further_sources` in the last group; `parts`: for "pool" and each part its rows, `source_rows`, `length_rows`,
+        `further_sources` in the last group; `parts`, the pool first: each one's `rows`, `source_rows`, `length_rows`,
         `quantiles` (of `QUANTILES`; None where no row has a length) and the `sum` of lengths.
     """
     pool = session.pool
     with session.costing("composition", len(pool)):
         unit, length_N = _lengths(session)
-        masks = {"pool": np.ones(len(pool), dtype=np.bool_), **parts}
+        whole = "whole pool" if "pool" in parts else "pool"  # a subset may be a file of that name
+        masks = {whole: np.ones(len(pool), dtype=np.bool_), **parts}
         names, group_N, further = _groups(pool.source_N, pool.sources, masks)
         edges, log = _edges(length_N, bins_for(min(int(mask.sum()) for mask in masks.values())))
         told = []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.composition import bins_for
+from dataworth.composition import QUANTILES, bins_for
 from dataworth.report import Bars, Grid, Histogram, Section
 from dataworth.results import SampleRow, duration
 
@@ -55,14 +55,9 @@ def composition_section(heading: str, recorded: Recorded) -> Section:
         why = "not recorded: this run was made before lengths and sources were kept; run its command into a new --run"
         return Section(heading, (pool_line(recorded), why), told=True)
     parts, unit, sources = found["parts"], found["unit"], found["sources"]
-    lengths = tuple(
-        (p["name"], f"{p['rows']:,}", *(f"{q:,.0f}" for q in p["quantiles"] or ()), f"{p['sum']:,.0f}") for p in parts
-    )
-    known = all(p["quantiles"] for p in parts)
-    grids = []
-    if known:
-        header = ("", "rows", "shortest", "10 %", "median", "90 %", "longest", "sum")
-        grids.append(Grid(header, lengths, f"length in {unit}"))
+    lengths = tuple((p["name"], f"{p['rows']:,}", *_quantiles(p), f"{p['sum']:,.0f}") for p in parts)
+    header = ("", "rows", "shortest", "10 %", "median", "90 %", "longest", "sum")
+    grids = [Grid(header, lengths, f"length in {unit}")]
     shares = [shares_of(p["source_rows"]) for p in parts]
     rows = tuple(
         (source, *(f"{p['source_rows'][n]:,} ({100 * share[n]:.1f} %)" for p, share in zip(parts, shares, strict=True)))
@@ -71,22 +66,21 @@ def composition_section(heading: str, recorded: Recorded) -> Section:
     grids.append(Grid(("source", *(p["name"] for p in parts)), rows, "rows by source"))
     charts: list[Histogram | Bars] = []
     drawn = list(zip(parts, shares, strict=True))[:_DRAWN_PARTS]
-    if known and len(found["edges"]) > 2:
-        alt = "; ".join(f"{p['name']}: median {p['quantiles'][2]:,.0f}" for p in parts)
+    if len(found["edges"]) > 2:
+        alt = "; ".join(f"{p['name']}: median {_quantiles(p)[2]}" for p in parts)
         bins = tuple((p["name"], shares_of(p["length_rows"])) for p, _ in drawn)
         named = f"length in {unit}"
         charts.append(Histogram(tuple(found["edges"]), bins, named, f"L{named[1:]}. {alt}.", found["log"]))
     if len(sources) > 1:
         groups = tuple((p["name"], share[:_DRAWN_SOURCES]) for p, share in drawn)
         charts.append(
-            Bars(
-                tuple(sources[:_DRAWN_SOURCES]),
-                groups,
-                "share of rows",
-                "Rows by source; the table below has the numbers.",
-            )
+            Bars(tuple(sources[:_DRAWN_SOURCES]), groups, "share of rows", "Rows by source, as in the table below.")
         )
     return Section(heading, (pool_line(recorded),), tuple(charts), tuple(grids), told=True)
+
+
+def _quantiles(part: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{q:,.0f}" for q in part["quantiles"]) if part["quantiles"] else ("-",) * len(QUANTILES)
 
 
 def pool_line(recorded: Recorded) -> str:
