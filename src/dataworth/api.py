@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,7 @@ from dataworth.writing import refuse_joining, write_picked
 
 if TYPE_CHECKING:
     from dataworth.proof.result import ProofPlan, ProofResult
+    from dataworth.report import Report
 
 Result = TypeVar("Result", SelectResult, ScoreResult, GoalSplit)
 
@@ -175,6 +176,22 @@ def replay(run: str | Path, *, from_scratch: bool = False, progress: Progress = 
     return replay_run(Path(run), from_scratch, progress)
 
 
+def view(run: str | Path, *, html: Literal[True] | str | Path | None = None) -> Report:
+    """What a finished run has to show, from its folder alone.
+
+    Args:
+        run: The folder of a `select`, `score` or `prove` run.
+        html: Also write it as one page: True for `RUN/report.html`, or the file.
+
+    Raises:
+        RequestError: No finished run of these verbs, or the page can't be written.
+        MissingExtra: The page needs matplotlib.
+    """
+    from dataworth.reporting import report_of, with_page
+
+    return with_page(report_of(run), html) if html else report_of(run)
+
+
 def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> SelectResult:
     """`select` for a finished request object: the same request again gives the finished run back."""
     budget, method, pick = (
@@ -264,7 +281,8 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
         if request.budget is not None:
             workers = max(1, len(worker_devices(request.device, request.workers)))
             progress.say(prover.afford(config.seconds(request.budget), workers, lambda: training_rates(session)))
-        result = store_proof(run, session, prover.prove(progress.say))
+        proof = prover.prove(progress.say)
+        result = store_proof(run, session, proof, prover.proposal.subjects)
     check_rejects(result, request)
     return result
 
