@@ -29,9 +29,13 @@ def read(name: str) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Rows as JSON lines; an equal file is left alone, since a run knows its inputs by size and date."""
+    """Rows as JSON lines."""
+    return settle(path, "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def settle(path: Path, text: str) -> Path:
+    """A file with this text; an equal one is left alone, since a run knows its inputs by size and date."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(r) + "\n" for r in rows)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
     return path
@@ -57,9 +61,7 @@ def goal(name: str, dataset: str, folder: Path, seed: int = 0) -> Path:
     for part, count in PARTS.items():
         positions, start = order[start : start + count], start + count
         entry[part] = write(folder / f"{name}-{part}.jsonl", [rows[i] for i in positions]).name
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"subtasks": [entry]}))
-    return path
+    return settle(folder / f"{name}.yaml", yaml.safe_dump({"subtasks": [entry]}))
 
 
 def twin_pool(folder: Path, sides: tuple[str, str], per_side: int, seed: int) -> tuple[Path, list[str], list[Path]]:

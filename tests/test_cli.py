@@ -300,3 +300,41 @@ def test_every_command_says_what_it_does(main: Any) -> None:
     for name in ("plan", "score", "select", "replay", "demo", "cache"):
         assert name in out
         assert main(name, "--help")[0] == 0
+
+
+def test_view_tells_a_finished_run_as_text_json_and_one_page(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert run("select", POOL, "--goal", GOAL, "--keep", "5", "--run", "r", cwd=tmp_path).returncode == 0
+    done = run("view", "r", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "kept 5 of 200 rows" in done.stdout
+    assert "length in characters" in done.stdout
+    assert not (tmp_path / "r" / "report.html").exists()
+    told = json.loads(run("view", "r", "--html", "--json", cwd=tmp_path).stdout)
+    assert told["html"] == "r/report.html"
+    assert told["result"]["kept"] == 5
+    beside = (tmp_path / "r" / "report.html").read_bytes()
+    assert run("view", "--html", "other.html", "r", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "other.html").read_bytes() == beside
+    assert run("replay", "r", cwd=tmp_path).returncode == 0, "a page beside it leaves a run what it was"
+
+
+def test_view_of_no_run_is_one_line(tmp_path: Path) -> None:
+    done = run("view", "nowhere", "--html", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["view", "r", "--html"], ["view", "r", "--html="]),
+        (["view", "--html", "r"], ["view", "--html=", "r"]),
+        (["view", "--html", "page.html", "r"], ["view", "--html", "page.html", "r"]),
+        (["view", "r", "--html", "--json"], ["view", "r", "--html=", "--json"]),
+        (["view", "r", "--html", "PAGE.HTM"], ["view", "r", "--html", "PAGE.HTM"]),
+    ],
+)
+def test_a_page_without_a_name_lies_beside_its_run(words: list[str], read: list[str]) -> None:
+    assert cli._spread(words) == read

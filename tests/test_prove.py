@@ -114,6 +114,10 @@ def test_a_proof_says_what_it_compared_and_what_it_could_have_seen(place: Path, 
     assert set(registered["arms"]) == {"mine", "random", "full"}
     record = json.loads((place / "run" / "record.json").read_text())["content"]
     assert record["proof"]["verdicts"] == told["verdicts"]
+    assert record["composition"]["unit"] == "tokens"
+    assert [(p["name"], p["rows"]) for p in record["composition"]["parts"]] == [("pool", 80), ("mine", 16)]
+    assert len(record["samples"]["mine"]["kept"]) == len(record["samples"]["mine"]["dropped"]) == 3
+    assert dw.view(place / "run").claims[0].text.startswith("mine: ")
 
 
 def test_the_judged_number_is_that_of_the_trial_trained_by_hand(place: Path, cache: Path) -> None:

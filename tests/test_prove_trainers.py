@@ -148,6 +148,8 @@ def test_a_metric_of_the_users_own_needs_no_goal(place: Path, ledger: Path, tmp_
     assert "untouched model has none" in text
     assert "untouched model  " not in text, "no row of numbers for it"
     assert "which also judges" in text
+    seen = dw.view(tmp_path / "run").explain()
+    assert "mine" in seen and "untouched model has none" in seen
     assert dw.prove(str(place / "mine.jsonl"), **how).to_dict() == found.to_dict()
     lower = dw.prove(
         str(place / "mine.jsonl"), **{**how, "metric": "share", "run": str(tmp_path / "lower"), "against": "full"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError, TooManyRejects
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
+from dataworth.provable import add_protected, refuse_unprovable, with_judge_rows
 from dataworth.records import Budget, Pool
 from dataworth.results import (
     CacheReport,
@@ -44,6 +45,7 @@ from dataworth.writing import refuse_joining, write_picked
 
 if TYPE_CHECKING:
     from dataworth.proof.result import ProofPlan, ProofResult
+    from dataworth.report import Report
 
 Result = TypeVar("Result", SelectResult, ScoreResult, GoalSplit)
 
@@ -182,6 +184,22 @@ def replay(run: str | Path, *, from_scratch: bool = False, progress: Progress = 
     return replay_run(Path(run), from_scratch, progress)
 
 
+def view(run: str | Path, *, html: Literal[True] | str | Path | None = None) -> Report:
+    """What a finished run has to show, from its folder alone.
+
+    Args:
+        run: The folder of a `select`, `score` or `prove` run.
+        html: Also write it as one page: True for `RUN/report.html`, or the file.
+
+    Raises:
+        RequestError: No finished run of these verbs, or the page can't be written.
+        MissingExtra: The page needs matplotlib.
+    """
+    from dataworth.reporting import report_of, with_page
+
+    return with_page(report_of(run), html) if html else report_of(run)
+
+
 def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> SelectResult:
     """`select` for a finished request object: the same request again gives the finished run back."""
     budget, method, pick = (
@@ -272,7 +290,8 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
             workers = max(1, len(worker_devices(request.device, request.workers)))
             rates = prover.timed if session.trainer else lambda: training_rates(session)
             progress.say(prover.afford(config.seconds(request.budget), workers, rates))
-        result = store_proof(run, session, prover.prove(progress.say))
+        proof = prover.prove(progress.say)
+        result = store_proof(run, session, proof, prover.proposal.subjects)
     check_rejects(result, request)
     return result
 
@@ -306,29 +325,6 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             )
 
 
-def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialRequest:
-    """The request with a goal that has rows to judge by: a single file is split, once, into the run's folder.
-
-    Raises:
-        RequestError: It has too few rows for that.
-    """
-    from dataworth.formats.goal_split import split_goal
-
-    goal = Path(request.goal or "").expanduser()
-    if request.metric is not None or goal.suffix.lower() in (".yaml", ".yml"):
-        return request
-    split = split_goal(goal, folder / "goal", mapping=config.pairs(request.goal_map, "--goal-map") or None)
-    return replace(request, goal=str(split.path), goal_map=())
-
-
-def add_protected(session: Session, request: config.TrialRequest) -> None:
-    """Add the skills of `--protect` to those of the goal file."""
-    from dataworth.formats import protect
-
-    if session.goal is not None and request.protect:
-        session.goal = replace(session.goal, protected=(*session.goal.protected, *map(protect, request.protect)))
-
-
 def training_rates(session: Session) -> dict[str, float]:
     """Seconds per token of training and of judging, and of loading for them, timed on this pool for a minute."""
     from dataworth.calibration import draw, measure
@@ -349,23 +345,6 @@ def best_rows(session: Session, name: str, rows: int) -> tuple[str, ...]:
     if len(ids) < rows:
         session.notes.append(f"{name}: only {len(ids):,} rows could be picked, fewer than the subset's {rows:,}")
     return ids
-
-
-def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
-    """Refuse a proof that can't be one, before anything is read.
-
-    Raises:
-        RequestError: Names what is missing.
-    """
-    for name, what in (("subset", "a run folder or a file of rows"), ("model", "--model M"), ("goal", "--goal FILE")):
-        if not getattr(request, name) and not (name == "goal" and request.metric):
-            raise RequestError(f"{verb} needs {what}: expected dataworth {verb} SUBSET --pool POOL --model M --goal G")
-    if request.protocol not in ("epochs", "tokens"):
-        raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
-    if request.budget is not None:
-        config.seconds(request.budget)
-    if request.margin is not None and not request.margin > 0:
-        raise RequestError(f"margin={request.margin:g}: expected a difference above 0; correct --margin")
 
 
 def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanResult:

@@ -159,6 +159,25 @@ def replay(
 
 
 @app.command()
+def view(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished select, score or prove run.")],
+    html: Annotated[
+        str | None,
+        typer.Option(
+            "--html",
+            metavar="[FILE.html]",
+            help="Write one page that holds everything and asks for nothing; RUN/report.html unless told.",
+        ),
+    ] = None,
+    as_object: Json = False,
+) -> None:
+    """Show a finished run: verdict, arms, worth, what its rows are made of, sample rows, costs, the record."""
+    from dataworth import api
+
+    _face(api.view(run, html=True if html == "" else html), as_object)
+
+
+@app.command()
 def goal(
     file: Annotated[Path, typer.Argument(help="One file of goal rows.")],
     out: Annotated[
@@ -213,15 +232,21 @@ def cache(
     _face(api.clear_cache() if clear else api.cache_size(), as_object)
 
 
+_PAGE = re.compile(r"\.html?$", re.IGNORECASE)
 _INTERRUPTED = 128 + signal.SIGINT
 _PAIRS = ("--map", "--goal-map")
 
 
 def _spread(words: list[str]) -> list[str]:
-    """`--map a=b c=d` as `--map a=b --map c=d`: pairs that follow such a flag belong to it."""
+    """`--map a=b c=d` as `--map a=b --map c=d`: pairs that follow such a flag belong to it.
+
+    A `--html` that no page's name follows stands for itself.
+    """
     out: list[str] = []
     flag = ""
     for n, word in enumerate(words):
+        if word == "--html" and not any(map(_PAGE.search, words[n + 1 : n + 2])):
+            word = "--html="  # no file follows
         if word in _PAIRS:
             flag = word
         elif flag and words[n - 1] != flag:

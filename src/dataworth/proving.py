@@ -332,7 +332,7 @@ class Prover:
         )
         found = foresee(subject, other, seeds, self.proposal.rules.alpha, gained.get(other.name))
         if found is None:
-            return "what it can detect is told from the third round on: without tune rows nothing is known before"
+            return "what it can detect is told from the second round on: nothing is known of these trials' spread yet"
         paid = self.registration.get("affordable")
         return found.explain(self.unit, paid["seconds"] / paid["seeds"] if paid else None)
 

@@ -264,8 +264,8 @@ class ScoreResult:
     correlations: Mapping[str, Mapping[str, float]]
     record: Mapping[str, Any]
 
-    def explain(self) -> str:
-        """One line per method."""
+    def method_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and one row per method: rows scored, quartiles, rank correlations."""
         rows = [
             [
                 name,
@@ -277,6 +277,11 @@ class ScoreResult:
             for name, s in self.scores.items()
         ]
         header = ["method", "scored", "unscored", "25%", "50%", "75%", "rho(length)", "rho(random)"]
+        return header, rows
+
+    def explain(self) -> str:
+        """One line per method."""
+        header, rows = self.method_table()
         return "\n".join([table(rows, header), f"scores: {self.run}", *self.record.get("notes", ())])
 
     def _quartiles(self, scored: Scored) -> list[str]:

@@ -7,26 +7,30 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataworth import config
 from dataworth.artefacts import needs_goal
 from dataworth.beside import beside
+from dataworth.composition import composition
 from dataworth.errors import RequestError
-from dataworth.records import Pool, id_order
+from dataworth.records import Pool, hash_unit, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
 from dataworth.store.atomic import refused
 from dataworth.store.cache import Cache
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder
+from dataworth.subsets import read_reasons
 
 if TYPE_CHECKING:
+    from dataworth.proof.arms import ArmPlan
     from dataworth.proof.result import ProofResult
 
 _NOT_IDENTITY = ("device", "workers", "run", "out", "portable", "max_rejected")
@@ -144,6 +148,7 @@ def store_selection(
     """Write the selection and the record, mark the run finished, return the result."""
     samples = sample_rows(session.pool, scored, selection, method)
     found = beside(session, method, pick, scored, selection)
+    made_of = composition(session, {"picks": selection.kept_N})
     store_scores(run, session, {method.name: scored})
     run.write_table(
         "selection",
@@ -162,6 +167,7 @@ def store_selection(
         "pick": pick.name,
         "selection": selection.to_dict(),
         "beside": found,
+        "composition": made_of,
         "reason_order": list(selection.reasons),
         "samples": {k: [dataclasses.asdict(r) for r in rows] for k, rows in samples.items()},
     }
@@ -223,10 +229,18 @@ def store_score_run(
     return ScoreResult(run.path, session.pool.ids, scores, correlations, content)
 
 
-def store_proof(run: RunFolder, session: Session, result: ProofResult) -> ProofResult:
-    """Write the verdicts, the trials and the record, mark the run finished, and return the result with its record."""
+def store_proof(run: RunFolder, session: Session, result: ProofResult, subjects: Sequence[ArmPlan] = ()) -> ProofResult:
+    """Write the verdicts, the trials and the record, mark the run finished, and return the result with its record.
+
+    The record also says what each of the `subjects` is made of and shows some of its rows, so that a report needs
+    neither the pool nor the subset's files.
+    """
+    ids_of = {arm.name: frozenset(arm.draws[0].ids) for arm in subjects}
+    held = {name: np.array([i in ids for i in session.pool.ids], dtype=np.bool_) for name, ids in ids_of.items()}
+    made_of = composition(session, held)
+    samples = drawn_samples(session, held)
     content, timings = record_of(session)
-    content |= {"proof": result.to_dict()}
+    content |= {"proof": result.to_dict(), "composition": made_of, "samples": samples}
     run.write_table(
         "trials",
         {
@@ -303,6 +317,30 @@ def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score)
                          why + standing + (f": {detail}" if detail else ""))  # fmt: skip
 
     return {"kept": [row(i) for i in kept], "dropped": [row(i) for i in dropped]}
+
+
+def drawn_samples(session: Session, held: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, list[Any]]]:
+    """Rows of each proved subset and of the rest of the pool, drawn by the hash of their ids, as plain JSON values.
+
+    Where a `select` run or a written subset says why its rows were kept and others dropped, so do the samples.
+    """
+    pool, request = session.pool, session.request
+    known = [read_reasons(path) for path in request.subset] if isinstance(request, config.TrialRequest) else []
+    order = np.argsort(hash_unit(pool.ids, request.seed, "report sample"), kind="stable")
+    told = {}
+    for name, held_N in held.items():
+        mine = {pool.ids[i] for i in np.flatnonzero(held_N)}
+        # Of subsets that hold all these rows, the smallest is the one that they were read from.
+        fits = [r for r in known if mine <= {i for i, (kept, _) in r.items() if kept}]
+        reasons = min(fits, key=lambda r: sum(kept for kept, _ in r.values()), default={})
+        halves = {"kept": order[held_N[order]][:_SHOWN], "dropped": order[~held_N[order]][:_SHOWN]}
+        told[name] = {half: [_drawn_row(pool, int(i), reasons) for i in found] for half, found in halves.items()}
+    return told
+
+
+def _drawn_row(pool: Pool, i: int, reasons: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:
+    _, why = reasons.get(pool.ids[i], (True, ""))
+    return dataclasses.asdict(SampleRow(pool.ids[i], _cut(pool.example(i).full_text), None, why))
 
 
 def _cut(text: str) -> str:

@@ -75,6 +75,39 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
     return replace(_checked(path.stem.split(".")[0], pool, found, unmatched), seen=_seen(sidecar_of(path)))
 
 
+def read_reasons(path: str | Path) -> dict[str, tuple[bool, str]]:
+    """Row id -> (kept, why in plain words), from a `select` run or a subset's sidecar; empty where neither tells.
+
+    Raises:
+        FormatError: The sidecar is damaged.
+    """
+    path = Path(path).expanduser()
+    if (path / "config.yaml").is_file():
+        run = RunFolder.existing(path)
+        texts = run.read_record()["content"].get("selection", {}).get("reasons", {})
+        rows = run.read_table("selection")
+        why = [texts.get(code, {}).get("text", code) for code in rows["reason"]]
+        return {i: (bool(kept), w) for i, kept, w in zip(rows["id"], rows["kept"], why, strict=True)}
+    from dataworth.formats import sidecar_of
+
+    found = sidecar_of(path) / "reasons.parquet"
+    if not found.is_file():
+        return {}
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(found)
+    except pa.ArrowInvalid as error:
+        raise FormatError(
+            f"{found} is damaged ({error}): expected Parquet; delete it, what was trained stays"
+        ) from error
+    if not {"id", "kept", "reason_text"} <= set(table.column_names):
+        return {}
+    columns = table.select(["id", "kept", "reason_text"]).to_pydict()
+    return {i: (k, w) for i, k, w in zip(columns["id"], columns["kept"], columns["reason_text"], strict=True)}
+
+
 def _open_rows(path: Path, mapping: Mapping[str, str] | None) -> Pool:
     """The file read as the pool is, or by its own columns where it has others."""
     from dataworth.formats import open_pool

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "dataworth"
 MODULES = sorted(SRC.rglob("*.py"))
 
-LEVEL_0 = {"errors", "records", "recipe", "results", "outcome", "numerics"}
+LEVEL_0 = {"errors", "records", "recipe", "results", "report", "outcome", "numerics"}
 LEVEL_1 = LEVEL_0 | {"formats", "store"}
 MAY_IMPORT = {
     "errors": set(),
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "recipe": {"errors"},
     "records": {"errors"},
     "results": {"errors", "records"},
+    "report": {"results"},
     "outcome": {"errors", "records"},
     "formats": LEVEL_0 | {"formats"},
     "store": LEVEL_0 | {"store"},
@@ -41,7 +42,7 @@ MAY_IMPORT = {
     "cli": {"config", "api", "demo", "views", "errors"},
 }
 MODEL_ROOMS = {"learners", "probes", "judges"}
-HEAVY = {"torch": MODEL_ROOMS, "transformers": MODEL_ROOMS, "peft": MODEL_ROOMS, "ray": set()}
+HEAVY = {"torch": MODEL_ROOMS, "transformers": MODEL_ROOMS, "peft": MODEL_ROOMS, "ray": set(), "matplotlib": {"views"}}
 
 
 def room(path: Path) -> str:

@@ -124,31 +124,52 @@ class ProofResult:
 
     def sentence(self, verdict: Verdict) -> str:
         """A verdict as a sentence that states its protocol, and what it cost."""
+        seen = f", {self.basis(verdict)}" if verdict.gain else ""
+        return f"{verdict.subject}: {verdict.text}{self.at_the_cost(verdict)} [{self.unit}, {self.protocol}{seen}]"
+
+    def basis(self, verdict: Verdict) -> str:
+        """What a verdict with a gain rests on: seeds, the kind of claim, and what could have been detected."""
         claim = "a prediction about one fixed subset" if verdict.claim == "prediction" else "a difference of means"
+        return f"{verdict.gain.n} seeds, {claim}; {verdict.detectable:.3g} was detectable" if verdict.gain else ""
+
+    def at_the_cost(self, verdict: Verdict) -> str:
+        """`, at the cost of wikipedia` where a `better` subject is shown to lose a protected skill, else nothing."""
         broken = self.costs_of(verdict)
-        cost = f", at the cost of {', '.join(broken)}" if broken else ""
-        seen = f", {verdict.gain.n} seeds, {claim}; {verdict.detectable:.3g} was detectable" if verdict.gain else ""
-        return f"{verdict.subject}: {verdict.text}{cost} [{self.unit}, {self.protocol}{seen}]"
+        return f", at the cost of {', '.join(broken)}" if broken else ""
 
     def costs_of(self, verdict: Verdict) -> list[str]:
         """Protected skills that a `better` subject is shown to lose: it is never plainly better then."""
         broken = [k.skill for k in self.protected if k.broken and k.arm == verdict.subject]
         return list(dict.fromkeys(broken)) if verdict.word == "better" else []
 
-    def explain(self) -> str:
-        """Sentences, then the table of arms, then worth, protected skills and notes."""
-        sign = -1.0 if self.higher == "better" else 1.0
-        lines = [self.sentence(v) for v in self.verdicts]
-        lines += self.sizes.explain({arm.name: arm.rows for arm in self.arms})
-        lines += [
+    @property
+    def sign(self) -> float:
+        """What turns a cost into the unit's own direction."""
+        return -1.0 if self.higher == "better" else 1.0
+
+    def worth_lines(self) -> list[str]:
+        """Each subject's worth in random rows, and its share of the full pool's improvement."""
+        lines = self.sizes.explain({arm.name: arm.rows for arm in self.arms})
+        return lines + [
             f"{name}: keeps {share.value:.0%} [{share.low:.0%} .. {share.high:.0%}] of the full pool's improvement"
-            for name, share in ((a.name, self.retained[a.name]) for a in self.arms if a.name in self.retained)
+            for name, share in self.retained.items()
         ]
-        lines += [
+
+    def protected_lines(self) -> list[str]:
+        """What every protected skill loses under every arm."""
+        return [
             f"protected {k.skill}: {k.arm} costs {k.cost} against the untouched model"
             + (f" (more than the margin {k.margin:g})" if k.broken else "")
             for k in self.protected
         ]
+
+    def failed_lines(self) -> list[str]:
+        """Trials without a number, and why."""
+        return [f"{trial} failed and is left out: {why}" for trial, why in self.failed.items()]
+
+    def arm_table(self) -> tuple[tuple[str, ...], list[list[str]]]:
+        """Header and rows of the table of arms, in the unit's own direction."""
+        sign = self.sign
         rows = [
             [
                 arm.name,
@@ -163,9 +184,13 @@ class ProofResult:
         ]
         if self.untouched is not None:
             rows.append(["untouched model", "0", "0", "", "", f"{sign * self.untouched:.4f}", ""])
-        told = table(rows, ["arm", "rows", "tokens", "lr", "trials", self.unit, "95 % interval"])
-        lost = [f"{trial} failed and is left out: {why}" for trial, why in self.failed.items()]
-        return "\n".join([*lines, told, *lost, *self.notes])
+        return ("arm", "rows", "tokens", "lr", "trials", self.unit, "95 % interval"), rows
+
+    def explain(self) -> str:
+        """Sentences, then worth, protected skills, the table of arms and notes."""
+        lines = [*map(self.sentence, self.verdicts), *self.worth_lines(), *self.protected_lines()]
+        header, rows = self.arm_table()
+        return "\n".join([*lines, table(rows, header), *self.failed_lines(), *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -215,7 +240,8 @@ class ProofResult:
             verdicts=tuple(Verdict.from_dict(v) for v in told["verdicts"]),
             arms=tuple(arms),
             sizes=Sizes.from_dict(told),
-            retained={name: Estimate(**share) for name, share in told["retained"].items()},
+            # A record's keys are sorted; subjects are told in the order of their arms.
+            retained={a.name: Estimate(**told["retained"][a.name]) for a in arms if a.name in told["retained"]},
             protected=tuple(Kept(**{**k, "cost": Estimate(**k["cost"])}) for k in told["protected"]),
             notes=tuple(told["notes"]),
             record=record,

@@ -74,14 +74,18 @@ class Verdict:
     reason: str = ""
 
     @property
-    def text(self) -> str:
-        """The verdict as a clause: `better than random (gain 0.031 [0.018 .. 0.044])`."""
+    def words(self) -> str:
+        """The verdict without its numbers: `better than random`."""
         margin = f" (within {self.margin:g})" if self.word == "as good as" else ""
         link = {"better": "than", "worse": "than", "as good as": ""}.get(self.word or "", "against")
-        words = f"{self.word or 'interim'}{margin} {link}".rstrip()
+        return f"{self.word or 'interim'}{margin} {link}".rstrip() + f" {self.comparator}"
+
+    @property
+    def text(self) -> str:
+        """The verdict as a clause: `better than random (gain 0.031 [0.018 .. 0.044])`."""
         why = f": {self.reason}" if self.reason else ""
         gain = f" (gain {self.gain})" if self.gain else ""
-        return f"{words} {self.comparator}{gain}{why}"
+        return f"{self.words}{gain}{why}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -74,6 +74,11 @@ class Artefact:
         """Rows known: stored or unscored."""
         return len(self._row) + len(self._unscored)
 
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the rows known, sorted."""
+        return sorted({*self._row, *self._unscored})
+
     def missing(self, ids: Iterable[str], *, retry_unscored: bool = False) -> list[str]:
         """The ids, each once and in the order given, that are not stored and not unscored.
 

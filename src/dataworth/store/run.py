@@ -2,6 +2,7 @@
 
 config.yaml          the request; a folder that holds another one is refused
 record.json          {"content": deterministic facts, "timings": when and how long}
+report.html          what `view --html` wrote, if it was asked
 <name>.parquet       tables: selection, scores/<score>, ...
 finished.json        written last
 """
@@ -27,7 +28,8 @@ from dataworth.store.json_files import damaged, read_json
 from dataworth.store.lock import LOCK_NAME, EntryLock
 
 DEFAULT_RUNS = "runs"
-EXEMPT_FILES = (LOCK_NAME, f"{TEMPORARY}*", "*.log")
+REPORT = "report.html"
+EXEMPT_FILES = (LOCK_NAME, f"{TEMPORARY}*", "*.log", REPORT)
 """File names (patterns) that may differ between an undisturbed and a resumed run."""
 EXEMPT_KEYS = ("timings",)
 """Top-level keys of record.json that may differ between an undisturbed and a resumed run."""

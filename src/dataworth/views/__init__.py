@@ -1,1 +1,1 @@
-"""Faces of results: the terminal and JSON. Views read results and never run anything."""
+"""Faces of results: the terminal, JSON and one HTML page. Views read results and never run anything."""

@@ -1,0 +1,50 @@
+"""What a verb that trains on subsets needs before it begins: a whole request, rows to judge by, skills to protect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from dataworth import config
+from dataworth.errors import RequestError
+from dataworth.session import Session
+
+
+def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
+    """Refuse a proof that can't be one, before anything is read.
+
+    Raises:
+        RequestError: Names what is missing.
+    """
+    for name, what in (("subset", "a run folder or a file of rows"), ("model", "--model M"), ("goal", "--goal FILE")):
+        if not getattr(request, name) and not (name == "goal" and request.metric):
+            raise RequestError(f"{verb} needs {what}: expected dataworth {verb} SUBSET --pool POOL --model M --goal G")
+    if request.protocol not in ("epochs", "tokens"):
+        raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
+    if request.budget is not None:
+        config.seconds(request.budget)
+    if request.margin is not None and not request.margin > 0:
+        raise RequestError(f"margin={request.margin:g}: expected a difference above 0; correct --margin")
+
+
+def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialRequest:
+    """The request with a goal that has rows to judge by: a single file is split, once, into the run's folder.
+
+    Raises:
+        RequestError: It has too few rows for that.
+    """
+    from dataworth.formats.goal_split import split_goal
+
+    goal = Path(request.goal or "").expanduser()
+    if request.metric is not None or goal.suffix.lower() in (".yaml", ".yml"):
+        return request
+    split = split_goal(goal, folder / "goal", mapping=config.pairs(request.goal_map, "--goal-map") or None)
+    return replace(request, goal=str(split.path), goal_map=())
+
+
+def add_protected(session: Session, request: config.TrialRequest) -> None:
+    """Add the skills of `--protect` to those of the goal file."""
+    from dataworth.formats import protect
+
+    if session.goal is not None and request.protect:
+        session.goal = replace(session.goal, protected=(*session.goal.protected, *map(protect, request.protect)))
