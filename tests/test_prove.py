@@ -154,7 +154,7 @@ def test_another_arm_or_seed_trains_only_what_is_new(place: Path, cache: Path) -
 
 
 def test_a_broken_off_proof_goes_on(place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataworth.trials import TrialWork
+    from dataworth.proving.trials import TrialWork
 
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cut"))
     work, calls = TrialWork._trial, [0]
@@ -341,7 +341,7 @@ def test_a_rate_at_which_training_breaks_is_not_chosen_and_a_broken_trial_is_tol
     place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataworth.errors import NonsenseRefused
-    from dataworth.trials import TrialWork
+    from dataworth.proving.trials import TrialWork
 
     train, calls = TrialWork._train, []
 
@@ -481,7 +481,7 @@ def test_subsets_that_can_show_nothing_are_refused_and_lost_rows_told(place: Pat
 
 
 def test_what_a_dying_machine_left_is_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataworth.trials import TrialWork
+    from dataworth.proving.trials import TrialWork
 
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dying"))
     work = TrialWork._trial

@@ -16,7 +16,7 @@ from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError, TooManyRejects
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
-from dataworth.provable import add_protected, refuse_unprovable, with_judge_rows
+from dataworth.proving.provable import add_protected, refuse_unprovable, with_judge_rows
 from dataworth.records import Budget, Pool
 from dataworth.results import (
     CacheReport,
@@ -115,7 +115,7 @@ def worth(subset: str | Path | list[str], *, progress: Progress = SILENT, **fiel
 
 def _trial_request(cls: type[config.R], subset: str | Path | list[str], fields: Mapping[str, Any]) -> config.R:
     """A request from Python's arguments, of which `train_command` may be a function."""
-    from dataworth.trainers import spec_of
+    from dataworth.proving.trainers import spec_of
 
     return config.build(cls, {"subset": subset, **fields, "train_command": spec_of(fields.get("train_command"))})
 
@@ -195,7 +195,7 @@ def view(run: str | Path, *, html: Literal[True] | str | Path | None = None) -> 
         RequestError: No finished run of these verbs, or the page can't be written.
         MissingExtra: The page needs matplotlib.
     """
-    from dataworth.reporting import report_of, with_page
+    from dataworth.reports.run import report_of, with_page
 
     return with_page(report_of(run), html) if html else report_of(run)
 
@@ -271,8 +271,8 @@ def run_worth(request: config.WorthRequest, progress: Progress = SILENT) -> Proo
 
 
 def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> ProofResult:
-    from dataworth.proposals import propose
-    from dataworth.proving import Prover
+    from dataworth.proving.propose import propose
+    from dataworth.proving.prover import Prover
 
     refuse_unprovable(verb, request)
     run = open_run(verb, request)
@@ -302,7 +302,7 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
     Arms of scores stand for as many rows as they would have, so their tokens are those of other rows.
     """
     from dataworth.proof.result import ProofPlan
-    from dataworth.proposals import propose
+    from dataworth.proving.propose import propose
 
     refuse_unprovable("prove" if isinstance(request, config.ProveRequest) else "worth", request)
     with TemporaryDirectory() as aside:

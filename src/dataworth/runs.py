@@ -20,6 +20,7 @@ from dataworth.artefacts import needs_goal
 from dataworth.beside import beside
 from dataworth.composition import composition
 from dataworth.errors import RequestError
+from dataworth.proving.subsets import read_reasons
 from dataworth.records import Pool, hash_unit, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
@@ -27,7 +28,6 @@ from dataworth.store.atomic import refused
 from dataworth.store.cache import Cache
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder
-from dataworth.subsets import read_reasons
 
 if TYPE_CHECKING:
     from dataworth.proof.arms import ArmPlan
@@ -60,7 +60,7 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
 def _subset_files(request: config.TrialRequest) -> list[Path]:
     """The files behind subsets (a run's selection, a file, what its sidecar tells), protected skills and a trainer."""
     from dataworth.formats import STEER, protect, sidecar_of
-    from dataworth.trainers import trainer_of
+    from dataworth.proving.trainers import trainer_of
 
     subsets = [Path(path).expanduser() for path in request.subset]
     tables = [f / name for s in subsets for f in (s, sidecar_of(s)) for name in ("weights.parquet", STEER)]

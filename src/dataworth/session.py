@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dataworth.engines.local import LocalEngine
     from dataworth.learners.causal_lm import LearnerCard
     from dataworth.proof.result import ProofResult
-    from dataworth.trainers import Metric, UserTrainer
+    from dataworth.proving.trainers import Metric, UserTrainer
 
 
 class Progress(Protocol):
@@ -104,7 +104,7 @@ class Session:
         Raises:
             RequestError: It can't be one.
         """
-        from dataworth.trainers import trainer_of
+        from dataworth.proving.trainers import trainer_of
 
         return trainer_of(self.request) if isinstance(self.request, config.TrialRequest) else None
 

@@ -22,7 +22,7 @@ def test_a_small_run_keeps_its_trials_and_claims_nothing(tmp_path: Path, monkeyp
     model = tiny_folder(tmp_path / "model", layers=1, max_position_embeddings=512)
     monkeypatch.setattr(flan, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
     monkeypatch.setattr(flan_proof, "METHODS", {"bm25": "bm25", "longest": "length"})
-    monkeypatch.setattr("dataworth.proposals.LR_FACTORS", (1.0,))  # the search is tested where it is
+    monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0,))  # the search is tested where it is
     monkeypatch.chdir(tmp_path)
     sizes = "--per-source 10 --keep 8 --seeds 3 --epochs 1 --arc-rows 20 --wiki-rows 20 --finalists 1".split()
     places = ["--model", str(model), "--work", "work", "--state", "state", "--out", "out.json"]
@@ -36,6 +36,8 @@ def test_a_small_run_keeps_its_trials_and_claims_nothing(tmp_path: Path, monkeyp
     assert len(found["epochs"]["worth"]) == 2 and len({v["subject"] for v in found["tokens"]["verdicts"]}) == 1
     shutil.rmtree(Cache().root)
     shutil.rmtree("work/runs")
-    monkeypatch.setattr("dataworth.trials.TrialWork._trial", lambda *_: pytest.fail("a kept trial was run again"))
+    monkeypatch.setattr(
+        "dataworth.proving.trials.TrialWork._trial", lambda *_: pytest.fail("a kept trial was run again")
+    )
     flan_proof.main(command)
     assert json.loads(Path("out.json").read_text()) == found

@@ -10,7 +10,7 @@ import pytest
 import dataworth as dw
 from dataworth.errors import RequestError
 from dataworth.formats import open_pool
-from dataworth.subsets import read_subset
+from dataworth.proving.subsets import read_subset
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from dataworth.config import ProveRequest
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.formats import open_pool
 from dataworth.judges.trained import weights_in
-from dataworth.recipe import Recipe
-from dataworth.trainers import (
+from dataworth.proving.trainers import (
     Metric,
     TrainerFailed,
     UserTrainer,
@@ -30,6 +29,7 @@ from dataworth.trainers import (
     trainer_of,
     write_rows,
 )
+from dataworth.recipe import Recipe
 
 PYTHON = shlex.quote(sys.executable)
 COMMAND = "python train.py --data {data} --seed {seed} --out {out}"
@@ -300,7 +300,7 @@ def test_a_training_ends_with_a_killed_parent_and_takes_its_children_along(tmp_p
     spec, folder = command(tmp_path, code), tmp_path / "t"
     folder.mkdir()
     runs = (
-        "import sys, os, pathlib\nfrom dataworth.trainers import UserTrainer\n"
+        "import sys, os, pathlib\nfrom dataworth.proving.trainers import UserTrainer\n"
         "UserTrainer(sys.argv[1]).train(pathlib.Path(sys.argv[2]), {'data': '', 'seed': 1}, os.environ)"
     )
     parent = subprocess.Popen([sys.executable, "-c", runs, spec, str(folder)])

@@ -10,7 +10,7 @@ from dataworth.laws.worth import RandomCurve
 from dataworth.proof.result import ArmResult, ProofResult
 from dataworth.proof.verdict import Verdict
 from dataworth.report import Claim, Curve, Dots, Grid, Line, Reading, Section, Tone
-from dataworth.report_sections import Recorded, composition_section, drawn_rows_section
+from dataworth.reports.sections import Recorded, composition_section, drawn_rows_section
 
 _TONES: dict[str, Tone] = {"better": "good", "as good as": "good", "worse": "bad"}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
 from dataworth.report import Claim, Grid, Report, Section
-from dataworth.report_sections import (
+from dataworth.reports.sections import (
     Recorded,
     composition_section,
     costs_section,
@@ -50,7 +50,7 @@ def report_of(path: str | Path) -> Report:
         registration = read_json(run.path / REGISTRATION, "the report can do without it: delete it")
     recorded = Recorded(run.path, record["content"], record["timings"], registration)
     if verb in PROOFS:
-        from dataworth.report_proof import proof_sections
+        from dataworth.reports.proof import proof_sections
 
         proof = _there(finished_proof(run))
         claims, sections = proof_sections(proof, recorded)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dataworth.artefacts import as_read, token_artefact, token_table
 from dataworth.errors import NonsenseRefused, RequestError
+from dataworth.proving.trainers import OUT, Metric, TrainerFailed, UserTrainer, environment_of, seconds_of, write_rows
 from dataworth.recipe import Recipe
 from dataworth.records import Example, Pool, Protected, Subtask
 from dataworth.session import Session
@@ -28,13 +29,12 @@ from dataworth.store.atomic import checksum
 from dataworth.store.cache import is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.lock import EntryLock
-from dataworth.trainers import OUT, Metric, TrainerFailed, UserTrainer, environment_of, seconds_of, write_rows
 
 if TYPE_CHECKING:
     from dataworth.learners.render import Encoded
     from dataworth.outcome import Judge
 
-RUNNER = "dataworth.trials:open_trials"
+RUNNER = "dataworth.proving.trials:open_trials"
 A_DAY = 86400.0
 """Seconds after which a training counts as hung."""
 AGAIN = ("quarantined", "not trained: ")

@@ -22,11 +22,11 @@ from dataworth.proof.arms import (
 )
 from dataworth.proof.looks import THREE_LOOKS, looks_at
 from dataworth.proof.verdict import Rules
-from dataworth.proving import TWIN, Proposal, pairs_of
+from dataworth.proving.proposal import TWIN, Proposal, pairs_of
+from dataworth.proving.subsets import Subset, read_subset
+from dataworth.proving.trials import steer_rows
 from dataworth.session import Session
 from dataworth.store.fingerprint import fingerprint
-from dataworth.subsets import Subset, read_subset
-from dataworth.trials import steer_rows
 
 CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "longest")
 """Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""

@@ -18,9 +18,9 @@ import dataworth as dw
 from dataworth.errors import FormatError, RequestError
 from dataworth.numerics.ranks import mean_interval
 from dataworth.proof.result import ProofResult
+from dataworth.proving.subsets import read_reasons
 from dataworth.report import Bars, Curve, Dots, Grid, Histogram, Section
 from dataworth.results import SampleRow
-from dataworth.subsets import read_reasons
 from dataworth.views import terminal
 from dataworth.views.as_json import dump
 

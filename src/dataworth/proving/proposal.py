@@ -1,0 +1,131 @@
+"""What a proof proposes to do, and registers before a judge row is read: arms, rules, protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+from dataworth.artefacts import token_table
+from dataworth.errors import RequestError
+from dataworth.proof.arms import ArmPlan
+from dataworth.proof.looks import looks_at
+from dataworth.proof.verdict import Rules
+from dataworth.proving.trainers import learns
+from dataworth.proving.trials import steer_rows
+from dataworth.records import Protected, Sealed, Subtask
+from dataworth.session import Session
+from dataworth.store.fingerprint import fingerprint
+
+TWIN = " without near-goal rows"
+"""What the name of a subject's twin adds."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Everything that is registered before a judge row is read.
+
+    `subjects` are what the proof is about; `controls` what they are compared with, each a verdict, and without any they
+    are compared with one another; `others` (the sizes of the random curve) are trained and shown. `tokens` is the
+    budget of the equal-token protocol; `lr_factors` multiply the recipe's learning rate in each arm's search on tune
+    rows. `seen` are the ids of the goal rows that a subject was selected by, where that is known.
+    """
+
+    subjects: tuple[ArmPlan, ...]
+    controls: tuple[ArmPlan, ...]
+    others: tuple[ArmPlan, ...]
+    rules: Rules
+    tokens: int | None = None
+    lr_factors: tuple[float, ...] = (1.0,)
+    seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> tuple[ArmPlan, ...]:
+        """All arms that train."""
+        return (*self.subjects, *self.controls, *self.others)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Names of what is compared, in the order of verdicts."""
+        return pairs_of([s.name for s in self.subjects], [c.name for c in self.controls])
+
+    def sizes(self, session: Session) -> list[tuple[ArmPlan, int]]:
+        """Each arm with the training tokens of its largest draw."""
+        found = token_table(session, session.pool).column("tokens", fill=0)
+        tokens = dict(zip(session.pool.ids, found.tolist(), strict=True))
+        epochs = session.recipe.epochs if learns(session.trainer, "epochs") else 1
+        if any(arm.draws[0].goal for arm in self.arms):
+            tokens |= {row.id: len(row) for row in steer_rows(session)}
+        return [(arm, self.tokens or epochs * max(d.tokens(tokens) for d in arm.draws)) for arm in self.arms]
+
+    def protocol(self, session: Session) -> str:
+        """How long every arm trains, in words."""
+        if self.tokens is not None:
+            return f"{self.tokens:,} training tokens each"
+        if not learns(session.trainer, "epochs"):
+            return "as the command trains"
+        return f"{session.recipe.epochs} epoch{'s' if session.recipe.epochs > 1 else ''} each"
+
+    def only(self, names: Sequence[str], seeds: int) -> Proposal:
+        """The proposal with these arms and so many seeds in one look; the level is shared by what is left."""
+        subjects, controls, others = (
+            tuple(a for a in arms if a.name in names) for arms in (self.subjects, self.controls, self.others)
+        )
+        looks = self.rules.looks if seeds == self.rules.looks.seeds[-1] else looks_at((seeds,))
+        comparisons = len(pairs_of([s.name for s in subjects], [c.name for c in controls]))
+        rules = replace(self.rules, looks=looks, comparisons=comparisons)
+        return replace(self, subjects=subjects, controls=controls, others=others, rules=rules)
+
+    def registration(self, session: Session) -> dict[str, Any]:
+        """What the run folder holds of it."""
+        looks = self.rules.looks
+        return {
+            "pool": session.pool.fingerprint,
+            "goal": session.goal.fingerprint if session.goal else None,
+            "learner": session.learner.fingerprint,
+            "arms": {
+                arm.name: {
+                    "role": arm.role,
+                    "rows": arm.rows,
+                    "redrawn": arm.redrawn,
+                    "draws": [fingerprint({"ids": list(d.ids), "weights": list(d.weights)}) for d in arm.draws],
+                }
+                for arm in self.arms
+            },
+            "subjects": [a.name for a in self.subjects],
+            "looks": list(looks.seeds),
+            "level": {"two_sided": self.rules.alpha, "margin": self.rules.alpha_margin},
+            "comparisons": self.rules.comparisons,
+            "margin": self.rules.margin,
+            "protocol": "epochs" if self.tokens is None else f"{self.tokens} training tokens",
+            "lr_factors": list(self.lr_factors),
+            "trainer": session.trainer and session.trainer.registered,
+            "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
+        }
+
+
+def pairs_of(subjects: Sequence[str], controls: Sequence[str]) -> list[tuple[str, str]]:
+    """Each subject with each control; without controls the subjects with one another, though not with their twins."""
+    if controls:
+        return [(s, c) for s in subjects for c in controls]
+    return [(a, b) for a, b in combinations(subjects, 2) if a.removesuffix(TWIN) != b.removesuffix(TWIN)]
+
+
+def sealed_parts(session: Session) -> list[tuple[Subtask | Protected, Sealed]]:
+    """The goal's subtasks and the protected skills, each with the rows that judge it, unopened; none under a metric.
+
+    Raises:
+        RequestError: No goal, or a subtask without judge rows.
+    """
+    goal = session.goal
+    if session.metric is not None:
+        return []
+    if goal is None:
+        raise RequestError("a proof needs a goal: expected --goal FILE with rows to judge by")
+    found: list[tuple[Subtask | Protected, Sealed]] = []
+    for sub in goal.subtasks:
+        if sub.judge is None:
+            raise RequestError(f"goal subtask {sub.name!r} has no judge rows: add `judge:` to the goal file")
+        found.append((sub, sub.judge))
+    return [*found, *((skill, skill.judge) for skill in goal.protected)]
