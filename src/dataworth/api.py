@@ -14,6 +14,7 @@ import numpy as np
 
 from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError, TooManyRejects
+from dataworth.forecasts import forecast_plan, score_forecasts
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
 from dataworth.proving.provable import add_protected, refuse_unprovable, with_judge_rows
@@ -41,6 +42,7 @@ from dataworth.runs import (
 )
 from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
 from dataworth.store.cache import Cache
+from dataworth.store.fingerprint import fingerprint
 from dataworth.writing import refuse_joining, write_picked
 
 if TYPE_CHECKING:
@@ -291,6 +293,8 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
             rates = prover.timed if session.trainer else lambda: training_rates(session)
             progress.say(prover.afford(config.seconds(request.budget), workers, rates))
         proof = prover.prove(progress.say)
+        scored = score_forecasts(session.cache.root, proof, fingerprint(prover.registration))
+        proof = replace(proof, notes=(*proof.notes, *scored))
         result = store_proof(run, session, proof, prover.proposal.subjects)
     check_rejects(result, request)
     return result
@@ -351,12 +355,16 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
     """`plan` for a finished request object; it leaves nothing in the cache."""
     from dataworth.pricing import price
 
-    method = choose_method(request, request.method)
-    given = options.split(config.pairs(request.option, "--option"), method, plugins.load("picks", request.pick))
+    method, pick = choose_method(request, request.method), plugins.load("picks", request.pick)
+    given = options.split(config.pairs(request.option, "--option"), method, pick)
     with open_session(request, None, progress) as session:
         refuse_kinds(session, method)
         session.gradient = given.gradient
-        return price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
+        result = price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
+        if session.goal is None or result.train_pick is None:
+            return result
+        foretold = forecast_plan(session, method, pick, result.train_pick.rows, len(session.pool))
+        return replace(result, notes=(*result.notes, f"forecast of the pick's worth: {foretold}"))
 
 
 def cache_size() -> CacheReport:

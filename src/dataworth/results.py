@@ -215,7 +215,7 @@ class SelectResult:
 
     @property
     def beside(self) -> str:
-        """One line: tokens kept of the pool's, and how much baselines would pick too; empty where neither is known."""
+        """One line: tokens kept, how much baselines would pick too, a forecast of worth; what is known of these."""
         found, parts = self.record.get("beside", {}), []
         if "tokens" in found:
             kept, pool = found["tokens"]["kept"], found["tokens"]["pool"]
@@ -223,6 +223,8 @@ class SelectResult:
         if "overlap" in found:
             shares = [f"{name} {100 * share:.0f} %" for name, share in found["overlap"].items()]
             parts.append(f"overlap: {', '.join(shares[:-1])}; {shares[-1].replace(' ', ' would share ', 1)}")
+        if "forecast" in found:
+            parts.append(f"forecast of worth: {found['forecast']}")
         return "; ".join(parts)
 
     def explain(self) -> str:

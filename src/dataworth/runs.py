@@ -20,13 +20,15 @@ from dataworth.artefacts import needs_goal
 from dataworth.beside import beside
 from dataworth.composition import composition
 from dataworth.errors import RequestError
+from dataworth.forecasts import forecast_pick
+from dataworth.formats import ORIGIN
 from dataworth.proving.subsets import read_reasons
 from dataworth.records import Pool, hash_unit, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
-from dataworth.store.atomic import refused
+from dataworth.store.atomic import refused, write_atomic
 from dataworth.store.cache import Cache
-from dataworth.store.fingerprint import fingerprint
+from dataworth.store.fingerprint import canonical_json, fingerprint
 from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder
 
 if TYPE_CHECKING:
@@ -59,11 +61,11 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
 
 def _subset_files(request: config.TrialRequest) -> list[Path]:
     """The files behind subsets (a run's selection, a file, what its sidecar tells), protected skills and a trainer."""
-    from dataworth.formats import STEER, protect, sidecar_of
+    from dataworth.formats import protect, sidecar_of
     from dataworth.proving.trainers import trainer_of
 
     subsets = [Path(path).expanduser() for path in request.subset]
-    tables = [f / name for s in subsets for f in (s, sidecar_of(s)) for name in ("weights.parquet", STEER)]
+    tables = [f / name for s in subsets for f in (s, sidecar_of(s)) for name in ("weights.parquet", ORIGIN)]
     beside = [*subsets, *(s / "record.json" for s in subsets), *tables]
     protected = [protect(named).judge.path for named in request.protect]
     trainer = trainer_of(request)
@@ -160,13 +162,18 @@ def store_selection(
     )
     run.write_table("weights", {"id": list(selection.ids), "weight": selection.weights})
     seen = session.goal.subtasks if session.goal and needs_goal(method.needs) else ()
-    run.write_table("steer", {"id": list(dict.fromkeys(i for sub in seen for i in sub.steer.ids))})
+    foretold = forecast_pick(session, method, pick, scored, selection) if session.goal else None
+    origin = {
+        "steer": list(dict.fromkeys(i for sub in seen for i in sub.steer.ids)),
+        "forecast": foretold and foretold.to_dict(),
+    }
+    write_atomic(run.path / ORIGIN, canonical_json(origin))
     content, timings = record_of(session)
     content |= {
         "method": method.name,
         "pick": pick.name,
         "selection": selection.to_dict(),
-        "beside": found,
+        "beside": found | ({"forecast": str(foretold)} if foretold else {}),
         "composition": made_of,
         "reason_order": list(selection.reasons),
         "samples": {k: [dataclasses.asdict(r) for r in rows] for k, rows in samples.items()},

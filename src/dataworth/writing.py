@@ -14,6 +14,7 @@ from dataworth.errors import RequestError
 from dataworth.records import Pool
 from dataworth.results import SelectResult
 from dataworth.session import Session, open_pool_of
+from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
 
 
@@ -46,7 +47,7 @@ def write_picked(
         FormatError: An input changed since it was indexed.
     """
     from dataworth.exports.card import dataset_card
-    from dataworth.formats import write_sidecar, write_subset
+    from dataworth.formats import ORIGIN, write_sidecar, write_subset
 
     if session is None and _already_there(run, out):
         return tuple(Path(p) for p in run.read_record()["timings"]["written"][str(out)])
@@ -66,8 +67,8 @@ def write_picked(
     )
     with run.lock:
         files = write_subset(pool, chosen, out)
-        steer = run.read_table("steer")["id"]
-        write_sidecar(out, pool, result.selection, {result.method: result.scored}, card, steer)
+        origin = read_json(run.path / ORIGIN, "delete the run folder and select again", {"steer": list})
+        write_sidecar(out, pool, result.selection, {result.method: result.scored}, card, origin)
         _remember(run, out, files)
     return tuple(files)
 

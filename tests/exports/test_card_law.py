@@ -141,7 +141,7 @@ def test_the_sidecar_accounts_for_every_row(rows, scored_twice):
         unscored = {pool.ids[i]: f"why {i}" for i, (_, v) in enumerate(rows) if v is None}
         scores = {"x": Scored(values, unscored)} | ({"y": Scored(np.zeros(len(rows)))} if scored_twice else {})
         selection = selection_of(pool, [k for k, _ in rows])
-        written = write_sidecar(Path(folder) / "o.jsonl", pool, selection, scores, "card")
+        written = write_sidecar(Path(folder) / "o.jsonl", pool, selection, scores, "card", {})
         reasons, weights = (pq.read_table(p).to_pydict() for p in written[:2])
     assert reasons["id"] == list(pool.ids) and reasons["kept"] == [k for k, _ in rows]
     assert reasons["reason"] == ["kept" if k else "dropped" for k, _ in rows]

@@ -1,5 +1,7 @@
 """Reasons, weights and card beside a subset; every pool row is accounted for."""
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 from tests.formats import pool_files as files
@@ -26,8 +28,8 @@ def test_sidecar(tmp_path):
     )
     scored = Scored(np.array([3.0, 1.0, 2.0, np.nan, 0.5]), {pool.ids[3]: "no supervised token"})
     out = tmp_path / "picked.jsonl"
-    written = write_sidecar(out, pool, selection, {"less": scored}, "# card\n", ["seen"])
-    assert [p.name for p in written] == ["reasons.parquet", "weights.parquet", "steer.parquet", "card.md"]
+    written = write_sidecar(out, pool, selection, {"less": scored}, "# card\n", {"steer": ["seen"]})
+    assert [p.name for p in written] == ["reasons.parquet", "weights.parquet", "origin.json", "card.md"]
     assert {p.parent for p in written} == {sidecar_of(out)} == {tmp_path / "picked.jsonl.dataworth"}
     assert pool.ids[4] == f"{pool.ids[0]}#1"
     reasons = pq.read_table(written[0]).to_pydict()
@@ -39,6 +41,6 @@ def test_sidecar(tmp_path):
     assert reasons["score_less"] == [3.0, 1.0, 2.0, None, 0.5]
     assert reasons["unscored_less"] == [None, None, None, "no supervised token", None]
     assert pq.read_table(written[1]).to_pydict() == {"id": list(selection.ids), "weight": [1.0, 2.0]}
-    assert pq.read_table(written[2]).to_pydict() == {"id": ["seen"]}
+    assert json.loads(written[2].read_text()) == {"steer": ["seen"]}
     assert written[3].read_text() == "# card\n" and len(list(sidecar_of(out).iterdir())) == 4
     assert sum(selection.counts().values()) == len(pool)

@@ -4,11 +4,11 @@ from dataworth.formats.detection import Detection, detect, preview
 from dataworth.formats.goal import open_goal, protect
 from dataworth.formats.goal_split import split_goal
 from dataworth.formats.pool import open_pool, take_rows
-from dataworth.formats.sidecar import STEER, sidecar_of, write_sidecar
+from dataworth.formats.sidecar import ORIGIN, sidecar_of, write_sidecar
 from dataworth.formats.subset import write_subset
 
 __all__ = [
-    "STEER",
+    "ORIGIN",
     "Detection",
     "detect",
     "open_goal",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from dataworth.formats.subset import all_or_nothing
 from dataworth.records import Pool
 from dataworth.results import Scored, Selection
 
-STEER = "steer.parquet"
-"""Ids of the goal rows that a selection saw, in its run folder and beside its subset."""
+ORIGIN = "origin.json"
+"""What a selection saw of the goal and what it foretold, in its run folder and beside its subset."""
 
 
 def sidecar_of(out: str | Path) -> Path:
@@ -30,15 +31,15 @@ def write_sidecar(
     selection: Selection,
     scores: Mapping[str, Scored],
     card: str,
-    steer: Sequence[str] = (),
+    origin: Mapping[str, Any],
 ) -> list[Path]:
-    """Write `OUT.dataworth/{reasons,weights,steer}.parquet` and `card.md`, each whole or not at all.
+    """Write `OUT.dataworth/{reasons.parquet, weights.parquet, origin.json, card.md}`, each whole or not at all.
 
     `reasons.parquet` has one row per pool row, in pool order: id, file and offset (byte offset of its
     line, row number in tables), source, kept, reason, reason_text, and
     per score its value (null where the row is unscored) and why it is unscored. `weights.parquet` has id
-    and weight of the kept rows. `steer.parquet` has the ids of the goal rows that the selection saw, so that no proof
-    judges it by them.
+    and weight of the kept rows. `origin.json` has the ids of the goal rows that the selection saw (`steer`), so that no
+    proof judges it by them, and its `forecast`.
 
     Returns:
         The files.
@@ -53,7 +54,7 @@ def write_sidecar(
     written = {
         "reasons.parquet": lambda path: pq.write_table(_reasons(pool, selection, scores), path),
         "weights.parquet": lambda path: pq.write_table(weights, path),
-        STEER: lambda path: pq.write_table(pa.table({"id": pa.array(steer, pa.string())}), path),
+        ORIGIN: lambda path: path.write_text(json.dumps(dict(origin)) + "\n", encoding="utf-8"),
         "card.md": lambda path: path.write_text(card, encoding="utf-8"),
     }
     targets = [folder / name for name in written]

@@ -10,6 +10,7 @@ from typing import Any
 from dataworth.laws.curve import Prediction
 from dataworth.laws.worth import Worth
 from dataworth.numerics.ranks import Estimate
+from dataworth.proof.forecast import Forecast
 from dataworth.proof.sizes import Smallest
 from dataworth.proof.verdict import Verdict
 from dataworth.results import html_of, table
@@ -50,16 +51,20 @@ class Kept:
     broken: bool
 
 
+_HELD = {True: "it held", False: "it did not hold", None: "this proof can't tell"}
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """What the random curve says: worth by subject, by the fitted law for a subject beyond it, and how few rows do.
+    """What the random curve says: each subject's `worth`, by the fitted `law` beyond it, and `enough` random rows.
 
-    All are empty or None where they weren't measured.
+    `forecast` is what had been foretold of the subjects. All are empty or None where they weren't measured.
     """
 
     worth: Mapping[str, Worth] = field(default_factory=dict)
     law: Mapping[str, Prediction] = field(default_factory=dict)
     enough: Smallest | None = None
+    forecast: Mapping[str, Forecast] = field(default_factory=dict)
 
     def explain(self, rows_of: Mapping[str, float]) -> list[str]:
         """A sentence each; `rows_of` are the arms' own sizes, in the order in which they are told."""
@@ -71,6 +76,8 @@ class Sizes:
             lines.append(f"{name}: worth in random rows {found} ({found.level:.0%} set){per}")
             if name in self.law:
                 lines.append(f"{name}: beyond the measured sizes, by the fitted law: {self.law[name]}")
+            if name in self.forecast:
+                lines.append(f"{name}: foretold was {self.forecast[name]}: {_HELD[self.forecast[name].held(found)]}")
         return lines + ([str(self.enough)] if self.enough else [])
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,6 +86,9 @@ class Sizes:
             "worth": {name: found.to_dict() for name, found in self.worth.items()},
             "law": {name: found.to_dict() for name, found in self.law.items()},
             "enough": self.enough and self.enough.to_dict(),
+            "forecast": {
+                name: {**told.to_dict(), "held": told.held(self.worth[name])} for name, told in self.forecast.items()
+            },
         }
 
     @classmethod
@@ -88,6 +98,10 @@ class Sizes:
             {name: Worth.from_dict(found) for name, found in told["worth"].items()},
             {name: Prediction.from_dict(found) for name, found in told.get("law", {}).items()},
             Smallest(**told["enough"]) if told.get("enough") else None,
+            {
+                name: Forecast.from_dict({k: v for k, v in found.items() if k != "held"})
+                for name, found in told.get("forecast", {}).items()
+            },
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from dataworth.artefacts import token_table
 from dataworth.errors import RequestError
 from dataworth.proof.arms import ArmPlan
+from dataworth.proof.forecast import Forecast
 from dataworth.proof.looks import looks_at
 from dataworth.proof.verdict import Rules
 from dataworth.proving.trainers import learns
@@ -29,7 +30,8 @@ class Proposal:
     `subjects` are what the proof is about; `controls` what they are compared with, each a verdict, and without any they
     are compared with one another; `others` (the sizes of the random curve) are trained and shown. `tokens` is the
     budget of the equal-token protocol; `lr_factors` multiply the recipe's learning rate in each arm's search on tune
-    rows. `seen` are the ids of the goal rows that a subject was selected by, where that is known.
+    rows. `seen` are the ids of the goal rows that a subject was selected by, and `forecasts` what
+    was foretold of it, where that is known.
     """
 
     subjects: tuple[ArmPlan, ...]
@@ -39,6 +41,7 @@ class Proposal:
     tokens: int | None = None
     lr_factors: tuple[float, ...] = (1.0,)
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[ArmPlan, ...]:

@@ -67,7 +67,8 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     session.notes += [no_search] if request.lr_search and no_search else []
     factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
     seen = {s.name: s.seen for s in subsets}
-    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors, seen)
+    foretold = {arm.name: s.forecast for arm, s in zip(named, subsets, strict=True) if s.forecast}
+    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors, seen, foretold)
 
 
 def _subsets(session: Session, request: config.TrialRequest) -> list[Subset]:

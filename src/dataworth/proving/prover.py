@@ -335,7 +335,12 @@ class Prover:
             enough = None if full is None or untouched is None else smallest_keeping(curve, full, untouched)
         except RequestError:  # told where the subjects' own shares are
             enough = None
-        return Sizes(found, {name: law for name, law in laws.items() if law is not None}, enough)
+        return Sizes(
+            found,
+            {name: law for name, law in laws.items() if law is not None},
+            enough,
+            {name: told for name, told in self.proposal.forecasts.items() if name in found},
+        )
 
     def _full(self, arms: Mapping[str, Arm]) -> Arm | None:
         """The arm of all rows: the control, else the curve's last size, of which all draws are the same."""

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from dataworth.errors import FormatError, RequestError
-from dataworth.formats import STEER, sidecar_of
+from dataworth.formats import ORIGIN, sidecar_of
+from dataworth.proof.forecast import Forecast
 from dataworth.records import Example, Pool
+from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
 
 MOST_UNMATCHED = 0.01
@@ -27,8 +29,8 @@ MOST_UNMATCHED = 0.01
 class Subset:
     """Rows of the pool with weights, under a name.
 
-    `unmatched` are the ids of rows that aren't in the pool; `seen` those of the goal rows that it was selected by, as
-    far as a run folder or a sidecar tells.
+    `unmatched` are the ids of rows that aren't in the pool; `seen` those of the goal rows that it was selected by, and
+    `forecast` what it was foretold to be worth, as far as a run folder or a sidecar tells.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Subset:
     weights: tuple[float, ...]
     unmatched: tuple[str, ...] = ()
     seen: frozenset[str] = frozenset()
+    forecast: Forecast | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,7 +64,7 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
         weight_of = dict(zip(table["id"], table["weight"], strict=True))
         here = {i: w for i, w in weight_of.items() if i in pool.position}
         subset = _checked(path.name, pool, here, [i for i in weight_of if i not in here])
-        return replace(subset, seen=_seen(path))
+        return _with_origin(subset, path)
     rows = _open_rows(path, mapping)
     weight_of = _sidecar_weights(path)
     found: dict[str, float] = {}
@@ -72,7 +75,7 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
         else:
             found[place] = found.get(place, 0.0) + weight_of.get(row_id, 1.0)
     unmatched += [f"{rows.rejected} unreadable rows"] * rows.rejected
-    return replace(_checked(path.stem.split(".")[0], pool, found, unmatched), seen=_seen(sidecar_of(path)))
+    return _with_origin(_checked(path.stem.split(".")[0], pool, found, unmatched), sidecar_of(path))
 
 
 def read_reasons(path: str | Path) -> dict[str, tuple[bool, str]]:
@@ -149,8 +152,13 @@ def _sidecar_weights(path: Path) -> dict[str, float]:
     return dict(zip(columns["id"], columns["weight"], strict=True)) if columns else {}
 
 
-def _seen(folder: Path) -> frozenset[str]:
-    return frozenset(_columns(folder / STEER).get("id", ()))
+def _with_origin(subset: Subset, folder: Path) -> Subset:
+    path = folder / ORIGIN
+    if not path.is_file():
+        return subset
+    found = read_json(path, "restore or delete it", {"steer": list})
+    told = found.get("forecast")
+    return replace(subset, seen=frozenset(found["steer"]), forecast=Forecast.from_dict(told) if told else None)
 
 
 def _columns(table: Path) -> dict[str, list[Any]]:
