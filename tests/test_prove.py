@@ -441,6 +441,21 @@ def test_the_goal_rows_themselves_are_an_arm(place: Path, cache: Path) -> None:
     assert trainings(cache) == before
 
 
+def test_a_method_selects_anew_in_every_trial(place: Path, cache: Path) -> None:
+    how = fields(place, against="random")
+    found = dw.prove("rds@16", run=str(place / "method"), **how)
+    (verdict,) = found.verdicts
+    assert (verdict.subject, verdict.claim) == ("rds@16", "means"), "no prediction about one subset"
+    drawn = dw.prove("random@16", run=str(place / "drawn"), **how)
+    registered = json.loads((place / "drawn" / "registration.json").read_text())["arms"]["random@16"]
+    assert registered["redrawn"] and len(set(registered["draws"])) == 3
+    assert len({round(c, 6) for c in drawn.arms[0].costs}) == 3
+    with pytest.raises(RequestError, match="neither a file nor a method"):
+        dw.prove("best@16", run=str(place / "none"), **how)
+    with pytest.raises(RequestError, match="ask for rows or a share"):
+        dw.prove("rds@2ktok", run=str(place / "tokens"), **how)
+
+
 def test_worth_compares_subsets_of_any_size(place: Path, cache: Path) -> None:
     listed = [json.loads(line) for line in (place / "pool.jsonl").read_text().splitlines()]
     write(place / "good.jsonl", listed[:20])

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -287,7 +288,7 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
         add_protected(session, request)
         session.notes += goal_rejects(session)
         gate(session)
-        prover = Prover(session, run, propose(session, request, lambda name, rows: best_rows(session, name, rows)))
+        prover = Prover(session, run, propose(session, request, partial(best_rows, session)))
         if request.budget is not None:
             workers = max(1, len(worker_devices(request.device, request.workers)))
             rates = prover.timed if session.trainer else lambda: training_rates(session)
@@ -317,7 +318,7 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             gate(session)
             session.notes += session.trainer.plan_notes if session.trainer else []
             ids = session.pool.ids
-            proposal = propose(session, request, lambda _, rows: ids[:rows])
+            proposal = propose(session, request, lambda _, rows, seed: ids[:rows])
             trials = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1
             return ProofPlan(
                 tuple((a.name, a.role, a.rows, n, trials) for a, n in proposal.sizes(session)),
@@ -338,14 +339,16 @@ def training_rates(session: Session) -> dict[str, float]:
     return measure(session, sample, plugins.load("scores", "random"), ["losses"], len(session.pool))[0]
 
 
-def best_rows(session: Session, name: str, rows: int) -> tuple[str, ...]:
-    """Ids of the best rows of the pool by a score under its defaults."""
-    method, budget = choose_method(session.request, name), Budget("rows", rows)
-    scored = score_one(session, method, options.split({}, method))
-    chosen = plugins.load("picks", "top_k")(
-        pick_inputs(session, method, scored, budget), budget, seed=session.request.seed
-    )
-    ids: tuple[str, ...] = chosen.ids
+def best_rows(session: Session, name: str, rows: int, seed: int) -> tuple[str, ...]:
+    """Ids of the best rows of the pool by a score under its defaults, its warm-up and other draws made by `seed`."""
+    method, budget, asked = choose_method(session.request, name), Budget("rows", rows), session.request
+    session.request = replace(asked, seed=seed)
+    try:
+        scored = score_one(session, method, options.split({}, method))
+        inputs = pick_inputs(session, method, scored, budget)
+    finally:
+        session.request = asked
+    ids: tuple[str, ...] = plugins.load("picks", "top_k")(inputs, budget, seed=seed).ids
     if len(ids) < rows:
         session.notes.append(f"{name}: only {len(ids):,} rows could be picked, fewer than the subset's {rows:,}")
     return ids

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from dataworth.proof.verdict import Rules
 from dataworth.proving.proposal import TWIN, Proposal, pairs_of
 from dataworth.proving.subsets import Subset, read_subset
 from dataworth.proving.trials import steer_rows
+from dataworth.records import Budget
 from dataworth.session import Session
 from dataworth.store.fingerprint import fingerprint
 
@@ -34,8 +37,10 @@ CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "lo
 
 LR_FACTORS = (0.5, 1.0, 2.0)
 
-Best = Callable[[str, int], Sequence[str]]
-"""(score, rows) -> ids of so many rows that are best by it."""
+Best = Callable[[str, int, int], Sequence[str]]
+"""(score, rows, seed) -> ids of so many rows that are best by it, its warm-up and other draws made by the seed."""
+METHOD = re.compile(r"([a-z][\w-]*)@(.+)")
+"""`less@5%`: not a subset but a method, which selects anew in every trial."""
 
 
 def propose(session: Session, request: config.TrialRequest, best: Best) -> Proposal:
@@ -47,9 +52,9 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     Raises:
         RequestError: A subset that isn't one, subsets of different sizes to prove, an unknown control.
     """
-    subsets = _subsets(session, request)
-    plain = [fixed_arm(s.name, "subject", s.ids, s.weights) for s in subsets]
     looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
+    subsets = _subsets(session, request, best, looks.seeds[-1])
+    plain = list(subsets)
     if isinstance(request, config.ProveRequest):
         arms = _Arms(session, _one_size(plain), looks.seeds[-1], best)
         controls = _controls(arms, request.against, plain)
@@ -66,24 +71,49 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     no_search = session.trainer.no_search if session.trainer else ""
     session.notes += [no_search] if request.lr_search and no_search else []
     factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
-    seen = {s.name: s.seen for s in subsets}
-    foretold = {arm.name: s.forecast for arm, s in zip(named, subsets, strict=True) if s.forecast}
+    found = [(arm.name, s) for arm, s in zip(named, subsets.values(), strict=True) if s is not None]
+    seen, foretold = {name: s.seen for name, s in found}, {name: s.forecast for name, s in found if s.forecast}
     return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors, seen, foretold)
 
 
-def _subsets(session: Session, request: config.TrialRequest) -> list[Subset]:
-    """The subsets under names that differ; rows that aren't in the pool are told."""
+def _subsets(session: Session, request: config.TrialRequest, best: Best, trials: int) -> dict[ArmPlan, Subset | None]:
+    """The subjects as arms under names that differ, each with the subset that it is; a method is none."""
     mapping = config.pairs(request.map, "--map") or None
-    subsets = [read_subset(path, session.pool, mapping) for path in request.subset]
-    if len({s.name for s in subsets}) < len(subsets):
-        subsets = [replace(s, name=f"{s.name}-{n}") for n, s in enumerate(subsets, 1)]
-    for subset in subsets:
+    subsets = {p: read_subset(p, session.pool, mapping) for p in request.subset if not _is_method(p)}
+    names = [s.name for s in subsets.values()]
+    found: dict[ArmPlan, Subset | None] = {}
+    for n, path in enumerate(dict.fromkeys(request.subset), 1):
+        if path not in subsets:
+            found[_method_arm(session, path, best, trials)] = None
+            continue
+        subset = subsets[path]
+        name = f"{subset.name}-{n}" if names.count(subset.name) > 1 else subset.name
         if subset.unmatched:
             session.notes.append(
-                f"{subset.name}: {len(subset.unmatched)} of its rows are not in the pool and are left out, "
+                f"{name}: {len(subset.unmatched)} of its rows are not in the pool and are left out, "
                 f"such as {subset.unmatched[0]}"
             )
-    return subsets
+        found[fixed_arm(name, "subject", subset.ids, subset.weights)] = subset
+    return found
+
+
+def _is_method(given: str) -> bool:
+    return METHOD.fullmatch(given) is not None and not Path(given).exists()
+
+
+def _method_arm(session: Session, given: str, best: Best, trials: int) -> ArmPlan:
+    """The best rows by a score, selected anew in every trial: the claim is about the method.
+
+    Raises:
+        RequestError: No such score, or a size that isn't rows or a share.
+    """
+    name, _, keep = given.partition("@")
+    if name not in plugins.catalogue("scores"):
+        known = ", ".join(sorted(plugins.catalogue("scores")))
+        raise RequestError(f"{given} is neither a file nor a method: expected NAME@SIZE with one of {known}")
+    rows, seed = Budget.parse(keep).rows(len(session.pool)), session.request.seed
+    draws = tuple(Draw(tuple(best(name, rows, seed + r))) for r in range(trials))
+    return ArmPlan(given, "subject", draws, redrawn=True)
 
 
 def _one_size(plain: Sequence[ArmPlan]) -> int:
@@ -123,6 +153,8 @@ def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
     Raises:
         RequestError: None of its rows could show anything.
     """
+    if arm.redrawn:  # a method picks no such rows
+        return [arm]
     (draw,) = arm.draws
     dull = token_table(session, session.pool).unscored
     lost, near = (sum(i in some for i in draw.ids) for some in (dull, session.excluded))
@@ -183,14 +215,14 @@ class _Arms:
             ),
             "full": lambda: fixed_arm("full", "full", self.ids),
             "goal-only": self._goal_only,
-            "longest": lambda: fixed_arm("longest", "baseline", self.best("length", self.size)),
+            "longest": lambda: fixed_arm("longest", "baseline", self.best("length", self.size, seed)),
         }
         if name in made:
             return made[name]()
         if name not in plugins.catalogue("scores"):
             known = ", ".join([*CONTROLS, *sorted(plugins.catalogue("scores"))])
             raise RequestError(f"--against {name!r} is unknown: expected some of {known}")
-        return fixed_arm(name, "baseline", self.best(name, self.size))
+        return fixed_arm(name, "baseline", self.best(name, self.size, seed))
 
     def _goal_only(self) -> ArmPlan:
         """The steer rows themselves: what a user could train on by hand.

@@ -91,23 +91,9 @@ def read_reasons(path: str | Path) -> dict[str, tuple[bool, str]]:
         rows = run.read_table("selection")
         why = [texts.get(code, {}).get("text", code) for code in rows["reason"]]
         return {i: (bool(kept), w) for i, kept, w in zip(rows["id"], rows["kept"], why, strict=True)}
-    from dataworth.formats import sidecar_of
-
-    found = sidecar_of(path) / "reasons.parquet"
-    if not found.is_file():
+    columns = _columns(sidecar_of(path) / "reasons.parquet")
+    if not {"id", "kept", "reason_text"} <= set(columns):  # another tool's
         return {}
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(found)
-    except pa.ArrowInvalid as error:
-        raise FormatError(
-            f"{found} is damaged ({error}): expected Parquet; delete it, what was trained stays"
-        ) from error
-    if not {"id", "kept", "reason_text"} <= set(table.column_names):
-        return {}
-    columns = table.select(["id", "kept", "reason_text"]).to_pydict()
     return {i: (k, w) for i, k, w in zip(columns["id"], columns["kept"], columns["reason_text"], strict=True)}
 
 
