@@ -99,7 +99,7 @@ class TrialRequest(Request):
     """What every verb that trains on subsets takes."""
 
     subset: tuple[str, ...] = ()
-    """A select's run folder, a file of the pool's rows, or a method as less@5% that selects anew per trial; or several."""
+    """A select's run folder, a file of the pool's rows, or a method: less@5% selects anew per trial. Or several."""
     seeds: int = 5
     """Trials per arm, each with its own training seed; random rows are drawn anew in each."""
     looks: bool = False
