@@ -1,8 +1,8 @@
 """A real proof: `python -m reproductions.flan_proof --goal gsm8k` (or arc_easy), five methods on rows of flan_cot.
 
 `less`, `rds`, `bm25`, `longest` and `loss` each keep a tenth of 1,400 rows; each is proved against random rows and
-everything, with the random curve and the learning-rate search on tune rows; then the best three by their gain over
-random again with equal training tokens. Protected: arc_easy (choice accuracy, where it isn't the goal) and WikiText-2
+everything, with the random curve and the learning-rate search on tune rows; then the best three by tune rows
+again with equal training tokens. Protected: arc_easy (choice accuracy, where it isn't the goal) and WikiText-2
 (perplexity). The trials are the state: they are kept below `--state` (committed at the stated sizes) as they finish,
 and a fresh checkout goes on from there.
 """
@@ -64,10 +64,12 @@ def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: lis
     )
 
 
-def finalists(found: ProofResult, count: int) -> list[str]:
-    """The subsets of largest gain over random rows."""
-    gain = {v.subject: v.gain.value for v in found.verdicts if v.comparator == "random" and v.gain}
-    return sorted(gain, key=lambda name: -gain[name])[:count]
+def finalists(found: ProofResult, goal: str, count: int) -> list[str]:
+    """The methods whose trial of the learning-rate search did best on tune rows: judge rows have no say."""
+    tuned = {
+        a.name.removeprefix(f"{goal}-"): a.tuned for a in found.arms if a.role == "subject" and a.tuned is not None
+    }
+    return sorted((name for name in tuned if name in METHODS), key=lambda name: tuned[name])[:count]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -104,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
             progress=keeper,
         )
     first = prove(args, keeper, pool, [str(path) for path in subsets.values()], "epochs")
-    best = [name.removeprefix(f"{args.goal}-") for name in finalists(first, args.finalists)]
+    best = finalists(first, args.goal, args.finalists)
     second = prove(args, keeper, pool, [str(subsets[name]) for name in best], "tokens")
     keeper.keep()
     small = [n for n, v in FULL.items() if getattr(args, n) < v]

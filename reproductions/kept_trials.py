@@ -54,8 +54,16 @@ class KeptTrials:
                 continue
             path = self.folder / f"{found.name[:12]}.parquet"
             trials = Artefact(found, spec)
-            if not path.exists() or pq.read_metadata(path).num_rows < len(trials):
+            if not path.exists() or _scored(pq.read_table(path, columns=["unscored"])) < _known(trials):
                 store(path, trials)
+
+
+def _scored(table: pa.Table) -> tuple[int, int]:
+    return table.column("unscored").null_count, table.num_rows
+
+
+def _known(trials: Artefact) -> tuple[int, int]:
+    return int(trials.table(trials.ids).scored_N.sum()), len(trials)
 
 
 def store(path: Path, trials: Artefact) -> None:

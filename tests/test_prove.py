@@ -445,9 +445,11 @@ def test_a_method_selects_anew_in_every_trial(place: Path, cache: Path) -> None:
     how = fields(place, against="random")
     found = dw.prove("rds@16", run=str(place / "method"), **how)
     (verdict,) = found.verdicts
-    assert (verdict.subject, verdict.claim) == ("rds@16", "means"), "no prediction about one subset"
+    assert (verdict.subject, verdict.claim) == ("rds@16", "prediction"), "it picks the same rows whatever the seed"
+    assert "judged as one subset" in found.explain()
     drawn = dw.prove("random@16", run=str(place / "drawn"), **how)
     registered = json.loads((place / "drawn" / "registration.json").read_text())["arms"]["random@16"]
+    assert drawn.verdicts[0].claim == "means"
     assert registered["redrawn"] and len(set(registered["draws"])) == 3
     assert len({round(c, 6) for c in drawn.arms[0].costs}) == 3
     with pytest.raises(RequestError, match="neither a file nor a method"):

@@ -100,7 +100,7 @@ def test_a_command_trains_every_trial_and_our_judges_judge_what_it_leaves(
     assert all(c["found"] == [] for c in told), "each begins with an empty folder"
     second = next(c for c in told if c["sha256"] == mine and c["seed"] == 1)
     assert found.arms[0].costs[1] == pytest.approx(
-        by_hand(place, tmp_path / "run", place / "model", Path(second["out"])), rel=1e-6
+        by_hand(place, tmp_path / "run", place / "model", Path(second["out"]).parent / "out"), rel=1e-6
     )
     assert found.untouched == pytest.approx(by_hand(place, tmp_path / "run", place / "model", None), rel=1e-6)
     assert [(a.lr, a.tokens) for a in found.arms] == [(None, 0.0)] * 3, "nobody told us"
@@ -123,7 +123,7 @@ def test_checkpoints_and_whole_models_are_judged_alike(place: Path, ledger: Path
     found = dw.prove(str(place / "mine.jsonl"), **fields(place, ledger, f"--leave {leave} --model {{model}}"))
     first = next(c for c in calls(ledger) if c["seed"] == 0)
     assert Path(first["model"]).samefile(place / "model")
-    out = Path(first["out"])
+    out = Path(first["out"]).parent / "out"
     if leave == "checkpoint":
         expected = by_hand(place, tmp_path / "run", place / "model", out / "checkpoint-8")
         assert found.arms[0].costs[0] == pytest.approx(expected, rel=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -30,6 +31,7 @@ from dataworth.results import (
     Scored,
     ScoreResult,
     SelectResult,
+    duration,
 )
 from dataworth.runs import (
     copy_artefacts,
@@ -43,7 +45,6 @@ from dataworth.runs import (
 )
 from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
 from dataworth.store.cache import Cache
-from dataworth.store.fingerprint import fingerprint
 from dataworth.writing import refuse_joining, write_picked
 
 if TYPE_CHECKING:
@@ -276,7 +277,9 @@ def run_worth(request: config.WorthRequest, progress: Progress = SILENT) -> Proo
 def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> ProofResult:
     from dataworth.proving.propose import propose
     from dataworth.proving.prover import Prover
+    from dataworth.proving.trials import AGAIN
 
+    began = time.monotonic()
     refuse_unprovable(verb, request)
     run = open_run(verb, request)
     done = finished_proof(run)
@@ -294,9 +297,14 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
             rates = prover.timed if session.trainer else lambda: training_rates(session)
             progress.say(prover.afford(config.seconds(request.budget), workers, rates))
         proof = prover.prove(progress.say)
-        scored = score_forecasts(session.cache.root, proof, fingerprint(prover.registration))
-        proof = replace(proof, notes=(*proof.notes, *scored))
-        result = store_proof(run, session, proof, prover.proposal.subjects)
+        keys = {name: key for name, (_, key) in prover.proposal.forecasts.items()}
+        proof = replace(proof, notes=(*proof.notes, *score_forecasts(session.cache.root, proof, keys)))
+        took = time.monotonic() - began
+        if request.budget is not None and took > config.seconds(request.budget):
+            more = f"this command took {duration(took)}, more than its --budget {request.budget}"
+            proof = replace(proof, notes=(*proof.notes, more))
+        mends = any(why.startswith(AGAIN) for why in proof.failed.values())
+        result = store_proof(run, session, proof, prover.proposal.subjects, final=not mends)
     check_rejects(result, request)
     return result
 
@@ -307,6 +315,7 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
     Arms of scores stand for as many rows as they would have, so their tokens are those of other rows.
     """
     from dataworth.proof.result import ProofPlan
+    from dataworth.proving.proposal import refuse_seen, sealed_parts
     from dataworth.proving.propose import propose
 
     refuse_unprovable("prove" if isinstance(request, config.ProveRequest) else "worth", request)
@@ -319,6 +328,8 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             session.notes += session.trainer.plan_notes if session.trainer else []
             ids = session.pool.ids
             proposal = propose(session, request, lambda _, rows, seed: ids[:rows])
+            judged = (rows.open_for("proof").ids for _, rows in sealed_parts(session))
+            refuse_seen(session, proposal.seen, set().union(*judged))
             trials = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1
             return ProofPlan(
                 tuple((a.name, a.role, a.rows, n, trials) for a, n in proposal.sizes(session)),

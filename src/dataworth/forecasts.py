@@ -6,18 +6,24 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from dataworth.errors import FormatError
+from dataworth.errors import FormatError, RequestError
 from dataworth.proof.forecast import Forecast, Outcome, calibration, differential, forecast, top_differential
 from dataworth.proof.result import ProofResult
 from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
+from dataworth.store.atomic import write_atomic
+from dataworth.store.fingerprint import fingerprint
+from dataworth.store.lock import EntryLock
 
 LEDGER = "forecasts.jsonl"
+_TRIES = 100
 
 
 def known_outcomes(root: Path) -> list[Outcome]:
@@ -26,49 +32,78 @@ def known_outcomes(root: Path) -> list[Outcome]:
     Raises:
         FormatError: A line other than a torn last one can't be read.
     """
-    path = root / LEDGER
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    return list(_read(root / LEDGER).values())
+
+
+def _read(path: Path) -> dict[str, Outcome]:
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
     found: dict[str, Outcome] = {}
     for n, line in enumerate(lines, 1):
         try:
             if line:
                 told = json.loads(line)
-                key = told.pop("key")
-                found[key] = Outcome(**told)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+                y, d = float(told["y"]), float(told["differential"])
+                found[told["key"]] = Outcome(str(told["method"]), d, y, bool(told["held"]))
+        except (ValueError, TypeError, KeyError) as error:
             if n < len(lines):  # a killed process leaves a last line without its end
                 raise FormatError(
                     f"{path} line {n} is no outcome of a forecast: delete the line or the file"
                 ) from error
-    return list(found.values())
+    return found
 
 
 def keep_outcome(root: Path, key: str, outcome: Outcome) -> None:
-    """Add what a proof found; the same proof again replaces it."""
-    path = root / LEDGER
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.exists() and not path.read_bytes().endswith(b"\n")
-    if torn:  # drop what a killed process left, so that it stays the last line no longer
-        whole = path.read_bytes()
-        path.write_bytes(whole[: whole.rfind(b"\n") + 1])
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"key": key, **outcome.to_dict()}) + "\n")
+    """Add what a proof found; another proof of the same pick for the same goal and learner replaces it."""
+    for left in range(_TRIES, -1, -1):
+        try:
+            with EntryLock(root):
+                found = _read(root / LEDGER) | {key: outcome}
+                lines = [json.dumps({"key": k, **o.to_dict()}) + "\n" for k, o in found.items()]
+                write_atomic(root / LEDGER, "".join(lines).encode())
+            return
+        except RequestError:  # another proof writes its line, which takes a moment
+            if not left:
+                raise
+            time.sleep(0.1)
 
 
-def score_forecasts(root: Path, proof: ProofResult, key: str) -> list[str]:
-    """Keep what a finished proof found of the forecasts of its subjects, and say how forecasts have done so far."""
+def forecast_subject(session: Session, ids: Sequence[str]) -> dict[str, str | None]:
+    """What a forecast is about: pool, goal, the rows picked, and the learner where the pick knew one."""
+    return {
+        "pool": session.pool.fingerprint,
+        "goal": session.goal.fingerprint if session.goal else None,
+        "picked": fingerprint({"ids": sorted(ids)}),
+        "learner": session.learner.fingerprint if session.request.model is not None else None,
+    }
+
+
+def is_about(of: Mapping[str, str | None] | None, subject: Mapping[str, str | None]) -> bool:
+    """Whether a forecast is about what is proved: a pick that knew no learner is about any."""
+    return of is not None and all(
+        of.get(k) in (v, None) if k == "learner" else of.get(k) == v for k, v in subject.items()
+    )
+
+
+def score_forecasts(root: Path, proof: ProofResult, keys: Mapping[str, str]) -> list[str]:
+    """Keep what a finished proof found of the forecasts of its subjects, and say how forecasts have done so far.
+
+    Args:
+        root: Of the cache.
+        proof: With the forecasts that are about its subjects.
+        keys: Of those subjects: one for the same rows, pool, goal and learner, however often they are proved.
+    """
     for name, told in proof.sizes.forecast.items():
         outcome = told.outcome(proof.sizes.worth[name])
         if outcome is not None:
-            keep_outcome(root, f"{key} {name}", outcome)
+            keep_outcome(root, keys[name], outcome)
     return [calibration(known_outcomes(root))] if proof.sizes.forecast else []
 
 
 def forecast_pick(session: Session, method: Score, pick: Pick, scored: Scored, selection: Selection) -> Forecast:
     """What the rows just picked will be worth."""
     outcomes, rows = known_outcomes(session.cache.root), len(selection.ids)
-    if "score" not in pick.needs:
-        return forecast(pick.name, rows, 0.0, outcomes)
+    if not _ranks(method, pick):
+        return forecast("random", rows, 0.0, outcomes)
     sign = 1.0 if method.higher == "keep" else -1.0
     left_N = np.array([i in session.excluded for i in session.pool.ids], dtype=bool)
     value_N = np.where(left_N, np.nan, sign * scored.values_N)
@@ -80,6 +115,11 @@ def forecast_pick(session: Session, method: Score, pick: Pick, scored: Scored, s
 def forecast_plan(session: Session, method: Score, pick: Pick, rows: int, of: int) -> Forecast:
     """What the best `rows` of `of` rows will be worth, before they are scored."""
     outcomes = known_outcomes(session.cache.root)
-    if "score" not in pick.needs:
-        return forecast(pick.name, rows, 0.0, outcomes)
+    if not _ranks(method, pick):
+        return forecast("random", rows, 0.0, outcomes)
     return forecast(method.name, rows, top_differential(rows, of), outcomes)
+
+
+def _ranks(method: Score, pick: Pick) -> bool:
+    """Whether the pick says anything: a random one, or one by random numbers, is worth its rows."""
+    return "score" in pick.needs and method.name != "random"

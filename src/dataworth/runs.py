@@ -20,7 +20,7 @@ from dataworth.artefacts import needs_goal
 from dataworth.beside import beside
 from dataworth.composition import composition
 from dataworth.errors import RequestError
-from dataworth.forecasts import forecast_pick
+from dataworth.forecasts import forecast_pick, forecast_subject
 from dataworth.formats import ORIGIN
 from dataworth.proving.subsets import read_reasons
 from dataworth.records import Pool, hash_unit, id_order
@@ -166,6 +166,7 @@ def store_selection(
     origin = {
         "steer": list(dict.fromkeys(i for sub in seen for i in sub.steer.ids)),
         "forecast": foretold and foretold.to_dict(),
+        "of": forecast_subject(session, selection.ids) if foretold else None,
     }
     write_atomic(run.path / ORIGIN, canonical_json(origin))
     content, timings = record_of(session)
@@ -236,11 +237,14 @@ def store_score_run(
     return ScoreResult(run.path, session.pool.ids, scores, correlations, content)
 
 
-def store_proof(run: RunFolder, session: Session, result: ProofResult, subjects: Sequence[ArmPlan] = ()) -> ProofResult:
+def store_proof(
+    run: RunFolder, session: Session, result: ProofResult, subjects: Sequence[ArmPlan] = (), *, final: bool = True
+) -> ProofResult:
     """Write the verdicts, the trials and the record, mark the run finished, and return the result with its record.
 
-    The record also says what each of the `subjects` is made of and shows some of its rows, so that a report needs
-    neither the pool nor the subset's files.
+    The record also says what each of the `subjects` is made of and shows some of its rows (of a method: of its first
+    selection), so that a report needs neither the pool nor the subset's files. Without `final` the run isn't finished:
+    the same command tries again what failed.
     """
     ids_of = {arm.name: frozenset(arm.draws[0].ids) for arm in subjects}
     held = {name: np.array([i in ids for i in session.pool.ids], dtype=np.bool_) for name, ids in ids_of.items()}
@@ -257,7 +261,8 @@ def store_proof(run: RunFolder, session: Session, result: ProofResult, subjects:
         },
     )
     run.write_record(content, timings)
-    run.finish()
+    if final:
+        run.finish()
     return dataclasses.replace(result, record=content)
 
 

@@ -14,8 +14,8 @@ from dataworth.proof.forecast import Forecast, Outcome, calibration, differentia
 RANGE = (88.0, 1400.0)
 
 
-def found(value: float | None, *spans: tuple[float | None, float | None]) -> Worth:
-    return Worth(value, spans, RANGE, 0.9)
+def found(value: float | None, *spans: tuple[float | None, float | None], side: str = "") -> Worth:
+    return Worth(value, spans, RANGE, 0.9, side)  # type: ignore[arg-type]
 
 
 def test_before_any_proof_a_pick_is_worth_its_rows_give_or_take() -> None:
@@ -78,11 +78,12 @@ def test_a_proof_scores_its_forecast_and_what_it_cannot_tell_counts_for_nothing(
     inside = said.outcome(found(280.0, (200.0, 400.0)))
     assert inside == Outcome("less", 2.0, 1.0, True)
     assert said.outcome(found(700.0, (600.0, 800.0))).held is False  # type: ignore[union-attr]
-    beyond = said.outcome(found(None, (1200.0, None)))
+    beyond = said.outcome(found(None, (1200.0, None), side="above"))
     assert beyond is not None and not beyond.held and beyond.y == pytest.approx(np.log2(1400 / 140))
-    below = said.outcome(found(None, (None, 90.0)))
+    below = said.outcome(found(None, (None, 90.0), side="below"))
     assert below is not None and below.held and below.y == pytest.approx(np.log2(88 / 140))
     assert said.outcome(found(None, (None, None))) is None and said.outcome(found(None)) is None
+    assert said.outcome(found(None, (1300.0, None), side="below")) is None, "worse than a curve that rises at its end"
     assert calibration([]).startswith("no forecast")
     assert calibration([inside, beyond]).startswith("1 of 2 forecasts")
     assert Forecast.from_dict(json.loads(json.dumps(said.to_dict()))) == said

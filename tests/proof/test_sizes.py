@@ -40,7 +40,7 @@ def test_only_chains_with_every_size_count() -> None:
 
 def test_the_fewest_rows_that_do_are_those_of_the_true_curve() -> None:
     full = Arm("full", trials(float(law(1400))), False)
-    found = smallest_keeping(curve(), full, UNTOUCHED)
+    found = smallest_keeping(curve(), full, UNTOUCHED, pool_rows=1400)
     target = UNTOUCHED - 0.95 * (UNTOUCHED - float(law(1400)))
     true = ((target - 1.0) / 6.0) ** (-1 / 0.4)
     assert found.rows is not None and true <= found.rows <= 1.15 * true
@@ -52,12 +52,13 @@ def test_the_fewest_rows_that_do_are_those_of_the_true_curve() -> None:
 
 def test_the_ends_of_the_fewest_rows_are_told() -> None:
     full = Arm("full", trials(float(law(1400))), False)
-    assert smallest_keeping(curve(), full, 50.0).at_most  # the smallest size keeps nearly all of so large a gain
+    assert smallest_keeping(curve(), full, 50.0, pool_rows=1400).at_most, "any size keeps nearly all of so large a gain"
     noisy = Arm("full", trials(float(law(1400)), noise=0.4), False)
-    assert smallest_keeping(curve(noise=0.4), noisy, UNTOUCHED).rows is None
-    assert "no size" in str(Smallest(None, 0.95)) and "or fewer" in str(Smallest(88.0, 0.95, at_most=True))
+    assert smallest_keeping(curve(noise=0.4), noisy, UNTOUCHED, pool_rows=1400).rows is None
+    assert "no fewer random rows than all" in str(Smallest(None, 0.95))
+    assert "or fewer" in str(Smallest(88.0, 0.95, at_most=True))
     with pytest.raises(RequestError, match="within its noise"):
-        smallest_keeping(curve(), full, float(law(1400)))
+        smallest_keeping(curve(), full, float(law(1400)), pool_rows=1400)
 
 
 def test_within_the_curve_no_law_is_asked() -> None:
@@ -86,8 +87,31 @@ def test_where_the_law_is_not_to_be_believed_it_says_why() -> None:
     assert found is not None and found.refusal and "cannot tell" in str(found)
     accuracy = RandomCurve(SIZES, -0.5 - 0.02 * np.arange(5) + 0.001 * np.random.default_rng(0).standard_normal((4, 5)))
     best = trials(-0.9)
-    said = beyond(best, accuracy, worth(best, accuracy))
-    assert said is not None and "positive" in said.refusal
+    assert beyond(best, accuracy, worth(best, accuracy)) is None, "laws are of losses"
+
+
+def test_a_refused_law_knows_no_more_than_the_subsets_noise_allows() -> None:
+    flat = RandomCurve(SIZES, law(SIZES) + 0.05 * np.random.default_rng(3).standard_normal((3, 5)))
+    subject = trials(float(law(1400)) - 0.05, noise=0.08)
+    found = worth(subject, flat)
+    said = beyond(subject, flat, found)
+    if said is not None and said.refusal:
+        assert said.low <= 2 * SIZES[-1]
+        quiet = subject.mean() + (subject - subject.mean()) * 1e-3
+        surer = beyond(quiet, flat, worth(quiet, flat))
+        assert surer is None or said.low <= surer.low
+
+
+def test_the_whole_pool_keeps_all_of_itself_however_noisy() -> None:
+    """With noise, only sizes below the pool can be short; the pool is never said to keep too little of itself."""
+    full = Arm("full", trials(float(law(1400)), noise=0.02), False)
+    found = smallest_keeping(curve(noise=0.02), full, UNTOUCHED, pool_rows=1400)
+    assert found.rows is None or found.rows < 1400
+    cut = RandomCurve(SIZES[:-1], curve().cost_CK[:, :-1])  # a budget left out the largest size
+    quiet = Arm("full", trials(float(law(1400))), False)
+    assert smallest_keeping(cut, quiet, UNTOUCHED, pool_rows=1400).rows is None, "797 rows of the true curve keep 95 %"
+    part = smallest_keeping(cut, quiet, UNTOUCHED, share=0.9, pool_rows=1400)
+    assert part.rows is not None and part.rows <= 700
 
 
 def test_what_sizes_say_survives_json() -> None:

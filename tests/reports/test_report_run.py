@@ -178,7 +178,7 @@ def test_reasons_of_another_tool_are_none_and_damaged_ones_are_named(tmp_path: P
     pq.write_table(pa.table({"id": ["a"], "mine": [1]}), folder / "reasons.parquet")
     assert read_reasons(tmp_path / "mine.jsonl") == {}
     (folder / "reasons.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(FormatError, match=r"reasons\.parquet is damaged"):
+    with pytest.raises(FormatError, match=r"reasons\.parquet can't be read"):
         read_reasons(tmp_path / "mine.jsonl")
 
 

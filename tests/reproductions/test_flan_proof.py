@@ -22,7 +22,7 @@ def test_a_small_run_keeps_its_trials_and_claims_nothing(tmp_path: Path, monkeyp
     model = tiny_folder(tmp_path / "model", layers=1, max_position_embeddings=512)
     monkeypatch.setattr(flan, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
     monkeypatch.setattr(flan_proof, "METHODS", {"bm25": "bm25", "longest": "length"})
-    monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0,))  # the search is tested where it is
+    monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0, 2.0))
     monkeypatch.chdir(tmp_path)
     sizes = "--per-source 10 --keep 8 --seeds 3 --epochs 1 --arc-rows 20 --wiki-rows 20 --finalists 1".split()
     places = ["--model", str(model), "--work", "work", "--state", "state", "--out", "out.json"]
@@ -32,7 +32,7 @@ def test_a_small_run_keeps_its_trials_and_claims_nothing(tmp_path: Path, monkeyp
     assert found["verdict"].startswith("not reproduced: below the stated sizes")
     assert {v["comparator"] for v in found["epochs"]["verdicts"]} == {"random", "full"}
     assert {k["skill"] for k in found["epochs"]["protected"]} == {"wikitext", "arc_easy"}
-    assert len(list(Path("state").glob("*.parquet"))) == 1, "one file for each set of judges"
+    assert len(list(Path("state").glob("*.parquet"))) == 2, "one file for each set of judges: tune and judge"
     assert len(found["epochs"]["worth"]) == 2 and len({v["subject"] for v in found["tokens"]["verdicts"]}) == 1
     shutil.rmtree(Cache().root)
     shutil.rmtree("work/runs")

@@ -141,7 +141,9 @@ class Curve:
 
     def _design(self) -> tuple[str, ...]:
         span, found = self.sizes_K[-1] / self.sizes_K[0], []
-        if len(self.sizes_K) < _SIZES or span < _SPAN:
+        # A sixteenth of the pool is a whole number of rows: what rounding takes from the factor isn't missed.
+        rounded = self.sizes_K[-1] / (self.sizes_K[0] - 0.5)
+        if len(self.sizes_K) < _SIZES or rounded < _SPAN:
             found.append(
                 f"{len(self.sizes_K)} sizes over a factor of {span:.3g} can't check a law: measure at least "
                 f"{_SIZES} sizes over a factor of {_SPAN:g}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from dataworth.errors import RequestError
 
 Floats = NDArray[np.float64]
 Span = tuple[float | None, float | None]
+Side = Literal["", "above", "below"]
 
 GRID = 400
 """Sizes at which the curve is compared with S, evenly spaced in log n."""
@@ -70,7 +71,8 @@ class RandomCurve:
 class Worth:
     """Random rows that S is worth.
 
-    `value` is read off the mean curve, made monotone; None where S lies beyond it. `spans` are the intervals (low,
+    `value` is read off the mean curve, made monotone; None where S lies beyond it, on the `side` "above" (worth more
+    than the largest size) or "below". `spans` are the intervals (low,
     high) of the confidence set; None is an end beyond the measured range: (3200, None) means at least 3,200. No span
     at all says that no measured size fits, as when the curve jumps over S between two sizes.
     """
@@ -79,6 +81,7 @@ class Worth:
     spans: tuple[Span, ...]
     measured: tuple[float, float]
     level: float
+    side: Side = ""
 
     def covers(self, size: float) -> bool:
         """Whether the set holds this size."""
@@ -87,13 +90,14 @@ class Worth:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         spans, measured = [list(s) for s in self.spans], list(self.measured)
-        return {"value": self.value, "spans": spans, "measured": measured, "level": self.level}
+        return {"value": self.value, "spans": spans, "measured": measured, "level": self.level, "side": self.side}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Worth:
         """The inverse of `to_dict`."""
         spans = tuple((low, high) for low, high in told["spans"])
-        return cls(told["value"], spans, (told["measured"][0], told["measured"][1]), told["level"])
+        measured = told["measured"][0], told["measured"][1]
+        return cls(told["value"], spans, measured, told["level"], told.get("side", ""))
 
     def __str__(self) -> str:
         if self.spans == ((None, None),):
@@ -139,7 +143,9 @@ def worth(subset_R: Sequence[float] | Floats, curve: RandomCurve, *, level: floa
     var_M, var = cost_CM.var(0, ddof=1) / len(cost_CM), float(subset.var(ddof=1)) / len(subset)
     slack_M = slack(mean_M, var_M, len(cost_CM), cost, var, len(subset), level)
     measured = (float(size_M[0]), float(size_M[-1]))
-    return Worth(inversion(size_M, mean_M, cost), _spans(size_M, slack_M, mean_M, cost), measured, level)
+    value = inversion(size_M, mean_M, cost)
+    side: Side = "" if value is not None else "above" if cost < mean_M.mean() else "below"
+    return Worth(value, _spans(size_M, slack_M, mean_M, cost), measured, level, side)
 
 
 def slack(mean_M: Floats, var_M: Floats, chains: int, cost: float, var: float, trials: int, level: float) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from dataworth.records import hash_unit
 Role = Literal["subject", "random", "baseline", "full", "curve"]
 
 LEAST_SIZES = 5
+MOST_ALIKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,21 @@ class Draw:
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """What an arm trains on. `draws` is one draw for all its trials, or one for each (`redrawn`)."""
+    """What an arm trains on. `draws` is one draw for all its trials, or one for each (`redrawn`).
+
+    `alike` draws share more rows than chance explains: they are judged as one subset.
+    """
 
     name: str
     role: Role
     draws: tuple[Draw, ...]
     redrawn: bool = False
+    alike: bool = False
+
+    @property
+    def independent(self) -> bool:
+        """Whether its trials are draws of their own, so that their mean is that of drawing."""
+        return self.redrawn and not self.alike
 
     def draw(self, trial: int) -> Draw:
         """The rows of trial number `trial`."""
@@ -127,6 +138,19 @@ def fixed_arm(name: str, role: Role, ids: Sequence[str], weights: Sequence[float
     """One set of rows for every trial; all-1 weights are dropped, so that they don't make another training."""
     plain = all(w == 1 for w in weights)
     return ArmPlan(name, role, (Draw(tuple(ids), () if plain else tuple(weights)),))
+
+
+def method_arm(name: str, draws: Sequence[Sequence[str]], pool_rows: int) -> ArmPlan:
+    """Selections of a method, one per trial.
+
+    What they share beyond chance doesn't average out over trials: it is the luck of one subset. With a tenth of it
+    (Cohen's kappa of the pairs) the claim about expected costs would err visibly more often than stated.
+    """
+    sets = [frozenset(draw) for draw in draws]
+    share = float(np.mean([len(a & b) / max(1, len(a)) for a, b in combinations(sets, 2)]))
+    chance = len(sets[0]) / pool_rows
+    alike = share - chance > MOST_ALIKE * (1 - chance)
+    return ArmPlan(name, "subject", tuple(Draw(tuple(draw)) for draw in draws), redrawn=True, alike=alike)
 
 
 def curve_sizes(pool_rows: int, *, count: int = LEAST_SIZES, include: Sequence[int] = ()) -> tuple[int, ...]:

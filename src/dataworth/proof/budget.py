@@ -55,7 +55,8 @@ def fit(prices: Sequence[ArmPrice], seeds: int, budget: float, workers: int, *, 
     def takes(arms: Sequence[ArmPrice]) -> float:
         return wall_seconds(arms, seeds + more, workers)
 
-    kept = [*subjects, *([first] if first else [])]
+    sized = [p for p in prices if p.role == "curve"]
+    kept = [*subjects, first] if first else [*subjects, *sized]  # worth is all that is asked, and it takes the curve
     while takes(kept) > budget:
         if seeds <= LEAST_SEEDS:
             arms = " and of ".join(p.name for p in kept)
@@ -68,7 +69,7 @@ def fit(prices: Sequence[ArmPrice], seeds: int, budget: float, workers: int, *, 
         if takes([*kept, price]) <= budget:
             kept.append(price)
     curve: list[ArmPrice] = []
-    for price in (p for p in prices if p.role == "curve"):
+    for price in sized if first else ():
         if takes([*kept, *curve, price]) > budget:
             break
         curve.append(price)

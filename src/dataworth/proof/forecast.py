@@ -59,21 +59,24 @@ class Forecast:
     def held(self, found: Worth) -> bool | None:
         """Whether a proof's worth lies in the interval; None where the proof can't tell.
 
-        Worth beyond the measured range holds if the interval reaches there.
+        Worth beyond the measured range holds if the interval reaches there; a set that points the other way, as on a
+        curve that rises, tells nothing.
         """
         if not found.spans or found.spans == ((None, None),):
             return None
         if found.value is not None:
             return self.low <= found.value <= self.high
         first, last = found.measured
-        return self.high >= last if found.spans[-1][1] is None else self.low <= first
+        if found.side == "above":
+            return self.high >= last if found.spans[-1][1] is None else None
+        return self.low <= first if found.spans[0][0] is None else None
 
     def outcome(self, found: Worth) -> Outcome | None:
         """What a proof's worth teaches; None where it can't tell."""
         held = self.held(found)
         if held is None:
             return None
-        end = found.measured[1] if found.spans[-1][1] is None else found.measured[0]
+        end = found.measured[1] if found.side == "above" else found.measured[0]
         worth = end if found.value is None else found.value
         return Outcome(self.method, self.differential, float(np.log2(worth / self.rows)), held)
 

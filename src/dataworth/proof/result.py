@@ -23,7 +23,8 @@ class ArmResult:
     `tokens` is 0 and `lr` None where a trainer of the user's own doesn't say them.
 
     Costs are in the goal's unit, lower better. `interval` is Student's over trials at 95 %, None for a single trial.
-    `subtasks` holds the mean of each judged set.
+    `subtasks` holds the mean of each judged set. `tuned` is the cost of the chosen learning rate's trial on tune rows:
+    what choices among arms may look at; None without a search.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ArmResult:
     costs: tuple[float, ...]
     interval: Estimate | None
     subtasks: Mapping[str, float]
+    tuned: float | None = None
 
 
 @dataclass(frozen=True)

@@ -51,44 +51,44 @@ class Smallest:
 
     def __str__(self) -> str:
         if self.rows is None:
-            return f"no size of random rows is shown to keep {self.share:.0%} of the full pool's improvement"
+            return f"no fewer random rows than all are shown to keep {self.share:.0%} of the full pool's improvement"
         fewer = " or fewer" if self.at_most else ""
         return f"{self.rows:,.0f} random rows{fewer} are shown to keep {self.share:.0%} of the full pool's improvement"
 
 
-def smallest_keeping(curve: RandomCurve, full: Arm, untouched: float, *, share: float = ENOUGH) -> Smallest:
+def smallest_keeping(
+    curve: RandomCurve, full: Arm, untouched: float, *, share: float = ENOUGH, pool_rows: int
+) -> Smallest:
     """The smallest size from which on every size of the curve keeps `share`, by the lower end of `retained`'s interval.
 
-    Between measured sizes chains are interpolated as for worth.
+    Between measured sizes chains are interpolated as for worth. The whole pool keeps all of itself, whatever its noise.
 
     Raises:
         RequestError: The full pool isn't shown to improve on the untouched model.
     """
     size_M = curve.grid()
     low_M = np.array([retained(Arm("", cost_C, True), full, untouched).low for cost_C in curve.at(size_M).T])
-    short = np.flatnonzero(low_M < share)
+    short = np.flatnonzero((low_M < share) & (size_M < pool_rows))
     first = int(short[-1]) + 1 if len(short) else 0
-    return Smallest(float(size_M[first]) if first < len(size_M) else None, share, at_most=first == 0)
+    shown = first < len(size_M) and size_M[first] < pool_rows
+    return Smallest(float(size_M[first]) if shown else None, share, at_most=first == 0)
 
 
 def beyond(subset_R: Floats, curve: RandomCurve, found: Worth) -> Prediction | None:
     """Worth by the fitted law where the measured curve only says "at least"; None where it says more.
 
-    The law's interval is taken at both ends of the subset's own, so it is wider than its level says.
+    The law's interval is taken at both ends of the subset's own, so it is wider than its level says. Laws are of
+    losses: where a score of which higher is better is proved (costs below zero) there is none.
     """
-    if found.value is not None or not found.spans or found.spans[-1][1] is not None:
+    cost, nan = float(subset_R.mean()), float("nan")
+    if found.side != "above" or min(cost, float(curve.cost_CK.min())) <= 0:
         return None
-    if float(subset_R.mean()) >= float(curve.cost_CK.mean(0).min()):
-        return None
-    cost = float(subset_R.mean())
     try:
         law = fit_curve(curve.sizes_K, curve.cost_CK)
         at = law.rows_for(cost, found.level)
     except RequestError as reason:
-        nan = float("nan")
         return Prediction("rows", cost, nan, nan, nan, found.level, nan, True, refusal=str(reason))
-    if at.refusal:
-        return at
     half = float(stats.t.ppf((1 + found.level) / 2, len(subset_R) - 1) * subset_R.std(ddof=1) / len(subset_R) ** 0.5)
-    best = law.rows_for(cost - half, found.level).high if cost > half else float("nan")
-    return replace(at, low=law.rows_for(cost + half, found.level).low, high=best)
+    low = min(at.low, law.rows_for(cost + half, found.level).low)
+    best = law.rows_for(cost - half, found.level).high if cost > half else nan
+    return replace(at, low=low) if at.refusal else replace(at, low=low, high=best)

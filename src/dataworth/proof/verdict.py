@@ -149,6 +149,8 @@ def word_of(subject: Arm, comparator: Arm, rules: Rules, untouched: float | None
     """The word at a planned look, and the reason where it needs one; `judge` adds what surrounds it."""
     found = contrast(subject.cost_R, comparator.cost_R, claim_of(subject, comparator))
     code = int(decide(found, rules.alpha, rules.margin, rules.alpha_margin))
+    if float(found.se) == 0:
+        return CANNOT_TELL, "all trainings gave one number: their seeds change nothing, so nothing says what luck does"
     if untouched is None:
         return WORDS[code], ""
     if not (_improves(subject, untouched) or _improves(comparator, untouched)):
@@ -181,6 +183,8 @@ def retained(subset: Arm, full: Arm, untouched: float, *, level: float = 0.9) ->
     """
     gained, of_full = untouched - float(subset.cost_R.mean()), untouched - float(full.cost_R.mean())
     var, var_full = (a.cost_R.var(ddof=1) / len(a.cost_R) for a in (subset, full))
+    if var + var_full == 0:
+        raise RequestError("all trainings gave one number: their seeds change nothing, so nothing says what luck does")
     share = gained / of_full if of_full else 0.0
     below = var**2 / (len(subset.cost_R) - 1) + (share**2 * var_full) ** 2 / (len(full.cost_R) - 1)
     df = (var + share**2 * var_full) ** 2 / below if below else float(len(subset.cost_R) + len(full.cost_R) - 2)

@@ -1,4 +1,4 @@
-"""What a proof proposes to do, and registers before a judge row is read: arms, rules, protocol."""
+"""What a proof proposes to do, and registers before a trial is judged: arms, rules, protocol."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TWIN = " without near-goal rows"
 
 @dataclass(frozen=True)
 class Proposal:
-    """Everything that is registered before a judge row is read.
+    """Everything that is registered before a trial is judged.
 
     `subjects` are what the proof is about; `controls` what they are compared with, each a verdict, and without any they
     are compared with one another; `others` (the sizes of the random curve) are trained and shown. `tokens` is the
     budget of the equal-token protocol; `lr_factors` multiply the recipe's learning rate in each arm's search on tune
     rows. `seen` are the ids of the goal rows that a subject was selected by, and `forecasts` what
-    was foretold of it, where that is known.
+    was foretold of it, with a key for what that is about, where that is known.
     """
 
     subjects: tuple[ArmPlan, ...]
@@ -41,7 +41,7 @@ class Proposal:
     tokens: int | None = None
     lr_factors: tuple[float, ...] = (1.0,)
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    forecasts: Mapping[str, tuple[Forecast, str]] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[ArmPlan, ...]:
@@ -76,7 +76,7 @@ class Proposal:
             tuple(a for a in arms if a.name in names) for arms in (self.subjects, self.controls, self.others)
         )
         looks = self.rules.looks if seeds == self.rules.looks.seeds[-1] else looks_at((seeds,))
-        comparisons = len(pairs_of([s.name for s in subjects], [c.name for c in controls]))
+        comparisons = max(1, len(pairs_of([s.name for s in subjects], [c.name for c in controls])))
         rules = replace(self.rules, looks=looks, comparisons=comparisons)
         return replace(self, subjects=subjects, controls=controls, others=others, rules=rules)
 
@@ -132,3 +132,24 @@ def sealed_parts(session: Session) -> list[tuple[Subtask | Protected, Sealed]]:
             raise RequestError(f"goal subtask {sub.name!r} has no judge rows: add `judge:` to the goal file")
         found.append((sub, sub.judge))
     return [*found, *((skill, skill.judge) for skill in goal.protected)]
+
+
+def refuse_seen(session: Session, seen: Mapping[str, frozenset[str]], judge_ids: set[str]) -> None:
+    """Refuse judge rows by which a subject was selected, or by which an arm or a learning rate would be.
+
+    Raises:
+        RequestError: Names who saw how many.
+    """
+    for name, ids in seen.items():
+        if known := len(ids & judge_ids):
+            raise RequestError(
+                f"{name} was selected with {known:,} of the {len(judge_ids):,} judge rows of this proof: expected "
+                "judge rows that no selection saw; run `dataworth goal FILE` and select with its goal.yaml"
+            )
+    for sub in session.goal.subtasks if session.goal else ():
+        for part, pool in (("steer", sub.steer), ("tune", sub.tune)):
+            if pool is not None and (known := len(judge_ids.intersection(pool.ids))):
+                raise RequestError(
+                    f"goal subtask {sub.name!r}: {known:,} of its {part} rows are judge rows: expected parts that "
+                    "share no row; `dataworth goal FILE` makes such"
+                )

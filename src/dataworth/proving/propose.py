@@ -12,12 +12,14 @@ import numpy as np
 from dataworth import config, plugins
 from dataworth.artefacts import token_table
 from dataworth.errors import RequestError
+from dataworth.forecasts import forecast_subject, is_about
 from dataworth.proof.arms import (
     ArmPlan,
     Draw,
     curve_arms,
     curve_sizes,
     fixed_arm,
+    method_arm,
     random_arm,
     stratified_arm,
     token_matched_arm,
@@ -72,7 +74,9 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     session.notes += [no_search] if request.lr_search and no_search else []
     factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
     found = [(arm.name, s) for arm, s in zip(named, subsets.values(), strict=True) if s is not None]
-    seen, foretold = {name: s.seen for name, s in found}, {name: s.forecast for name, s in found if s.forecast}
+    seen = {name: s.seen for name, s in found}
+    about = [(name, s, forecast_subject(session, s.ids)) for name, s in found if s.forecast and not request.metric]
+    foretold = {name: (s.forecast, fingerprint(of)) for name, s, of in about if s.forecast and is_about(s.of, of)}
     return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors, seen, foretold)
 
 
@@ -80,14 +84,14 @@ def _subsets(session: Session, request: config.TrialRequest, best: Best, trials:
     """The subjects as arms under names that differ, each with the subset that it is; a method is none."""
     mapping = config.pairs(request.map, "--map") or None
     subsets = {p: read_subset(p, session.pool, mapping) for p in request.subset if not _is_method(p)}
-    names = [s.name for s in subsets.values()]
+    repeated = len({s.name for s in subsets.values()}) < len(subsets)
     found: dict[ArmPlan, Subset | None] = {}
     for n, path in enumerate(dict.fromkeys(request.subset), 1):
         if path not in subsets:
             found[_method_arm(session, path, best, trials)] = None
             continue
         subset = subsets[path]
-        name = f"{subset.name}-{n}" if names.count(subset.name) > 1 else subset.name
+        name = f"{subset.name}-{n}" if repeated else subset.name
         if subset.unmatched:
             session.notes.append(
                 f"{name}: {len(subset.unmatched)} of its rows are not in the pool and are left out, "
@@ -112,8 +116,10 @@ def _method_arm(session: Session, given: str, best: Best, trials: int) -> ArmPla
         known = ", ".join(sorted(plugins.catalogue("scores")))
         raise RequestError(f"{given} is neither a file nor a method: expected NAME@SIZE with one of {known}")
     rows, seed = Budget.parse(keep).rows(len(session.pool)), session.request.seed
-    draws = tuple(Draw(tuple(best(name, rows, seed + r))) for r in range(trials))
-    return ArmPlan(given, "subject", draws, redrawn=True)
+    arm = method_arm(given, [best(name, rows, seed + r) for r in range(trials)], len(session.pool))
+    if arm.alike:
+        session.notes.append(f"{given}: its selections share most of their rows, so it is judged as one subset")
+    return arm
 
 
 def _one_size(plain: Sequence[ArmPlan]) -> int:
@@ -153,9 +159,7 @@ def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
     Raises:
         RequestError: None of its rows could show anything.
     """
-    if arm.redrawn:  # a method picks no such rows
-        return [arm]
-    (draw,) = arm.draws
+    draw = arm.draws[0]
     dull = token_table(session, session.pool).unscored
     lost, near = (sum(i in some for i in draw.ids) for some in (dull, session.excluded))
     if max(lost, near) == len(draw.ids):

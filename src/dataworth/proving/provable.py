@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dataworth import config
 from dataworth.errors import RequestError
+from dataworth.proving.propose import METHOD
 from dataworth.session import Session
 
 
@@ -18,7 +19,11 @@ def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
     """
     for name, what in (("subset", "a run folder or a file of rows"), ("model", "--model M"), ("goal", "--goal FILE")):
         if not getattr(request, name) and not (name == "goal" and request.metric):
-            raise RequestError(f"{verb} needs {what}: expected dataworth {verb} SUBSET --pool POOL --model M --goal G")
+            goal = " --goal G" if not request.metric else ""
+            raise RequestError(f"{verb} needs {what}: expected dataworth {verb} SUBSET --pool POOL --model M{goal}")
+    for path in request.subset:
+        if not METHOD.fullmatch(path) and not Path(path).expanduser().exists():
+            raise RequestError(f"{path} is not here: expected a run folder or a file of rows; correct the path")
     if request.protocol not in ("epochs", "tokens"):
         raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
     if request.budget is not None:

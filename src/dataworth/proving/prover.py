@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from dataworth.proof.foresight import foresee
 from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
 from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
 from dataworth.proof.verdict import CANNOT_TELL, Arm, Verdict, judge, retained
-from dataworth.proving.proposal import Proposal, sealed_parts
+from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
 from dataworth.proving.trainers import learns, seedless
 from dataworth.proving.trials import Training, TrialSet, judged_by_metric, open_judged
 from dataworth.results import duration
@@ -38,7 +39,7 @@ class Prover:
 
     Args:
         session: Pool, goal, learner, engine.
-        run: Where the registration is kept: arms and rules as proposed, before a judge row is read.
+        run: Where the registration is kept: arms and rules as proposed, before a trial is judged.
         proposal: Arms and rules.
     """
 
@@ -46,7 +47,7 @@ class Prover:
         self.session, self.run, self.proposal = session, run, proposal
         self.registration = self._register()
         opened = [(s, rows.open_for("proof")) for s, rows in sealed_parts(session)]
-        self._refuse_seen({i for _, pool in opened for i in pool.ids})
+        refuse_seen(session, proposal.seen, {i for _, pool in opened for i in pool.ids})
         judged = open_judged(opened) if session.metric is None else judged_by_metric(session, session.metric)
         self.goals = len(session.goal.subtasks) if session.goal and session.metric is None else 1
         units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
@@ -61,14 +62,7 @@ class Prover:
         # What the user's script measures on what it trained says nothing of a model that it didn't train.
         self.bare = [self.untouched] if session.metric is None else []
         self.lr = {arm.name: session.recipe.lr for arm in proposal.arms}
-
-    def _refuse_seen(self, judge_ids: set[str]) -> None:
-        for name, seen in self.proposal.seen.items():
-            if known := len(seen & judge_ids):
-                raise RequestError(
-                    f"{name} was selected with {known:,} of the {len(judge_ids):,} judge rows of this proof: expected "
-                    "judge rows that no selection saw; run `dataworth goal FILE` and select with its goal.yaml"
-                )
+        self.tuned: dict[str, float] = {}
 
     def _register(self) -> dict[str, Any]:
         """What was registered, now or when this run began."""
@@ -115,9 +109,10 @@ class Prover:
             }
             self.registration = {**self.registration, "affordable": known}
             self._write(self.registration)
+        left = [a.name for a in self.proposal.arms if a.name not in known["arms"]]
         self.proposal = self.proposal.only(known["arms"], known["seeds"])
-        left = [a for a in self.registration["arms"] if a not in known["arms"]]
         lost = f"; left out: {', '.join(left)}" if left else ""
+        self.session.notes += [f"--budget {duration(budget)} didn't pay for {', '.join(left)}"] if left else []
         return f"{duration(budget)} pays for {known['seeds']} seeds of {', '.join(known['arms'])}{lost}"
 
     def timed(self) -> dict[str, float]:
@@ -190,7 +185,7 @@ class Prover:
             if not cost:
                 raise NonsenseRefused(f"arm {arm.name!r} can't be trained at any learning rate: lower lr in --recipe")
             best = min(cost, key=lambda f: (cost[f], abs(f - 1)))
-            self.lr[arm.name] = recipe.lr * best
+            self.lr[arm.name], self.tuned[arm.name] = recipe.lr * best, cost[best]
             if self.untouched in found:
                 gained[arm.name] = float(found[self.untouched][0].mean()) - cost[best]
         at_edge = [n for n, lr in self.lr.items() if lr in (recipe.lr * min(factors), recipe.lr * max(factors))]
@@ -210,7 +205,7 @@ class Prover:
         for trial in self._schedule(seeds):
             of_arm.get(trial.arm, []).append(self._training(trial))
         there = self.trials.costs([t for listed in of_arm.values() for t in listed])
-        redrawn = {arm.name: arm.redrawn for arm in self.proposal.arms}
+        redrawn = {arm.name: arm.independent for arm in self.proposal.arms}
         subject, other = (
             Arm(n, np.array([there[t][0][: self.goals].mean() for t in of_arm[n] if t in there]), redrawn[n])
             for n in names
@@ -225,13 +220,16 @@ class Prover:
         trainings = [*self.bare, *(self._training(t) for t in self._schedule(seeds))]
         place = {t: n for n, t in reversed(list(enumerate(trainings)))}
         number = {self._training(t): t.number for t in self._schedule(seeds)}
-        said = [""]
+        told: set[object] = set()
 
         def interim() -> None:
             if len(self.trials.costs(self.bare)) == len(self.bare):
-                said.append(self.result(seeds, look=False).headline())
-                if said[-1] != said[-2]:
-                    tell(said[-1])
+                found = self.result(seeds, look=False)
+                first = next(iter(found.verdicts), None)
+                news = found.headline() if first is None else first.gain and first.gain.n  # once for each round
+                if news is not None and news not in told:
+                    told.add(news)
+                    tell(found.headline())
 
         self.trials.run(
             list(place),
@@ -273,7 +271,9 @@ class Prover:
         have = {name: {n: found[t] for n, t in listed if t in found} for name, listed in of_arm.items()}
         sets = len(self.trials.judged)
         costs_J = {n: np.array([c for c, _ in got.values()]).reshape(-1, sets) for n, got in have.items()}
-        arms = {a.name: Arm(a.name, costs_J[a.name][:, : self.goals].mean(1), a.redrawn) for a in self.proposal.arms}
+        arms = {
+            a.name: Arm(a.name, costs_J[a.name][:, : self.goals].mean(1), a.independent) for a in self.proposal.arms
+        }
         untouched = None if untouched_J is None else float(untouched_J[: self.goals].mean())
         shares, no_shares = self._retained(arms, untouched)
         sizes = self._sizes(arms, {name: list(got) for name, got in have.items()}, untouched, look)
@@ -313,6 +313,7 @@ class Prover:
             tuple(arm.cost_R.tolist()),
             mean_interval(arm.cost_R) if len(arm.cost_R) > 1 else None,
             {j.name: float(m) for j, m in zip(self.trials.judged, means, strict=False)},
+            self.tuned.get(plan.name),
         )
 
     def _sizes(
@@ -330,22 +331,21 @@ class Prover:
         if not look:
             return Sizes(found)
         laws = {s.name: beyond(s.cost_R, curve, found[s.name]) for s in subjects}
-        full = self._full(arms)
-        try:
-            enough = None if full is None or untouched is None else smallest_keeping(curve, full, untouched)
-        except RequestError:  # told where the subjects' own shares are
-            enough = None
+        full, enough = self._full(arms), None
+        if full is not None and untouched is not None:
+            with suppress(RequestError):  # told where the subjects' own shares are
+                enough = smallest_keeping(curve, arms[full.name], untouched, pool_rows=full.rows)
         return Sizes(
             found,
             {name: law for name, law in laws.items() if law is not None},
             enough,
-            {name: told for name, told in self.proposal.forecasts.items() if name in found},
+            {name: told for name, (told, _) in self.proposal.forecasts.items() if name in found},
         )
 
-    def _full(self, arms: Mapping[str, Arm]) -> Arm | None:
+    def _full(self, arms: Mapping[str, Arm]) -> ArmPlan | None:
         """The arm of all rows: the control, else the curve's last size, of which all draws are the same."""
         every = [a for a in (*self.proposal.controls, *self.proposal.others) if a.everything]
-        return next((arms[a.name] for a in every if len(arms[a.name].cost_R) > 1), None)
+        return next((a for a in every if len(arms[a.name].cost_R) > 1), None)
 
     def _retained(self, arms: Mapping[str, Arm], untouched: float | None) -> tuple[dict[str, Estimate], list[str]]:
         """Each subject's share of the full pool's improvement, and why there is none."""
@@ -355,7 +355,7 @@ class Prover:
         for subject in (arms[s.name] for s in self.proposal.subjects):
             if full is not None and untouched is not None and len(subject.cost_R) > 1:
                 try:
-                    found[subject.name] = retained(subject, full, untouched)
+                    found[subject.name] = retained(subject, arms[full.name], untouched)
                 except RequestError as reason:
                     why.append(f"{subject.name}: no share of the full pool's improvement: {reason}")
         return found, why

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from dataworth.errors import FormatError, RequestError
 from dataworth.formats import ORIGIN, sidecar_of
 from dataworth.proof.forecast import Forecast
 from dataworth.records import Example, Pool
-from dataworth.store.json_files import read_json
+from dataworth.store.json_files import damaged, read_json
 from dataworth.store.run import RunFolder
 
 MOST_UNMATCHED = 0.01
@@ -30,7 +30,7 @@ class Subset:
     """Rows of the pool with weights, under a name.
 
     `unmatched` are the ids of rows that aren't in the pool; `seen` those of the goal rows that it was selected by, and
-    `forecast` what it was foretold to be worth, as far as a run folder or a sidecar tells.
+    `forecast` what it was foretold to be worth, and `of` what that is about, as far as a run folder or a sidecar tells.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Subset:
     unmatched: tuple[str, ...] = ()
     seen: frozenset[str] = frozenset()
     forecast: Forecast | None = None
+    of: Mapping[str, str | None] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -141,10 +142,15 @@ def _sidecar_weights(path: Path) -> dict[str, float]:
 def _with_origin(subset: Subset, folder: Path) -> Subset:
     path = folder / ORIGIN
     if not path.is_file():
+        if (folder / "config.yaml").is_file():
+            raise RequestError(f"{folder} doesn't say which goal rows it saw: select again with this version")
         return subset
     found = read_json(path, "restore or delete it", {"steer": list})
-    told = found.get("forecast")
-    return replace(subset, seen=frozenset(found["steer"]), forecast=Forecast.from_dict(told) if told else None)
+    try:
+        told = Forecast.from_dict(found["forecast"]) if found.get("forecast") else None
+    except TypeError:
+        raise damaged(path, "a forecast with other fields", "what `select` wrote", "restore or delete it") from None
+    return replace(subset, seen=frozenset(found["steer"]), forecast=told, of=found.get("of") or {})
 
 
 def _columns(table: Path) -> dict[str, list[Any]]:

@@ -47,6 +47,7 @@ OUT, METRICS, RECORD = "out", "metrics.json", "command.json"
 STDOUT, STDERR = "stdout.log", "stderr.log"
 _FUNCTION = re.compile(r"(?P<file>[^{}]+\.py):(?P<name>\w+)")
 _TAIL = 300
+_SPENT = (".pt", ".pth", ".bin")
 _CALL = """
 import importlib, json, pathlib, sys
 file, name, given = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -155,10 +156,20 @@ class UserTrainer:
             return (Path(self._function["file"]),)
         return files_among(filled(self.spec, dict.fromkeys(self.takes, "")))
 
-    @property
+    @cached_property
     def key(self) -> dict[str, Any]:
-        """What makes two trainers one."""
+        """What makes two trainers one; read once, and it is an error if it changes while a proof runs."""
+        return self._read_key()
+
+    def _read_key(self) -> dict[str, Any]:
         return {"command": self.spec, "files": [checksum(path) for path in self.files]}
+
+    def _refuse_edited(self) -> None:
+        if self._read_key() != self.key:
+            raise RequestError(
+                f"--train-command {self.spec!r}: a file that it names changed while the proof ran: expected one "
+                "trainer for all arms; put it back, or start again with another --run"
+            )
 
     @property
     def registered(self) -> dict[str, Any]:
@@ -190,6 +201,9 @@ class UserTrainer:
     def train(self, folder: Path, given: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         """Train into `folder/out`, from nothing: what an interrupted training left is deleted.
 
+        Of what it leaves, weights, their configuration and the metrics stay: optimizer states and further checkpoints
+        are read by nobody.
+
         Args:
             folder: Where `out`, the logs and the record of the call lie.
             given: Values of its places, with `data`; the data are deleted when it has ended well.
@@ -197,9 +211,13 @@ class UserTrainer:
 
         Raises:
             TrainerFailed: It couldn't be started, ended with an error or a signal, or left nothing to judge.
+            RequestError: A file that the command names changed since the proof began.
         """
-        out, began = folder.resolve() / OUT, time.monotonic()
-        shutil.rmtree(out, ignore_errors=True)
+        self._refuse_edited()
+        for left in folder.glob(f"{OUT}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A program whose worker was killed may write for some seconds more: into a folder that nobody reads.
+        out, began = folder.resolve() / f"{OUT}-{os.getpid()}-{time.monotonic_ns()}", time.monotonic()
         out.mkdir(parents=True)
         words = self._words({**given, "out": str(out)})
         with (folder / STDOUT).open("wb") as told, (folder / STDERR).open("wb") as cried:
@@ -210,7 +228,10 @@ class UserTrainer:
                 raise TrainerFailed(f"the training can't be started ({words[0]}: {error.strerror})") from None
         if code:
             raise TrainerFailed(_ending(code, folder))
+        self._refuse_edited()
         self.check(out)
+        _prune(out)
+        out.rename(folder / OUT)
         _delete(Path(given["data"]))
         record = {"words": words, "seconds": time.monotonic() - began}
         write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
@@ -225,6 +246,14 @@ class UserTrainer:
             self.metric.read(out) if self.metric else weights_in(out)
         except NonsenseRefused as nothing:
             raise TrainerFailed(str(nothing)) from None
+
+    def left(self, folder: Path) -> bool:
+        """Whether a finished training left what is judged now; one judged by its metric may have left no model."""
+        try:
+            self.check(folder / OUT)
+        except TrainerFailed:
+            return False
+        return True
 
     def _words(self, places: Mapping[str, Any]) -> list[str]:
         if self._function:
@@ -378,6 +407,17 @@ def _ending(code: int, folder: Path) -> str:
     lines = (folder / STDERR).read_text(errors="replace").splitlines()
     last = next((one_line(line)[-_TAIL:] for line in reversed(lines) if line.strip()), "(it said nothing)")
     return f"the training exited with {code}: {last} (all of it in {folder / STDERR})"
+
+
+def _prune(out: Path) -> None:
+    try:
+        weights = weights_in(out)
+    except NonsenseRefused:  # it was judged by its metric, and left no model
+        weights = out
+    for path in list(out.rglob("*")):
+        inside = path.parent == weights and path.suffix not in _SPENT
+        if path.is_file() and path.name != METRICS and not inside:
+            path.unlink()
 
 
 def _delete(path: Path) -> None:

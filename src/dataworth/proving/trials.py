@@ -26,7 +26,7 @@ from dataworth.recipe import Recipe
 from dataworth.records import Example, Pool, Protected, Subtask
 from dataworth.session import Session
 from dataworth.store.atomic import checksum
-from dataworth.store.cache import is_done, mark_done
+from dataworth.store.cache import DONE, is_done, mark_done
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.lock import EntryLock
 
@@ -180,7 +180,6 @@ class TrialWork:
             with EntryLock(folder):
                 self.trainer.train(folder, job.given, self.environ)
                 mark_done(folder)
-        self.trainer.check(folder / OUT)  # one that was judged by its metric may have left no model
         return folder / OUT, job.tokens or 0
 
     def _train_ours(self, job: Job, recipe: Recipe) -> tuple[Path, int]:
@@ -379,7 +378,8 @@ class TrialSet:
         """A job for the user's own trainer, its rows written to a file; tokens are told only where they are known."""
         pool, recipe = self.session.pool, training.recipe
         given = trainer.given(recipe, training.tokens, str(self.session.learner.source.folder.resolve()))
-        if not is_done(folder):
+        if not (is_done(folder) and trainer.left(folder)):
+            (folder / DONE).unlink(missing_ok=True)
             given["data"] = str(write_rows(pool, ids, weights, folder))
         length_n = self._tokens_N[[pool.position[i] for i in ids]]
         once = int(np.rint(length_n @ np.asarray(weights or np.ones(len(ids)))))

@@ -157,7 +157,7 @@ def record_sections(recorded: Recorded) -> list[Section]:
         )
     ]
     if recorded.registration is not None:
-        lines = ("Written before a judge row was read.",)
+        lines = ("Written before a trial was judged.",)
         sections.append(Section("Registration", lines, raw=_pretty(recorded.registration), folded=True))
     return sections
 

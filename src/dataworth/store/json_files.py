@@ -14,15 +14,17 @@ def read_json(path: Path, todo: str, keys: Mapping[str, type] | None = None) -> 
     """The JSON object in a file that this project wrote.
 
     Args:
-        path: The file; it must exist.
+        path: The file.
         todo: What the user should do if it is damaged, for the message.
         keys: Names the object must have, with the type of each value.
 
     Raises:
-        FormatError: The file isn't JSON, isn't an object, or lacks a key.
+        FormatError: The file isn't there, isn't JSON, isn't an object, or lacks a key.
     """
     try:
         found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise damaged(path, "not there", "a JSON object", todo) from None
     except ValueError:
         raise damaged(path, "no JSON", "a JSON object", todo) from None
     if not isinstance(found, dict):
