@@ -67,7 +67,8 @@ def goal(name: str, dataset: str, folder: Path, seed: int = 0) -> Path:
 def twin_pool(folder: Path, sides: tuple[str, str], per_side: int, seed: int) -> tuple[Path, list[str], list[Path]]:
     """A length-matched pool of two sources in one format, its labels, and 32 other rows of each side as two goals.
 
-    Both sides get the same number of rows from each of 20 bins of the completion's length in characters.
+    Both sides get the same number of rows from each of 20 bins of the length in characters of all that is read: matched
+    on completions alone, the score `length` told the sides apart by their prompts.
     """
     rows = [r for r in read("flan_cot/flan_cot.jsonl.gz") if r["source"] in sides]
     rng = np.random.default_rng(seed)
@@ -75,7 +76,7 @@ def twin_pool(folder: Path, sides: tuple[str, str], per_side: int, seed: int) ->
     steer = {s: [r for r in rows if r["source"] == s][: PARTS["steer"]] for s in sides}
     taken = {json.dumps(r) for of_side in steer.values() for r in of_side}
     rows = [r for r in rows if json.dumps(r) not in taken]
-    length = np.array([len(r["rationale"]) + len(r["answer"]) for r in rows])
+    length = np.array([sum(len(r[part]) for part in ("question", "rationale", "answer")) for r in rows])
     edges = np.quantile(length, np.linspace(0, 1, 21)[1:-1])
     bins = np.digitize(length, edges)
     side = np.array([r["source"] for r in rows])

@@ -441,6 +441,21 @@ def test_the_goal_rows_themselves_are_an_arm(place: Path, cache: Path) -> None:
     assert trainings(cache) == before
 
 
+@pytest.mark.parametrize("part", ["steer", "tune"])
+def test_parts_of_a_goal_that_share_rows_are_refused(place: Path, cache: Path, part: str) -> None:
+    slices = {"steer": "0-20", "tune": "20-30", "judge": "30-70"} | {part: "25-35" if part == "tune" else "0-31"}
+    if part == "steer":
+        slices["tune"] = "60-70"
+        slices["judge"] = "30-60"
+    lines = [f"    {name}: goal.jsonl:{slices[name]}" for name in ("steer", "tune", "judge")]
+    path = place / f"overlap-{part}.yaml"
+    path.write_text("\n".join(["subtasks:", "  - name: words", *lines]) + "\n")
+    for more in ({}, {"run": str(place / f"overlap-{part}")}):
+        how = fields(place, goal=str(path), **more)
+        with pytest.raises(RequestError, match=rf"of its {part} rows are judge rows"):
+            dw.prove(str(place / "mine.jsonl"), **how)
+
+
 def test_a_method_selects_anew_in_every_trial(place: Path, cache: Path) -> None:
     how = fields(place, against="random")
     found = dw.prove("rds@16", run=str(place / "method"), **how)
@@ -474,6 +489,9 @@ def test_worth_compares_subsets_of_any_size(place: Path, cache: Path) -> None:
     assert read["worth"].keys() == {"good", "bad"} and "enough" in read
     again = dw.worth([str(place / "good.jsonl"), str(place / "bad.jsonl")], run=str(place / "worths"), **how)
     assert again.explain() == told
+    pytest.importorskip("matplotlib")
+    page = dw.view(place / "worths", html=place / "worth.html").html
+    assert page is not None and "worth in random rows" in page.read_text()
     alone = dw.worth(str(place / "good.jsonl"), run=str(place / "alone"), **how)
     assert alone.verdicts == () and alone.headline().startswith("good: worth in random rows")
 

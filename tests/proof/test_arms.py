@@ -13,6 +13,7 @@ from dataworth.proof.arms import (
     curve_arms,
     curve_sizes,
     fixed_arm,
+    method_arm,
     random_arm,
     schedule,
     stratified_arm,
@@ -97,3 +98,14 @@ def test_rounds_give_every_arm_one_more_trial() -> None:
     assert len(planned) == 6
     assert len({t.draw for t in planned if t.arm == "mine"}) == 1
     assert len({t.draw for t in planned if t.arm == "random"}) == 3
+
+
+def test_selections_that_share_more_than_chance_are_one_subset() -> None:
+    rng, ids = np.random.default_rng(0), [f"r{n}" for n in range(400)]
+    drawn = [rng.choice(ids, 80, replace=False).tolist() for _ in range(5)]
+    arm = method_arm("random@80", drawn, 400)
+    assert arm.redrawn and arm.independent and arm.draw(3).ids == tuple(drawn[3])
+    same = method_arm("bm25@80", [drawn[0]] * 5, 400)
+    assert same.redrawn and not same.independent
+    nearly = method_arm("less@80", [drawn[0][:40] + [i for i in d if i not in drawn[0][:40]][:40] for d in drawn], 400)
+    assert not nearly.independent

@@ -57,3 +57,11 @@ def test_without_random_rows_the_cheapest_control_stays() -> None:
 
 def test_a_search_is_paid_for() -> None:
     assert fit(PRICES, 5, 100, 1, more=2).seeds == 3
+
+
+def test_without_controls_the_curve_is_what_is_paid_for() -> None:
+    two = [ArmPrice("a", "subject", 10), ArmPrice("b", "subject", 10), *PRICES[4:8]]
+    assert fit(two, 5, 200, 1).arms == tuple(p.name for p in two)
+    assert fit(two, 5, 110, 1).seeds == 3
+    with pytest.raises(RequestError, match="3 seeds of a and of b and of random 10"):
+        fit(two, 5, 90, 1)

@@ -136,3 +136,11 @@ def test_as_good_as_is_printed_with_the_interval_that_lies_within_its_margin() -
     assert -0.016 < found.gain.low
     assert found.gain.high < 0.016
     assert found.gain.level == pytest.approx(0.9)
+
+
+def test_trainings_whose_seed_changes_nothing_tell_nothing() -> None:
+    same, other = Arm("mine", np.full(5, 1.0), False), Arm("full", np.full(5, 1.0001), False)
+    found = judge(same, other, FIVE, untouched=2.0)
+    assert found.word == "cannot tell" and "seeds change nothing" in found.reason
+    with pytest.raises(RequestError, match="seeds change nothing"):
+        retained(same, other, 2.0)

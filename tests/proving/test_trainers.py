@@ -310,3 +310,18 @@ def test_a_training_ends_with_a_killed_parent_and_takes_its_children_along(tmp_p
     parent.kill()
     parent.wait()
     assert all(gone(int(pid)) for pid in (folder / "pids").read_text().split())
+
+
+def test_a_trainer_that_is_edited_while_a_proof_runs_is_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("print(1)\n")
+    trainer = UserTrainer(f"python {script} {{data}} {{seed}} {{out}}")
+    before = trainer.key
+    script.write_text("print(2)\n")
+    assert trainer.key == before
+    with pytest.raises(RequestError, match="changed while the proof ran"):
+        trainer.train(tmp_path / "training", {"data": str(tmp_path / "none")}, {})
+
+
+def test_a_long_word_is_no_file_and_no_error() -> None:
+    assert UserTrainer(f"bash -c '{'x' * 5000}' {{data}} {{seed}} {{out}}").files == ()
