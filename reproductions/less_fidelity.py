@@ -47,8 +47,6 @@ FORMS = {
 TWINS = ("creak", "strategyqa")
 JUDGED = ("less", "rds", "bm25", "length", "loss")
 """What judge rows are opened for; the other forms are compared on tune rows alone."""
-RECOVERING = tuple(form for form in FORMS if "one-sided" not in form)
-"""Forms of part (b): one-sided features don't come with the others' pass and cost as much again for each pool."""
 GOALS = {"gsm8k": "gsm8k/test.jsonl.gz", "arc_easy": "eval_small/arc_easy.jsonl.gz"}
 FULL = {"per_source": 400, "subsets": 30, "subset_rows": 280, "seeds": 5, "twin_rows": 1000, "twin_seeds": 3}
 
@@ -232,7 +230,8 @@ def recovery(args: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
         pool = open_pool(path, mapping=dict(m.split("=") for m in flan.MAP))
         of = dict(zip(pool.ids, labels, strict=True))
         for side, goal in zip(TWINS, goals, strict=True):
-            for form in RECOVERING:
+            # One-sided features don't come with the others' pass and cost as much again for each pool.
+            for form in (f for f in FORMS if "one-sided" not in f):
                 key = f"twin {side} {seed} {form}"
                 listed = ledger.get(key, lambda p=path, g=goal, f=form, s=seed: scores_of(args, p, g, f, s))
                 found = {i: v for i, v in zip(pool.ids, listed, strict=True) if v is not None}

@@ -55,7 +55,7 @@ def test_a_text_plan_counts_rows_and_says_how_it_guessed_tokens() -> None:
     assert plan.train_full is not None
     assert plan.train_pick is not None
     assert (plan.train_full.rows, plan.train_pick.rows) == (200, 20)
-    assert "characters / 4" in plan.notes[0]
+    assert plan.notes[0].startswith("forecast of the pick") and "characters / 4" in plan.notes[1]
     texts = [json.loads(line) for line in (EXAMPLE / "pool.jsonl").read_text().splitlines()]
     characters = sum(len(m["content"]) for row in texts for m in row.get("messages", [])) or None
     if characters:

@@ -470,7 +470,7 @@ def test_a_method_selects_anew_in_every_trial(place: Path, cache: Path) -> None:
     with pytest.raises(RequestError, match="neither a file nor a method"):
         dw.prove("best@16", run=str(place / "none"), **how)
     with pytest.raises(RequestError, match="ask for rows or a share"):
-        dw.prove("rds@2ktok", run=str(place / "tokens"), **how)
+        dw.prove("rds@2ktok", run=str(place / "in-tokens"), **how)
 
 
 def test_worth_compares_subsets_of_any_size(place: Path, cache: Path) -> None:

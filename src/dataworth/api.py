@@ -378,7 +378,7 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
         if session.goal is None or result.train_pick is None:
             return result
         foretold = forecast_plan(session, method, pick, result.train_pick.rows, len(session.pool))
-        return replace(result, notes=(*result.notes, f"forecast of the pick's worth: {foretold}"))
+        return replace(result, notes=(f"forecast of the pick's worth: {foretold}", *result.notes))
 
 
 def cache_size() -> CacheReport:

@@ -9,18 +9,20 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from dataworth.errors import FormatError, RequestError
 from dataworth.proof.forecast import Forecast, Outcome, calibration, differential, forecast, top_differential
-from dataworth.proof.result import ProofResult
 from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
 from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.lock import EntryLock
+
+if TYPE_CHECKING:
+    from dataworth.proof.result import ProofResult
 
 LEDGER = "forecasts.jsonl"
 _TRIES = 100
@@ -104,12 +106,12 @@ def forecast_pick(session: Session, method: Score, pick: Pick, scored: Scored, s
     outcomes, rows = known_outcomes(session.cache.root), len(selection.ids)
     if not _ranks(method, pick):
         return forecast("random", rows, 0.0, outcomes)
+    from scipy.stats import rankdata  # a second of every command's start, were it above
+
     sign = 1.0 if method.higher == "keep" else -1.0
     left_N = np.array([i in session.excluded for i in session.pool.ids], dtype=bool)
     value_N = np.where(left_N, np.nan, sign * scored.values_N)
-    return forecast(
-        method.name, rows, differential(stats.rankdata(value_N, nan_policy="omit"), selection.kept_N), outcomes
-    )
+    return forecast(method.name, rows, differential(rankdata(value_N, nan_policy="omit"), selection.kept_N), outcomes)
 
 
 def forecast_plan(session: Session, method: Score, pick: Pick, rows: int, of: int) -> Forecast:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
-from dataworth.laws.worth import Worth
+if TYPE_CHECKING:
+    from dataworth.laws.worth import Worth
 
 LEVEL = 0.9
 PRIOR_SD, PRIOR_DF, PRIOR_SLOPE = 0.5, 4.0, 2.0
@@ -98,7 +99,7 @@ def differential(rank_N: NDArray[np.float64], kept_N: NDArray[np.bool_]) -> floa
         kept_N: Which rows were kept.
     """
     scored_N = ~np.isnan(rank_N)
-    normal_N = stats.norm.ppf((rank_N - 0.5) / max(1, int(scored_N.sum())))
+    normal_N = special.ndtri((rank_N - 0.5) / max(1, int(scored_N.sum())))
     both_N = scored_N & kept_N
     return float(normal_N[both_N].mean()) if both_N.any() else 0.0
 
@@ -125,7 +126,7 @@ def forecast(method: str, rows: int, d: float, outcomes: Sequence[Outcome], *, l
     beta = variance * float(d_n @ y_n)
     df = PRIOR_DF + len(mine)
     noise = (PRIOR_DF * PRIOR_SD**2 + float(y_n @ y_n) - beta**2 / variance) / df
-    half = float(stats.t.ppf((1 + level) / 2, df)) * (noise * (1.0 + d * d * variance)) ** 0.5
+    half = float(special.stdtrit(df, (1 + level) / 2)) * (noise * (1.0 + d * d * variance)) ** 0.5
     low, value, high = (rows * 2.0**y for y in (beta * d - half, beta * d, beta * d + half))
     return Forecast(method, rows, d, value, low, high, level, len(mine))
 
