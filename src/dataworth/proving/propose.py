@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from dataworth.proof.arms import (
 from dataworth.proof.looks import THREE_LOOKS, looks_at
 from dataworth.proof.verdict import Rules
 from dataworth.proving.proposal import TWIN, Proposal, pairs_of
+from dataworth.proving.provable import METHOD
 from dataworth.proving.subsets import Subset, read_subset
 from dataworth.proving.trials import steer_rows
 from dataworth.records import Budget
@@ -41,8 +41,6 @@ LR_FACTORS = (0.5, 1.0, 2.0)
 
 Best = Callable[[str, int, int], Sequence[str]]
 """(score, rows, seed) -> ids of so many rows that are best by it, its warm-up and other draws made by the seed."""
-METHOD = re.compile(r"([a-z][\w-]*)@(.+)")
-"""`less@5%`: not a subset but a method, which selects anew in every trial."""
 
 
 def propose(session: Session, request: config.TrialRequest, best: Best) -> Proposal:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from dataworth import config
 from dataworth.errors import RequestError
-from dataworth.proving.propose import METHOD
 from dataworth.session import Session
+
+METHOD = re.compile(r"([a-z][\w-]*)@(.+)")
+"""`less@5%`: not a subset but a method, which selects anew in every trial."""
 
 
 def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
