@@ -1,7 +1,8 @@
 """Levels of proofs on made-up spreads: `python -m benchmarks.proof_levels` (about a minute, seed 0, fixed sizes).
 
 Printed: false verdicts of equal arms with one look and with three, for arms that scatter unlike and for several
-comparisons; of a fixed subset noisier than random draws; and how often worth's 90 % set holds the truth.
+comparisons; of a fixed subset noisier than random draws; of an arbitrary subset under either claim; and how often
+worth's 90 % set holds the truth.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ def false_rate(ratio: float, comparisons: int, seeds: tuple[int, ...], claim: An
     alpha = Rules(looks_at(seeds), comparisons).alpha
     called = [decide(contrast(x[:, :n], y[:, :n], claim), alpha) != NOT_SHOWN for n in seeds]
     return float(np.any(called, axis=0).mean()) * comparisons
+
+
+def one_subset_rate(training: float, claim: Any, proofs: int) -> float:
+    """False verdicts on one arbitrary subset, trained five times, against draws; training noise in sds of a draw."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((proofs, 1)) + training * rng.standard_normal((proofs, 5))
+    y = np.hypot(1, training) * rng.standard_normal((proofs, 5))
+    return float((decide(contrast(x, y, claim), Rules(looks_at((5,))).alpha) != NOT_SHOWN).mean())
 
 
 def worth_rate(chains: int, proofs: int) -> float:
@@ -57,6 +66,10 @@ def main(arguments: list[str] | None = None) -> None:
     for ratio in (1.0, 3.0):
         key = f"looks (5,), sd ratio {ratio:g}, a prediction"
         found["false verdicts"][key] = false_rate(ratio, 1, (5,), "prediction", args.proofs)
+    for claim in ("means", "prediction"):
+        for training in (0.2, 0.5, 1.0):
+            key = f"one arbitrary subset as {claim}, training noise {training:g} of a draw's sd"
+            found["false verdicts"][key] = one_subset_rate(training, claim, args.proofs)
     for chains in (3, 5, 10):
         found["worth covers"][f"{chains} chains"] = worth_rate(chains, args.curves)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
