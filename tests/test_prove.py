@@ -141,6 +141,35 @@ def test_the_judged_number_is_that_of_the_trial_trained_by_hand(place: Path, cac
     assert found.untouched == pytest.approx(untouched, rel=1e-6)
 
 
+def test_upper_layers_are_trained_and_judged_from_states_computed_once(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.learners.tinymodel import tiny_folder
+
+    from dataworth.learners.upper import Split
+
+    tiny_folder(tmp_path / "model", layers=2)
+    upper = "lr: 2.0e-2\nbatch_size: 8\nepochs: 1\nlora_r: 2\nlora_layers: 1\n"
+    (tmp_path / "recipe.yaml").write_text(upper)
+    monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "cache"))
+    computed: list[bytes] = []
+    lower = Split.lower
+
+    def counted(self: Split, ids_BT: Any) -> Any:
+        computed.append(ids_BT.numpy().tobytes())
+        return lower(self, ids_BT)
+
+    monkeypatch.setattr(Split, "lower", counted)
+    changed = {"model": str(tmp_path / "model"), "recipe": str(tmp_path / "recipe.yaml")}
+    found = dw.prove(str(place / "mine.jsonl"), run=str(tmp_path / "run"), margin=0.5, **fields(place, **changed))
+    opened = max(computed.count(c) for c in computed)
+    assert opened > 9, "each opening of the model checks that it may be cut"
+    assert sum(computed.count(c) > 1 for c in set(computed)) == 1, "no row is computed twice"
+    assert len(set(computed)) > 80, "judge rows among them"
+    assert all(cost < found.untouched for arm in found.arms for cost in arm.costs)
+    assert not [p for p in (tmp_path / "cache" / "states").rglob("*") if p.is_file()]
+
+
 def test_another_arm_or_seed_trains_only_what_is_new(place: Path, cache: Path) -> None:
     dw.prove(str(place / "mine.jsonl"), run=str(place / "r1"), margin=0.5, **fields(place))
     before = trainings(cache)

@@ -198,7 +198,7 @@ class _Bench:
         began = self.now()
         learner = CausalLM.load(folder, recipe=recipe, device=self.device)
         loaded = self.now()
-        open_forward(learner, self.rows[:1], recipe, self.folder).close()
+        open_forward(learner, recipe, self.folder).close()
         opening = self.now() - loaded
         self.found["load training"] = self.now() - began
         short = recipe if recipe.lora_layers else replace(recipe, epochs=1)

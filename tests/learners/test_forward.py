@@ -5,7 +5,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from dataworth.errors import RequestError
+from dataworth.errors import FormatError, RequestError
 from dataworth.learners.adapter import fresh_adapter, trainable
 from dataworth.learners.batching import batches, collate
 from dataworth.learners.causal_lm import CausalLM
@@ -13,7 +13,7 @@ from dataworth.learners.forward import Forward
 from dataworth.learners.load import find_smollm2
 from dataworth.learners.lora_decoder import Packing
 from dataworth.learners.render import Encoded
-from dataworth.learners.upper import UpperForward
+from dataworth.learners.upper import Split, UpperForward
 from dataworth.recipe import Recipe
 
 pytestmark = pytest.mark.lm
@@ -170,7 +170,7 @@ def test_cached_lower_layers_change_no_number(family, count, tmp_path):
     model = fresh_adapter(base, Recipe(lora_r=4, lora_targets=ALL, lora_layers=count)).eval()
     rows = some_rows()
     expected = naive(model, rows)
-    upper = UpperForward(model, rows, count, tmp_path, torch.device("cpu"))
+    upper = UpperForward(model, count, tmp_path / "states")
     agree(losses_and_grads(model, upper, rows), expected)
     upper.close()
     assert not list(tmp_path.iterdir())
@@ -179,7 +179,30 @@ def test_cached_lower_layers_change_no_number(family, count, tmp_path):
 def test_a_model_that_cannot_be_split_says_so(tmp_path):
     model = tiny("GPT2", ("c_attn",))
     with pytest.raises(RequestError, match="can't be split"):
-        UpperForward(model, some_rows(), 1, tmp_path, torch.device("cpu"))
+        UpperForward(model, 1, tmp_path)
+
+
+def test_an_adapter_below_the_cut_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="reaches below the 2 uppermost layers"):
+        UpperForward(tiny(), 2, tmp_path)
+    UpperForward(tiny(), 3, tmp_path)
+
+
+def test_states_of_a_row_depend_on_its_tokens_alone_and_are_computed_once(tmp_path):
+    base, rows = tiny().get_base_model(), some_rows()
+    split = Split(base, 1, tmp_path)
+    batch = collate(rows, range(len(rows)), "cpu")
+    together = split.states(batch.ids_BT, batch.lengths_B)
+    split.lower = None  # from here on everything is read
+    for n, row in enumerate(rows):
+        alone = collate(rows, [n], "cpu")
+        found = split.states(alone.ids_BT, alone.lengths_B)[0]
+        assert torch.equal(found, together[n, : len(row)]) and not together[n, len(row) :].any()
+    kept = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(kept) == len(rows)
+    kept[0].write_bytes(kept[0].read_bytes()[:-4])
+    with pytest.raises(FormatError, match="delete it"):
+        split.states(batch.ids_BT, batch.lengths_B)
 
 
 @pytest.mark.smollm2

@@ -195,7 +195,7 @@ def test_upper_layers_over_cached_states_equal_the_same_adapters_trained_whole(f
     cached = train(learner, rows, out=tmp_path / "cached")
     monkeypatch.setattr(trainer, "open_forward", lambda learner, *_: Forward(learner.model))
     whole = train(load(folder, recipe), rows, out=tmp_path / "whole")
-    assert np.allclose(cached.losses, whole.losses, atol=1e-5) and not (tmp_path / "cached" / "hidden.bin").exists()
+    assert np.allclose(cached.losses, whole.losses, atol=1e-5) and not (tmp_path / "cached" / "states").exists()
 
 
 def test_rows_without_loss_and_impossible_weights_are_refused(folder, tmp_path):

@@ -222,7 +222,7 @@ def test_upper_layers_train_alone_and_as_the_whole_path_would(folder, tmp_path, 
     np.testing.assert_allclose(cached.losses, whole.losses, atol=1e-5)
     moved = trainable(learner.model)
     assert set(moved) == set(trainable(whole_learner.model)) and all(".layers.1." in n for n in moved)
-    assert not list(tmp_path.rglob("hidden.bin"))
+    assert not list(tmp_path.rglob("states"))
 
 
 # Crashes
@@ -356,7 +356,7 @@ def test_a_loss_that_breaks_in_the_middle_names_the_step_and_leaves_no_finished_
     monkeypatch.setattr(trainer, "open_forward", broken)
     with pytest.raises(NonsenseRefused, match=r"the loss is inf at step 3 \(row [0-9a-f]{32} and 3 more\)"):
         train(load(folder, how), rows, recipe=how, out=tmp_path)
-    assert not (tmp_path / "trained.json").exists() and not (tmp_path / "hidden.bin").exists()
+    assert not (tmp_path / "trained.json").exists() and not (tmp_path / "states").exists()
 
 
 def test_checkpoints_are_spread_evenly_and_mean_rates_cover_the_steps_between(folder, tmp_path):

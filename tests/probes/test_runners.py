@@ -95,6 +95,28 @@ def test_losses_with_a_checkpoint_are_those_of_the_adapted_model(world):
 
 
 @pytest.mark.parametrize("fast", [True, False])
+def test_losses_from_cached_states_are_those_of_the_whole_model(world, tmp_path, fast):
+    folder, below, _ = world
+    upper = RECIPE.to_dict() | {"lora_layers": 1}
+    learner = CausalLM.load(str(folder), recipe=Recipe.from_dict(upper), device="cpu")
+    above = train(learner, rows_of([12, 9, 17]), out=tmp_path / "run").folders[-1]
+    rows = rows_of([14, 6, 9, 6])
+    for checkpoint in (None, str(above)):
+        asked = {**config(folder, checkpoint=checkpoint, fast=fast), "recipe": upper}
+        whole, _ = call(open_losses(asked, "cpu"), rows)
+        cached, unscored = call(open_losses({**asked, "states": tmp_path / "states"}, "cpu"), rows)
+        assert not unscored and whole["targets"].tolist() == cached["targets"].tolist()
+        for name in ("loss_sum", "entropy_sum"):
+            np.testing.assert_allclose(cached[name], whole[name], rtol=1e-5, atol=1e-5)
+    assert len([p for p in (tmp_path / "states").rglob("*") if p.is_file()]) == len(rows), "one for both"
+    # An adapter below the cut changes the states, so the cached ones aren't its own.
+    asked = {**config(folder, checkpoint=str(below), fast=fast), "recipe": upper}
+    whole, _ = call(open_losses(asked, "cpu"), rows)
+    cached, _ = call(open_losses({**asked, "states": tmp_path / "states"}, "cpu"), rows)
+    np.testing.assert_array_equal(cached["loss_sum"], whole["loss_sum"])
+
+
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("name", LENGTHS)
 def test_embeddings_of_a_shard_equal_one_row_at_a_time(world, name, fast):
     rows, model = rows_of(LENGTHS[name]), bare(world[0])

@@ -36,6 +36,7 @@ class Trained:
             model. A whole model is read with the tokenizer of `model`, so that every trial is asked the same.
         device: auto, cpu, cuda or cuda:N.
         scratch: Where `folder` is made; the system's temporary folder by default.
+        states: Where hidden states of `model` below `recipe.lora_layers` are kept from one trial to the next.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Trained:
         *,
         device: str = "cpu",
         scratch: Path | None = None,
+        states: Path | None = None,
     ) -> None:
         self.model, self.recipe, self.left, self.device, self.scratch = model, recipe, left, device, scratch
+        self.states = states
         self._made: TemporaryDirectory[str] | None = None
 
     @cached_property
@@ -112,6 +115,8 @@ class Trained:
             "model": str(model),
             "recipe": self.recipe.to_dict(),
             "checkpoint": str(adapter) if adapter else None,
+            # A whole model that a training left may have changed below the cut.
+            "states": None if weights and not adapter else self.states,
         }
         return open_losses(config, str(resolve_device(self.device)))
 

@@ -30,6 +30,19 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
+def choose_attention(base: Any, length: int) -> None:
+    """Let transformers' layers use what is fastest for rows of this length on the model's device."""
+    wanted = "eager" if base.device.type == "cpu" and length <= EAGER_LENGTH else "sdpa"
+    if base.config._attn_implementation != wanted:
+        base.set_attn_implementation(wanted)
+
+
+def some_ids(embedding_VD: Tensor) -> Tensor:
+    """Two rows of tokens spread over the vocabulary that begin alike, `[2, 16]`."""
+    row = torch.linspace(0, len(embedding_VD) - 1, 16, device=embedding_VD.device).long()
+    return torch.stack([row, torch.cat([row[:5], row[5:].flip(0)])])
+
+
 class Forward:
     """Token losses of a causal LM inside its PEFT wrapper.
 
@@ -52,7 +65,7 @@ class Forward:
     def losses(self, batch: Batch) -> Tensor:
         """Cross-entropy in nats of every supervised token, fp32 `[n]`, differentiable in the adapter."""
         if self.path == "plain":
-            self._choose_attention(batch.ids_BT.shape[1])
+            choose_attention(self.base, batch.ids_BT.shape[1])
             logits = self.base(input_ids=batch.ids_BT, use_cache=False).logits
             picked = logits.flatten(0, 1)[batch.source_n].float()
             return functional.cross_entropy(picked, batch.target_n, reduction="none")
@@ -60,7 +73,7 @@ class Forward:
             packing = Packing.of(batch.ids_BT, batch.lengths_B)
             hidden = self.decoder.run(self.decoder.embed(batch.ids_BT, packing), packing)
             return self._losses(hidden[packing.index_BT.flatten()[batch.source_n]], batch)
-        self._choose_attention(batch.ids_BT.shape[1])
+        choose_attention(self.base, batch.ids_BT.shape[1])
         hidden = self.body(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
         return self._losses(hidden.flatten(0, 1)[batch.source_n], batch)
 
@@ -71,22 +84,12 @@ class Forward:
     def close(self) -> None:
         """Let go of what was opened: nothing here."""
 
-    def _choose_attention(self, length: int) -> None:
-        wanted = "eager" if self.head.device.type == "cpu" and length <= EAGER_LENGTH else "sdpa"
-        if self.base.config._attn_implementation != wanted:
-            self.base.set_attn_implementation(wanted)
-
-    def _some_ids(self) -> Tensor:
-        """Two rows of tokens spread over the vocabulary that begin alike, `[2, 16]`."""
-        row = torch.linspace(0, len(self.head) - 1, 16, device=self.head.device).long()
-        return torch.stack([row, torch.cat([row[:5], row[5:].flip(0)])])
-
     @torch.no_grad()
     def _head_agrees(self) -> bool:
         """Whether hidden states times the head give the model's own logits (in bf16 a soft cap could hide in noise)."""
         if any(getattr(self.base.config, name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES):
             return False
-        ids = self._some_ids()
+        ids = some_ids(self.head)
         own = self.base(input_ids=ids, use_cache=False).logits.float()
         hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
         if hidden.shape[-1] != self.head.shape[1]:
@@ -107,7 +110,7 @@ class Forward:
 
     def _probe(self) -> tuple[Tensor, Tensor]:
         """Losses and adapter gradients of a few tokens on the present path, flat, fp32."""
-        ids = self._some_ids().cpu().numpy().astype(np.int32)
+        ids = some_ids(self.head).cpu().numpy().astype(np.int32)
         rows = [Encoded(str(k), row[: 16 - 3 * k], np.arange(16 - 3 * k) > 0) for k, row in enumerate(ids)]
         with torch.enable_grad():
             losses = Forward.losses(self, collate(rows, (0, 1), self.head.device))

@@ -119,6 +119,7 @@ def train(
     recipe: Recipe | None = None,
     checkpoints: int | Literal["epochs"] = "epochs",
     tokens: int | None = None,
+    states: Path | None = None,
     resume: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
@@ -132,6 +133,8 @@ def train(
         recipe: Optimizer, schedule, epochs, batch size, seed; the learner's if None.
         checkpoints: How many, evenly spaced, or one at the end of every epoch.
         tokens: Train on about this many tokens, going over the rows as often as it takes; None: the recipe's epochs.
+        states: Where a recipe with `lora_layers` finds and leaves hidden states of this learner's rows; None: in `out`,
+            until the end.
         resume: Go on from what an interrupted call left in `out`; False starts again.
         progress: Called with (steps done, steps) after every step.
 
@@ -153,7 +156,7 @@ def train(
     previous = _claim(out, job, resume)
     if previous is not None:
         return previous
-    return _Run(learner, rows, weight_N, recipe, plan, marks, out, resume).go(progress)
+    return _Run(learner, rows, weight_N, recipe, plan, marks, out, resume, states).go(progress)
 
 
 def load_trained(out: Path) -> Trained:
@@ -189,6 +192,7 @@ class _Run:
         marks: tuple[int, ...],
         out: Path,
         resume: bool,
+        states: Path | None,
     ) -> None:
         self.learner, self.rows, self.recipe, self.plan, self.marks, self.out = learner, rows, recipe, plan, marks, out
         self.weight_N = weight_N
@@ -206,7 +210,7 @@ class _Run:
         self.record: dict[str, Any] = {"step": 0, "losses": [], "tokens": 0, "sha256": {}}
         if resume:
             self.record = read_state(learner, self.optimizer, out) or self.record
-        self.forward = open_forward(learner, rows, recipe, out)
+        self.forward = open_forward(learner, recipe, out, states)
 
     def go(self, progress: Callable[[int, int], None] | None) -> Trained:
         """Run the steps that are left, write what has to be written, and return the record."""

@@ -1,78 +1,104 @@
-"""Training the uppermost layers only, over cached hidden states of the frozen ones below (`recipe.lora_layers`).
+"""The uppermost layers alone, over hidden states of the frozen ones below them (`recipe.lora_layers`).
 
 The lower layers carry no adapter, so what they make of a row never changes: it is computed once and kept in a file from
-which every epoch starts. The gain is the lower layers' forward in all epochs but the first, and their backward in all.
+which every epoch starts, and every other training and judging of the same rows that knows the folder. What is left of
+the lower layers' work is one forward.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dataworth.errors import RequestError
-from dataworth.learners.batching import Batch, batches
+from dataworth.errors import FormatError, RequestError
+from dataworth.learners.batching import Batch
 from dataworth.learners.causal_lm import CausalLM
-from dataworth.learners.forward import Forward
+from dataworth.learners.decoder import Decoder, FastDecoder
+from dataworth.learners.forward import Forward, choose_attention, some_ids
 from dataworth.learners.packing import Packing
-from dataworth.learners.render import Encoded
 from dataworth.recipe import Recipe
+from dataworth.store.atomic import make_folder, write_atomic
 
-_FILE = "hidden.bin"
-_FILL_TOKENS = 4096
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
+"""Largest difference of last hidden states accepted from cutting the model in two, relative to their largest."""
 
 
-class UpperForward(Forward):
-    """The upper `count` layers at every step, from hidden states computed once.
+def adapted_below(base: Any, count: int) -> bool:
+    """Whether a model carries an adapter below its `count` uppermost layers, which no cached states would know of."""
+    layers = getattr(base.get_decoder(), "layers", ())
+    return any(hasattr(m, "lora_A") for layer in layers[: len(layers) - count] for m in layer.modules())
 
-    The file holds the rows one after another, `[tokens, D]` in the model's own dtype; it is removed at the end.
+
+class Split:
+    """A decoder cut below its `count` uppermost layers, and what the part below makes of rows.
+
+    A row's states `[T, D]` depend on its tokens alone, so they are keyed by them; each row is computed by itself, so
+    that the bits don't depend on its neighbours, and kept in a file of its own, so that processes may share the folder.
+
+    Args:
+        base: A bare transformers causal LM; the layers below the cut are as they were loaded.
+        count: Layers above the cut.
+        folder: Where the files are; other models' must not be there.
 
     Raises:
         RequestError: The model has no list of layers that can be split, or splitting it changes its numbers.
+        FormatError: A file is damaged.
     """
 
-    def __init__(self, model: Any, rows: Sequence[Encoded], count: int, folder: Path, device: torch.device) -> None:
-        super().__init__(model)
+    def __init__(self, base: Any, count: int, folder: Path) -> None:
+        self.base, self.body = base, base.get_decoder()
         layers, norm = getattr(self.body, "layers", None), getattr(self.body, "norm", None)
         if not isinstance(layers, nn.ModuleList) or not isinstance(norm, nn.Module):
             raise RequestError(
                 f"recipe lora_layers={count}: {type(self.body).__name__} can't be split; use lora_layers=0"
             )
-        self._layers, self._norm, self._cut = layers, norm, len(layers) - count
-        self._check(rows[0], device)
-        starts = np.cumsum([0, *(len(r) for r in rows)])
-        self._starts = starts
-        shape = (int(starts[-1]), self.head.shape[1])
-        self._path = folder / _FILE
-        _refuse_full_disk(folder, shape[0] * shape[1] * self.head.element_size())
-        self._bits: type
-        self._bits, as_bits = (np.int16, torch.int16) if self.head.dtype == torch.bfloat16 else (np.int32, torch.int32)
-        self._store = np.memmap(self._path, dtype=self._bits, mode="w+", shape=shape)
-        for batch in batches(rows, _FILL_TOKENS, device):
-            hidden = self._lower(batch.ids_BT, batch.lengths_B)
-            for b, i in enumerate(batch.rows):
-                row = hidden[b, : len(rows[i])].cpu().contiguous()
-                self._store[starts[i] : starts[i + 1]] = row.view(as_bits).numpy()
+        self._layers, self._norm, self.cut = layers, norm, len(layers) - count
+        self.weight = base.get_input_embeddings().weight
+        self.folder = folder / f"{str(self.weight.dtype).removeprefix('torch.')}-{self.cut}"
+        self._check()
 
-    def losses(self, batch: Batch) -> Tensor:
-        """As `Forward.losses`, from the cached states."""
-        cached = torch.zeros((*batch.ids_BT.shape, self.head.shape[1]), dtype=self.head.dtype)
-        for b, i in enumerate(batch.rows):
-            part = torch.from_numpy(np.array(self._store[self._starts[i] : self._starts[i + 1]]))
-            cached[b, : len(part)] = part.view(self.head.dtype)
-        hidden = self._upper(cached.to(self.head.device), batch.ids_BT, batch.lengths_B)
-        return self._losses(hidden.flatten(0, 1)[batch.source_n], batch)
+    def states(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Hidden states at the cut, `[B, T, D]` in the model's dtype, zero beyond a row's end."""
+        width = self.weight.shape[1]
+        found = torch.zeros((*ids_BT.shape, width), dtype=self.weight.dtype)
+        for b, (ids, length) in enumerate(zip(ids_BT.cpu().numpy(), lengths_B.tolist(), strict=True)):
+            raw = self._row(ids[:length].astype(np.int32), length * width * self.weight.element_size())
+            found[b, :length] = torch.frombuffer(raw, dtype=self.weight.dtype).view(length, width)
+        return found.to(self.weight.device)
 
-    def close(self) -> None:
-        """Remove the file of hidden states."""
-        del self._store
-        self._path.unlink()
+    def _row(self, ids_T: np.ndarray, size: int) -> bytearray:
+        path = self.folder / hashlib.blake2b(ids_T.tobytes(), digest_size=16).hexdigest()
+        with suppress(FileNotFoundError):
+            raw = bytearray(path.read_bytes())
+            if len(raw) != size:
+                raise FormatError(f"{path} has {len(raw)} bytes: expected {size}; delete it")
+            return raw
+        states = self.lower(torch.from_numpy(ids_T.astype(np.int64))[None].to(self.weight.device))[0]
+        made = states.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        make_folder(self.folder)  # whoever shares it may have removed it
+        write_atomic(path, made, sync_folder=False)
+        return bytearray(made)
+
+    @torch.no_grad()
+    def lower(self, ids_BT: Tensor) -> Tensor:
+        """Rows of one length up to the cut, by transformers' own layers."""
+        choose_attention(self.base, ids_BT.shape[1])
+        with self._only(self._layers[: self.cut], nn.Identity()):
+            return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
+
+    def upper(self, states_BTD: Tensor) -> Tensor:
+        """From the cut to the last hidden states, by transformers' own layers."""
+        choose_attention(self.base, states_BTD.shape[1])
+        with self._only(self._layers[self.cut :], self._norm):
+            return self.body(inputs_embeds=states_BTD, use_cache=False).last_hidden_state
 
     @contextmanager
     def _only(self, layers: nn.ModuleList, norm: nn.Module) -> Iterator[None]:
@@ -83,49 +109,101 @@ class UpperForward(Forward):
             self.body.layers, self.body.norm = self._layers, self._norm
 
     @torch.no_grad()
-    def _lower(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        if self.decoder is not None:
-            packing = Packing.of(ids_BT, lengths_B)
-            return packing.unpack(self.decoder.run(self.decoder.embed(ids_BT, packing), packing, 0, self._cut))
-        self._choose_attention(ids_BT.shape[1])
-        with self._only(self._layers[: self._cut], nn.Identity()):
-            return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
-
-    def _upper(self, hidden_BTD: Tensor, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        if self.decoder is not None:
-            packing = Packing.of(ids_BT, lengths_B)
-            hidden = self.decoder.run(packing.pack(hidden_BTD), packing, self._cut)
-            return hidden[packing.index_BT]
-        self._choose_attention(hidden_BTD.shape[1])
-        with self._only(self._layers[self._cut :], self._norm):
-            return self.body(inputs_embeds=hidden_BTD, use_cache=False).last_hidden_state
-
-    @torch.no_grad()
-    def _check(self, row: Encoded, device: torch.device) -> None:
-        ids = torch.from_numpy(row.input_ids.astype(np.int64))[None].to(device)
-        length = torch.tensor([len(row)], device=device)
-        self._choose_attention(len(row))
+    def _check(self) -> None:
+        ids = some_ids(self.weight)[:1]
+        choose_attention(self.base, ids.shape[1])
         whole = self.body(input_ids=ids, use_cache=False).last_hidden_state.float()
-        split = self._upper(self._lower(ids, length), ids, length).float()
-        tolerance = 1e-4 if self.head.dtype == torch.float32 else 4e-2
-        if self.path == "plain" or float((whole - split).abs().max()) > tolerance * float(whole.abs().max()):
+        split = self.upper(self.lower(ids)).float()
+        if float((whole - split).abs().max()) > _TOLERANCE[self.weight.dtype] * float(whole.abs().max()):
             raise RequestError(
                 f"recipe lora_layers: splitting {type(self.base).__name__} changes its numbers; use lora_layers=0"
             )
 
 
-def _refuse_full_disk(folder: Path, needed: int) -> None:
-    """A memory map that outgrows its disk kills the process, so ask first."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise RequestError(
-            f"recipe lora_layers: cached states need {needed / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f}: "
-            "make room, choose another folder or use lora_layers=0"
-        )
+class UpperForward(Forward):
+    """`Forward` from the cut on.
+
+    Args:
+        model: The PEFT model, its adapter above the cut only.
+        count: Layers above the cut.
+        folder: As for `Split`.
+        keep: Leave the files of states there at the end.
+
+    Raises:
+        RequestError: As `Split`, or the adapter reaches below the cut.
+    """
+
+    def __init__(self, model: Any, count: int, folder: Path, *, keep: bool = False) -> None:
+        super().__init__(model)
+        if adapted_below(self.base, count):
+            raise RequestError(
+                f"recipe lora_layers={count}: the adapter reaches below the {count} uppermost layers; use lora_layers=0"
+            )
+        if self.path == "plain":
+            raise RequestError(
+                f"recipe lora_layers: {type(self.base).__name__} does more after its layers than a norm and a head; "
+                "use lora_layers=0"
+            )
+        self._folder, self._keep = folder, keep
+        self.split = Split(self.base, count, folder)
+
+    def losses(self, batch: Batch) -> Tensor:
+        """As `Forward.losses`, from the cached states."""
+        states = self.split.states(batch.ids_BT, batch.lengths_B)
+        if self.decoder is None:
+            return self._losses(self.split.upper(states).flatten(0, 1)[batch.source_n], batch)
+        packing = Packing.of(batch.ids_BT, batch.lengths_B)
+        hidden = self.decoder.run(packing.pack(states), packing, self.split.cut)
+        return self._losses(hidden[packing.index_BT.flatten()[batch.source_n]], batch)
+
+    def close(self) -> None:
+        """Remove the states, unless somebody else needs them."""
+        if not self._keep:
+            rmtree(self._folder, ignore_errors=True)
 
 
-def open_forward(learner: CausalLM, rows: Sequence[Encoded], recipe: Recipe, out: Path) -> Forward:
-    """The forward pass a recipe asks for."""
+class UpperDecoder:
+    """A decoder of the probes from the cut on; it only goes forward.
+
+    Args:
+        whole: The decoder that runs all layers; a fast one gives up those below the cut.
+        split: Where its model is cut.
+    """
+
+    def __init__(self, whole: Decoder, split: Split) -> None:
+        self.whole, self.split = whole, split
+        self.head_VD, self.head_bias = whole.head_VD, whole.head_bias
+        if isinstance(whole, FastDecoder):
+            whole.layers = whole.layers[split.cut :]
+            whole.lowest_watched = len(whole.layers)
+
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        lengths_B: Tensor | None = None,
+        at_n: Tensor | None = None,
+        z_BP: Tensor | None = None,
+        embeds_BTD: Tensor | None = None,
+    ) -> Tensor:
+        """As `Decoder.hidden`, without gradients.
+
+        Raises:
+            ValueError: Gradients are wanted.
+        """
+        if z_BP is not None or embeds_BTD is not None:
+            raise ValueError("cached states lead to no gradients")
+        if lengths_B is None:
+            lengths_B = torch.full_like(ids_BT[:, 0], ids_BT.shape[1])
+        states = self.split.states(ids_BT, lengths_B)
+        if isinstance(self.whole, FastDecoder):
+            return self.whole.hidden(ids_BT, lengths_B, at_n, embeds_BTD=states)
+        hidden = self.split.upper(states)
+        return hidden if at_n is None else hidden.flatten(0, 1).index_select(0, at_n)
+
+
+def open_forward(learner: CausalLM, recipe: Recipe, out: Path, states: Path | None = None) -> Forward:
+    """The forward pass a recipe asks for; hidden states are kept in `states`, or in `out` while it is open."""
     if recipe.lora_layers:
-        return UpperForward(learner.model, rows, recipe.lora_layers, out, learner.device)
+        folder = states or out / "states"
+        return UpperForward(learner.model, recipe.lora_layers, folder, keep=states is not None)
     return Forward(learner.model)

@@ -12,6 +12,7 @@ from dataworth.errors import NonsenseRefused
 from dataworth.learners.batching import Batch
 from dataworth.learners.crossentropy import losses_and_entropies, token_losses
 from dataworth.learners.decoder import Decoder, FastDecoder, PlainDecoder, disagreement, supports
+from dataworth.learners.upper import Split, UpperDecoder
 from dataworth.probes.adapters import install
 from dataworth.probes.taps import FeatureMap, Sink
 
@@ -35,11 +36,14 @@ class ModelPass:
         model: A bare transformers causal LM (adapters merged), frozen, in eval mode.
         features: Taps to install; None for forward passes only.
         fast: Use the fast path where it knows the model and agrees with it.
+        split: Where the model is cut, if forward passes are to start there from cached hidden states.
 
     `path` is "fast" or "plain"; `reason` says why the fast path isn't used.
     """
 
-    def __init__(self, model: Any, features: FeatureMap | None = None, *, fast: bool = True) -> None:
+    def __init__(
+        self, model: Any, features: FeatureMap | None = None, *, fast: bool = True, split: Split | None = None
+    ) -> None:
         self.features = features
         self.sink: Sink | None = None
         self.reason = (supports(model) or "") if fast else "switched off"
@@ -52,6 +56,8 @@ class ModelPass:
         if self.path == "plain":
             self._require_plain_head(model)
             self.sink = install(model, features) if features else None
+        if split is not None:
+            self.decoder = UpperDecoder(self.decoder, split)
 
     def _require_plain_head(self, model: Any) -> None:
         wrong = disagreement(self.decoder, model, self._check_ids(model))

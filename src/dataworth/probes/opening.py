@@ -15,6 +15,7 @@ from dataworth.learners.batching import Batch, batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import read_moments
 from dataworth.learners.render import Encoded
+from dataworth.learners.upper import Split, adapted_below
 from dataworth.probes.adapters import merge_adapter, onesided_taps
 from dataworth.probes.model_pass import ModelPass
 from dataworth.probes.preconditioner import Moments
@@ -40,7 +41,8 @@ def open_pass(config: Mapping[str, Any], device: str, dtype: str | None = None) 
     Args:
         config: `model` (as for --model), `recipe` (`Recipe.to_dict()`); for gradients `feature`
         (`FeatureSpec.to_dict()`) and
-            `checkpoint` (folder of adapter and moments, or None); optionally `fast` (default True).
+            `checkpoint` (folder of adapter and moments, or None); optionally `fast` (default True), and for losses
+            `states`: the folder of hidden states from which a recipe with `lora_layers` starts.
         device: `cpu`, `cuda`, `cuda:1`.
         dtype: Overrides the recipe's.
     """
@@ -48,10 +50,13 @@ def open_pass(config: Mapping[str, Any], device: str, dtype: str | None = None) 
     checkpoint = config.get("checkpoint")
     adapter = Path(checkpoint) if checkpoint else None
     learner = CausalLM.load(config["model"], recipe=recipe, device=device, adapter=adapter, lora=adapter is not None)
+    base = learner.model.get_base_model() if adapter else learner.model
+    cuts = bool(config.get("states") and recipe.lora_layers) and not adapted_below(base, recipe.lora_layers)
     model, taps = merge_adapter(learner.model)
     fast = config.get("fast", True)
     if "feature" not in config:
-        return ModelPass(model, fast=fast)
+        split = Split(model, recipe.lora_layers, Path(config["states"])) if cuts else None
+        return ModelPass(model, fast=fast, split=split)
     spec = FeatureSpec.from_dict(config["feature"])
     moments = None
     if spec.optimizer != "sgd" and adapter:

@@ -153,6 +153,7 @@ class Prover:
             found = self.result(seeds, look=True)
             if n + 1 == len(looks) or (found.verdicts and all(v.word in CLAIMS for v in found.verdicts)):
                 break
+        self.trials.close()
         # Between looks nothing is said; after the last one silence needs a reason.
         why = "trials failed, so that the planned number of seeds wasn't reached: lower the learning rate"
         settled = [v if v.word else replace(v, word=CANNOT_TELL, reason=why) for v in found.verdicts]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,8 +137,10 @@ class TrialWork:
         device: str,
         trainer: UserTrainer | None = None,
         environ: Mapping[str, str] | None = None,
+        states: Path | None = None,
     ) -> None:
         self.model, self.judged, self.device, self.trainer, self.environ = model, judged, device, trainer, environ or {}
+        self.states = states
 
     def __call__(self, ids: Sequence[str], payload: Sequence[Job]) -> tuple[dict[str, Any], dict[str, str]]:
         """Columns of the trials that trained, and reasons for the others."""
@@ -159,7 +162,7 @@ class TrialWork:
 
         recipe = Recipe.from_dict(dict(job.recipe))
         left, tokens = self._train(job, recipe) if job.folder else (None, 0)
-        with Trained(self.model, recipe, left, device=self.device) as model:
+        with Trained(self.model, recipe, left, device=self.device, states=self.states) as model:
             outcomes = [j.judge(model, j.rows) for j in self.judged]
         place = [{r.id: n for n, r in enumerate(j.rows)} for j in self.judged]
         rows = [at.get(i, -1) for o, at in zip(outcomes, place, strict=True) for i in o.ids]
@@ -191,7 +194,15 @@ class TrialWork:
         if not is_done(folder):
             with EntryLock(folder):
                 learner = CausalLM.load(self.model, recipe=recipe, device=self.device)
-                train(learner, job.rows, out=folder, weights=job.weights or None, checkpoints=1, tokens=job.tokens)
+                train(
+                    learner,
+                    job.rows,
+                    out=folder,
+                    weights=job.weights or None,
+                    checkpoints=1,
+                    tokens=job.tokens,
+                    states=self.states,
+                )
                 # A judge reads the adapter alone; what it took to get there is thrice its size.
                 for spent in (folder / STATE, *folder.glob(f"checkpoint-*/{MOMENTS}")):
                     spent.unlink(missing_ok=True)
@@ -211,10 +222,11 @@ def steer_rows(session: Session) -> list[Encoded]:
 def open_trials(config: dict[str, Any], device: str) -> TrialWork:
     """Engine runner. `config`: `model`; `judged`, the sets that every trial is judged on; `trainer` of the user's own.
 
-    With it goes `environ`, the environment in which the user typed, and `alone`, whether it has the machine for itself.
+    `states` is where hidden states of frozen layers are kept. With a trainer goes `environ`, the environment in which
+    the user typed, and `alone`, whether it has the machine for itself.
     """
     environ = environment_of(config["environ"], device, config["alone"]) if config["trainer"] else None
-    return TrialWork(config["model"], config["judged"], device, config["trainer"], environ)
+    return TrialWork(config["model"], config["judged"], device, config["trainer"], environ, config["states"])
 
 
 _FLAT = (("mean", np.float64), ("count", np.int32), ("tokens", np.int64))
@@ -243,6 +255,9 @@ class TrialSet:
         sets = [{"name": j.name, "judge": _judge_key(j.judge), "rows": _rows_key(j.rows)} for j in judged]
         spec = {"learner": session.learner.frozen_spec, "judged": sets}
         self.artefact = session.artefact("trials", as_read(session.pool, spec))
+        self.states: Path | None = None
+        if session.recipe.lora_layers and session.trainer is None:
+            self.states = session.cache.folder("states", session.learner.frozen_spec)
         self.failed: dict[Training, str] = {}
         self._worked = session.trainer is None
         self._ids: dict[Training, str] = {}
@@ -289,6 +304,11 @@ class TrialSet:
                     hang_s=A_DAY,
                 )
 
+    def close(self) -> None:
+        """Give back the disk that hidden states took; a later proof makes its own."""
+        if self.states is not None:
+            rmtree(self.states, ignore_errors=True)
+
     @cached_property
     def _config(self) -> dict[str, Any]:
         session, request = self.session, self.session.request
@@ -296,6 +316,7 @@ class TrialSet:
         return {
             "model": str(session.learner.source.folder),
             "judged": self.judged,
+            "states": self.states,
             "trainer": session.trainer,
             "environ": dict(os.environ) if session.trainer else {},
             "alone": alone,
