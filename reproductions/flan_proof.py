@@ -1,10 +1,10 @@
 """A real proof: `python -m reproductions.flan_proof --goal gsm8k` (or arc_easy), five methods on rows of flan_cot.
 
 `less`, `rds`, `bm25`, `longest` and `loss` each keep a tenth of 1,400 rows; each is proved against random rows and
-everything, with the random curve and the learning-rate search on tune rows; then the best three by tune rows
-again with equal training tokens. Protected: arc_easy (choice accuracy, where it isn't the goal) and WikiText-2
-(perplexity). The trials are the state: they are kept below `--state` (committed at the stated sizes) as they finish,
-and a fresh checkout goes on from there.
+everything, with the random curve and the learning-rate search on tune rows; then the best three by tune rows again with
+equal training tokens; then two random draws in a subset's place (an A/A proof). Protected: arc_easy (choice accuracy,
+where it isn't the goal) and WikiText-2 (perplexity). The trials are the state: they are kept below `--state` (committed
+at the stated sizes) as they finish, and a fresh checkout goes on from there.
 """
 
 from __future__ import annotations
@@ -30,6 +30,38 @@ LONG = 400
 """Characters from which a line of WikiText-2 is a paragraph worth reading."""
 
 
+def recipe_of(args: argparse.Namespace) -> dict[str, int]:
+    """What the recipe says beyond its defaults."""
+    return {"epochs": args.epochs, "lora_layers": args.lora_layers}
+
+
+def case(args: argparse.Namespace) -> Path:
+    """The pool's file, with goal and recipe beside it."""
+    flan.goal(args.goal, GOALS[args.goal], args.work)
+    flan.settle(args.work / "recipe.yaml", yaml.safe_dump(recipe_of(args)))
+    return flan.mixture(args.work / "flan.jsonl", args.per_source)
+
+
+def select(args: argparse.Namespace, keeper: KeptTrials, pool: Path, name: str, method: str) -> Path:
+    """The best rows by a method, written under a name."""
+    out = args.work / f"{args.goal}-{name}.jsonl"
+    dw.select(
+        str(pool),
+        map=flan.MAP,
+        goal=str(args.work / f"{args.goal}.yaml"),
+        model=args.model if method in ("less", "rds", "loss") else None,
+        recipe=str(args.work / "recipe.yaml"),
+        method=method,
+        keep=args.keep,
+        device=args.device,
+        workers=args.workers,
+        run=str(args.work / "runs" / f"select-{args.goal}-{name}"),
+        out=str(out),
+        progress=keeper,
+    )
+    return out
+
+
 def protected(args: argparse.Namespace) -> list[str]:
     """What `--protect` names: arc_easy by choice accuracy unless it is the goal, and paragraphs of WikiText-2."""
     rng = np.random.default_rng(0)
@@ -44,8 +76,17 @@ def protected(args: argparse.Namespace) -> list[str]:
     return found
 
 
-def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: list[str], protocol: str) -> ProofResult:
-    """One proof of subsets under a protocol."""
+def prove(
+    args: argparse.Namespace,
+    keeper: KeptTrials,
+    pool: Path,
+    subsets: list[str],
+    protocol: str,
+    name: str = "",
+    *,
+    curve: bool | None = None,
+) -> ProofResult:
+    """One proof of subsets under a protocol; with the random curve by epochs, unless told."""
     return dw.prove(
         subsets,
         pool=str(pool),
@@ -55,11 +96,11 @@ def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: lis
         recipe=str(args.work / "recipe.yaml"),
         protect=protected(args),
         protocol=protocol,
-        curve=protocol == "epochs",
+        curve=protocol == "epochs" if curve is None else curve,
         seeds=args.seeds,
         device=args.device,
         workers=args.workers,
-        run=str(args.work / "runs" / f"prove-{args.goal}-{protocol}"),
+        run=str(args.work / "runs" / f"prove-{args.goal}-{name or protocol}"),
         progress=keeper,
     )
 
@@ -72,6 +113,17 @@ def finalists(found: ProofResult, goal: str, count: int) -> list[str]:
     return sorted((name for name in tuned if name in METHODS), key=lambda name: tuned[name])[:count]
 
 
+def draws(args: argparse.Namespace, pool: Path, selected: Path) -> list[str]:
+    """Two files of random rows as many as a selection's, without near-goal rows."""
+    rng, near_N = np.random.default_rng(1), flan.told(selected)[1]
+    out = []
+    for name in ("first-draw", "second-draw"):
+        chosen_N = np.zeros(len(near_N), dtype=bool)
+        chosen_N[rng.choice(np.flatnonzero(~near_N), args.keep, replace=False)] = True
+        out.append(str(flan.write_lines(args.work / f"{args.goal}-{name}.jsonl", pool, chosen_N)))
+    return out
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Select, prove, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,6 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--lora-layers", type=int, default=flan.UPPER, help="as in the recipe; 0: adapters everywhere")
     parser.add_argument("--work", type=Path, default=Path("runs/flan_proof"))
     parser.add_argument("--state", type=Path, default=Path("reproductions/results/flan_proof/trials"))
     parser.add_argument("--out", type=Path, default=None, help="reproductions/results/flan_proof/GOAL.json unless told")
@@ -86,41 +139,33 @@ def main(arguments: list[str] | None = None) -> None:
     for name, value in FULL.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     args = parser.parse_args(arguments)
-    pool = flan.mixture(args.work / "flan.jsonl", args.per_source)
-    flan.goal(args.goal, GOALS[args.goal], args.work)
-    flan.settle(args.work / "recipe.yaml", yaml.safe_dump({"epochs": args.epochs}))
+    pool = case(args)
     keeper = KeptTrials(args.state, args.goal)
-    subsets = {name: args.work / f"{args.goal}-{name}.jsonl" for name in METHODS}
-    for name, method in METHODS.items():
-        dw.select(
-            str(pool),
-            map=flan.MAP,
-            goal=str(args.work / f"{args.goal}.yaml"),
-            model=args.model if method in ("less", "rds", "loss") else None,
-            method=method,
-            keep=args.keep,
-            device=args.device,
-            workers=args.workers,
-            run=str(args.work / "runs" / f"select-{args.goal}-{name}"),
-            out=str(subsets[name]),
-            progress=keeper,
-        )
+    subsets = {name: select(args, keeper, pool, name, method) for name, method in METHODS.items()}
     first = prove(args, keeper, pool, [str(path) for path in subsets.values()], "epochs")
     best = finalists(first, args.goal, args.finalists)
     second = prove(args, keeper, pool, [str(subsets[name]) for name in best], "tokens")
+    # Two draws are random rows themselves, so whatever is said of them is false.
+    same = prove(args, keeper, pool, draws(args, pool, next(iter(subsets.values()))), "epochs", "random-draws")
     keeper.keep()
     small = [n for n, v in FULL.items() if getattr(args, n) < v]
     result: dict[str, Any] = {
         "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
         "sizes": {n: getattr(args, n) for n in FULL},
         "goal": args.goal,
+        "recipe": recipe_of(args),
         "epochs": {k: v for k, v in first.to_dict().items() if k != "run"},
         "tokens": {k: v for k, v in second.to_dict().items() if k != "run"},
+        "random draws": {k: v for k, v in same.to_dict().items() if k != "run"},
     }
     out = args.out or Path("reproductions/results/flan_proof") / f"{args.goal}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result) if args.json else f"{result['verdict']}\n{first.explain()}\n\n{second.explain()}")
+    print(
+        json.dumps(result)
+        if args.json
+        else f"{result['verdict']}\n{first.explain()}\n\n{second.explain()}\n\n{same.explain()}"
+    )
 
 
 if __name__ == "__main__":
