@@ -3,7 +3,8 @@
 The spreads come from the trials of `less_fidelity` (its ledger): the seed's from one subset trained with several seeds,
 the draw's from uniform subsets trained once each. Per goal, for one look at 5 seeds and for looks at 3, 5 and 8: false
 verdicts where all arms are equal, where they differ by the margin, and where the subset is itself a random draw; and
-the coverage of worth.
+the coverage of worth. Then for real, from what `flan_proof` found: each chain of the random curve left out in turn, and
+what was said of two random draws in a subset's place.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
+from dataworth.laws.worth import RandomCurve, Worth
 from dataworth.proof.calibration import Components, chance_verdicts, false_verdicts, worth_coverage
 from dataworth.proof.looks import looks_at
+from dataworth.proof.sizes import random_curve
 from reproductions.less_fidelity import Ledger
 
 FULL = {"proofs": 20_000, "trials": 20}
@@ -59,11 +63,57 @@ def components(ledger: Ledger, judged: str) -> tuple[Components, dict[str, Any]]
     return Components(seed_sd, draw_sd, sizes, curve, untouched), about
 
 
+def left_out(curve: RandomCurve, level: float = 0.9) -> dict[str, Any]:
+    """Each chain's draw of each size as one more random draw: how often the other chains' interval holds its cost.
+
+    Also the median, over draws, of the largest over the smallest size whose interval does; the whole range where no
+    size is ruled out.
+    """
+    chains, size_M = len(curve.cost_CK), curve.grid()
+    held, ratios = [], []
+    for c in range(chains):
+        others = RandomCurve(curve.sizes_K, np.delete(curve.cost_CK, c, axis=0))
+        cost_CM = others.at(size_M)
+        factor = float(stats.t.ppf((1 + level) / 2, chains - 2)) * (1 + 1 / (chains - 1)) ** 0.5
+        mean_M, half_M = cost_CM.mean(0), factor * cost_CM.std(0, ddof=1)
+        for size, cost in zip(curve.sizes_K, curve.cost_CK[c], strict=True):
+            fits_M = np.abs(cost - mean_M) <= half_M
+            held.append(bool(fits_M[size_M == size][0]))
+            ratios.append(float(np.ptp(np.log(size_M[fits_M]))) if fits_M.any() else 0.0)
+    return {
+        "held": sum(held),
+        "of": len(held),
+        "level": level,
+        "median_high_over_low": float(np.exp(np.median(ratios))),
+    }
+
+
+def for_real(folder: Path) -> dict[str, Any]:
+    """Left-out chains and random draws of every finished `flan_proof`, by goal."""
+    out = {}
+    for path in sorted(folder.glob("*.json")):
+        told = json.loads(path.read_text())
+        sized = [a for a in told["epochs"]["arms"] if a["role"] == "curve"]
+        curve = random_curve([(a["rows"], dict(zip(a["numbers"], a["costs"], strict=True))) for a in sized])
+        same = told["random draws"]
+        out[path.stem] = {
+            "sizes": told["verdict"],
+            "chains left out": None if curve is None else left_out(curve),
+            "random draws": [{k: v[k] for k in ("subject", "comparator", "sentence")} for v in same["verdicts"]],
+            "worth of random draws": {
+                name: {"rows": next(a["rows"] for a in same["arms"] if a["name"] == name), **found}
+                for name, found in same["worth"].items()
+            },
+        }
+    return out
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Simulate, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ledger", type=Path, default=Path("reproductions/results/less_fidelity.jsonl"))
     parser.add_argument("--out", type=Path, default=Path("reproductions/results/proof_calibration.json"))
+    parser.add_argument("--real", type=Path, default=Path("reproductions/results/flan_proof"))
     parser.add_argument("--proofs", type=int, default=FULL["proofs"])
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(arguments)
@@ -89,6 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
             }
         cell["worth"] = worth_coverage(parts, chains=5, seeds=5, proofs=args.proofs, seed=3)
         result["goals"][judged] = cell
+    result["real"] = for_real(args.real)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result) if args.json else report(result))
 
@@ -113,6 +164,15 @@ def report(result: dict[str, Any]) -> str:
             f"  worth: covered {worth['coverage']:.3f}, median high/low {ratio:.2f}, one-sided "
             f"{worth['one_sided']:.2f}, cannot tell {worth['cannot_tell']:.3f}"
         )
+    for goal, cell in result["real"].items():
+        lines.append(f"{goal}, for real ({cell['sizes']})")
+        chains = cell["chains left out"]
+        if chains:
+            ratio = chains["median_high_over_low"]
+            lines.append(f"  chains left out: {chains['held']} of {chains['of']} held, median high/low {ratio:.2f}")
+        lines += [f"  {told['sentence']}" for told in cell["random draws"]]
+        for name, found in cell["worth of random draws"].items():
+            lines.append(f"  {name}: {found['rows']:,.0f} random rows worth {Worth.from_dict(found)}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from reproductions.less_fidelity import Ledger
 
+from dataworth.laws.worth import RandomCurve
 from reproductions import proof_calibration
 
 
@@ -49,3 +50,36 @@ def test_a_small_run_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "worth: covered" in capsys.readouterr().out
     cell = told["goals"]["gsm8k judge"]
     assert cell["looks 5"]["equal arms"]["false"]["of"] == 40
+
+
+def test_a_left_out_chain_is_one_more_draw_and_a_shifted_one_is_noticed() -> None:
+    rng, sizes = np.random.default_rng(0), np.array([88.0, 175.0, 350.0, 700.0])
+    mean = 1 + sizes**-0.4
+    curves = [RandomCurve(sizes, mean + 0.002 * rng.standard_normal((5, 4))) for _ in range(300)]
+    found = [proof_calibration.left_out(curve) for curve in curves]
+    assert all(f["of"] == 20 for f in found)
+    assert 0.885 < sum(f["held"] for f in found) / (20 * len(found)) < 0.915
+    assert 1 < np.median([f["median_high_over_low"] for f in found]) < 2
+    moved = curves[0].cost_CK.copy()
+    moved[0] += 0.1
+    assert proof_calibration.left_out(RandomCurve(sizes, moved))["held"] <= 16
+
+
+def test_what_was_said_of_random_draws_is_told(tmp_path: Path) -> None:
+    arms = [
+        {"name": f"random-{n}", "role": "curve", "rows": n, "numbers": [0, 1, 2], "costs": [1.0, 1.1 + 1 / n, 0.9]}
+        for n in (10, 20)
+    ]
+    said = {"subject": "first", "comparator": "random", "sentence": "first: no difference shown", "gain": None}
+    same = {
+        "verdicts": [said],
+        "worth": {"first": {"value": 15.0, "spans": [[10.0, None]], "measured": [10.0, 20.0], "level": 0.9}},
+        "arms": [{"name": "first", "rows": 12}],
+    }
+    told = {"verdict": "at the stated sizes", "epochs": {"arms": arms}, "random draws": same}
+    (tmp_path / "gsm8k.json").write_text(json.dumps(told))
+    found = proof_calibration.for_real(tmp_path)["gsm8k"]
+    assert found["chains left out"]["of"] == 6
+    lines = proof_calibration.report({"verdict": "", "goals": {}, "real": {"gsm8k": found}})
+    assert "first: no difference shown" in lines
+    assert "first: 12 random rows worth 15 [at least 10]" in lines
