@@ -173,8 +173,9 @@ def test_upper_layers_are_trained_and_judged_from_states_computed_once(
 def test_another_arm_or_seed_trains_only_what_is_new(place: Path, cache: Path) -> None:
     dw.prove(str(place / "mine.jsonl"), run=str(place / "r1"), margin=0.5, **fields(place))
     before = trainings(cache)
-    dw.prove(str(place / "mine.jsonl"), run=str(place / "r2"), margin=0.1, **fields(place))
+    other = dw.prove(str(place / "mine.jsonl"), run=str(place / "r2"), margin=0.1, **fields(place))
     assert trainings(cache) == before, "another margin needs no training"
+    assert sum("other registered proof" in note and str(place / "r1") in note for note in other.notes) == 1
     dw.prove(str(place / "mine.jsonl"), run=str(place / "r3"), **fields(place, against="random,full,longest"))
     longest = trainings(cache)
     assert len(longest - before) == 3

@@ -22,8 +22,10 @@ from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
 from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
 from dataworth.proof.verdict import CANNOT_TELL, Arm, Verdict, judge, retained
 from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
+from dataworth.proving.registrations import opened_by, said
 from dataworth.proving.trainers import learns, seedless
 from dataworth.proving.trials import Training, TrialSet, judged_by_metric, open_judged
+from dataworth.records import Subtask
 from dataworth.results import duration
 from dataworth.session import Session
 from dataworth.store.atomic import write_atomic
@@ -45,10 +47,13 @@ class Prover:
 
     def __init__(self, session: Session, run: RunFolder, proposal: Proposal) -> None:
         self.session, self.run, self.proposal = session, run, proposal
-        self.registration = self._register()
+        proposed = json.loads(json.dumps(proposal.registration(session)))
+        self.registration = self._register(proposed)
         opened = [(s, rows.open_for("proof")) for s, rows in sealed_parts(session)]
         refuse_seen(session, proposal.seen, {i for _, pool in opened for i in pool.ids})
         judged = open_judged(opened) if session.metric is None else judged_by_metric(session, session.metric)
+        judge_ids = {i for s, pool in opened if isinstance(s, Subtask) for i in pool.ids}
+        session.notes += said(opened_by(session.cache.root, judge_ids, proposed, run.path)) if judge_ids else []
         self.goals = len(session.goal.subtasks) if session.goal and session.metric is None else 1
         units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
         if len(units) > 1:
@@ -64,10 +69,9 @@ class Prover:
         self.lr = {arm.name: session.recipe.lr for arm in proposal.arms}
         self.tuned: dict[str, float] = {}
 
-    def _register(self) -> dict[str, Any]:
+    def _register(self, proposed: dict[str, Any]) -> dict[str, Any]:
         """What was registered, now or when this run began."""
         path = self.run.path / REGISTRATION
-        proposed = json.loads(json.dumps(self.proposal.registration(self.session)))
         if not path.exists():
             self._write(proposed)
         found = read_json(path, "delete the run folder; trials stay in the cache", {"arms": dict})
