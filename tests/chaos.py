@@ -1,11 +1,12 @@
 """Kill workers and drivers at random moments, resume until done, compare with an undisturbed run, byte for byte.
 
-    python tests/chaos.py --n 40 --seed 0 [--scenario llama|smollm2|toy] [--json]
+    python tests/chaos.py --n 40 --seed 0 [--scenario llama|smollm2|prove|toy] [--json]
 
 A scenario is a command line that works in a folder and resumes when it is given again: `dataworth select --method less`
-with a tiny random Llama and (2 kills) with SmolLM2; on demand a toy without a model. Killing the driver is SIGKILL to
-that command; killing a worker is SIGKILL to one of its children. Run folder, picked rows and cache are compared, with
-the warm-up's checkpoints and training state; what may differ is listed in `dataworth.store.run`.
+with a tiny random Llama and (2 kills) with SmolLM2; on demand `dataworth prove` with the tiny Llama, and a toy without
+a model. Killing the driver is SIGKILL to that command; killing a worker is SIGKILL to one of its children. Run folder,
+picked rows and cache are compared, with checkpoints and training state; what may differ is listed in
+`dataworth.store.run`.
 """
 
 from __future__ import annotations
@@ -236,6 +237,28 @@ def select(folder: Path, model: Path | None, warmup: float) -> list[str]:
     ]
 
 
+def prove(folder: Path) -> list[str]:
+    """A proof of a few rows with curve and learning-rate search, on the upper layer alone."""
+    base = folder.parent
+    return [
+        *(sys.executable, "-m", "dataworth.cli", "prove", str(base / "subset.jsonl")),
+        *("--pool", str(base / "pool.jsonl"), "--goal", str(base / "goal.jsonl"), "--model", str(base / "model")),
+        *("--recipe", str(base / "recipe.yaml"), "--seeds", "3", "--max-rejected", "0.1", "--workers", "2"),
+        *("--device", "cpu", "--run", str(folder / "run")),
+    ]
+
+
+def prepare_proof(base: Path) -> None:
+    """The inputs of `prepare_llama`, a subset of the pool, and enough goal rows to be split."""
+    prepare_llama(base)
+    lines = (base / "pool.jsonl").read_text().splitlines(keepends=True)
+    (base / "subset.jsonl").write_text("".join(lines[:24]))
+    goal = make_demo(1, 100).pool_rows
+    (base / "goal.jsonl").write_text("".join(json.dumps(row) + "\n" for row in goal))
+    with (base / "recipe.yaml").open("a") as file:
+        file.write("lora_layers: 1\n")
+
+
 def surroundings(folder: Path) -> dict[str, str]:
     """The cache among what is compared; one thread."""
     return {"DATAWORTH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -264,6 +287,7 @@ SCENARIOS = [
         prepare=lambda base: write_inputs(base, rows=40, goal_rows=4, batch_size=2, epochs=1),
         environment=surroundings,
     ),
+    Scenario("prove", prove, prepare=prepare_proof, environment=surroundings, default=False),
     Scenario("toy", lambda folder: [sys.executable, str(HERE), "--toy-driver", str(folder)], default=False),
 ]
 
