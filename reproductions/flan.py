@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,37 @@ MAP = ("prompt=question", "completion=rationale+answer")
 PARTS = {"steer": 32, "tune": 200, "judge": 500}
 UPPER = 10
 """Layers of SmolLM2's 30 that the proofs train, over cached states of the others: a third of the time."""
+
+
+def parser(doc: str | None, full: Mapping[str, int], name: str) -> argparse.ArgumentParser:
+    """The flags of a reproduction of proofs called `name`; the stated sizes in `full` are flags, too."""
+    out = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("--model", default="smollm2")
+    out.add_argument("--device", default="auto")
+    out.add_argument("--workers", type=int, default=None)
+    out.add_argument("--lora-layers", type=int, default=UPPER, help="as in the recipe; 0: adapters everywhere")
+    out.add_argument("--work", type=Path, default=Path("runs") / name, help="runs, picks and pools")
+    state = Path("reproductions/results/trials")
+    out.add_argument("--state", type=Path, default=state, help="the trials that are kept, of all these proofs")
+    out.add_argument("--out", type=Path, default=None, help="the result; below reproductions/results unless told")
+    out.add_argument("--json", action="store_true")
+    for size, value in full.items():
+        out.add_argument(f"--{size.replace('_', '-')}", type=int, default=value)
+    return out
+
+
+def stated(args: argparse.Namespace, full: Mapping[str, int]) -> dict[str, Any]:
+    """What a result says of its sizes first."""
+    small = [n for n, v in full.items() if getattr(args, n) < v]
+    verdict = f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes"
+    return {"verdict": verdict, "sizes": {n: getattr(args, n) for n in full}}
+
+
+def keep_result(args: argparse.Namespace, default: str, result: Mapping[str, Any]) -> None:
+    """Write a result where it was asked for, or to `default` below the committed ones."""
+    out = args.out or Path("reproductions/results") / default
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def data_folder() -> Path:

@@ -126,18 +126,8 @@ def draws(args: argparse.Namespace, pool: Path, selected: Path) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Select, prove, print and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flan.parser(__doc__, FULL, "flan_proof")
     parser.add_argument("--goal", choices=sorted(GOALS), default="gsm8k")
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--lora-layers", type=int, default=flan.UPPER, help="as in the recipe; 0: adapters everywhere")
-    parser.add_argument("--work", type=Path, default=Path("runs/flan_proof"))
-    parser.add_argument("--state", type=Path, default=Path("reproductions/results/flan_proof/trials"))
-    parser.add_argument("--out", type=Path, default=None, help="reproductions/results/flan_proof/GOAL.json unless told")
-    parser.add_argument("--json", action="store_true")
-    for name, value in FULL.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     args = parser.parse_args(arguments)
     pool = case(args)
     keeper = KeptTrials(args.state, args.goal)
@@ -148,24 +138,17 @@ def main(arguments: list[str] | None = None) -> None:
     # Two draws are random rows themselves, so whatever is said of them is false.
     same = prove(args, keeper, pool, draws(args, pool, next(iter(subsets.values()))), "epochs", "random-draws")
     keeper.keep()
-    small = [n for n, v in FULL.items() if getattr(args, n) < v]
     result: dict[str, Any] = {
-        "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
-        "sizes": {n: getattr(args, n) for n in FULL},
+        **flan.stated(args, FULL),
         "goal": args.goal,
         "recipe": recipe_of(args),
         "epochs": {k: v for k, v in first.to_dict().items() if k != "run"},
         "tokens": {k: v for k, v in second.to_dict().items() if k != "run"},
         "random draws": {k: v for k, v in same.to_dict().items() if k != "run"},
     }
-    out = args.out or Path("reproductions/results/flan_proof") / f"{args.goal}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        json.dumps(result)
-        if args.json
-        else f"{result['verdict']}\n{first.explain()}\n\n{second.explain()}\n\n{same.explain()}"
-    )
+    flan.keep_result(args, f"flan_proof/{args.goal}.json", result)
+    told = "\n\n".join(proof.explain() for proof in (first, second, same))
+    print(json.dumps(result) if args.json else f"{result['verdict']}\n{told}")
 
 
 if __name__ == "__main__":

@@ -116,18 +116,7 @@ def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: lis
 
 def main(arguments: list[str] | None = None) -> None:
     """Select, prove, print and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--lora-layers", type=int, default=flan.UPPER, help="as in the recipe; 0: adapters everywhere")
-    parser.add_argument("--work", type=Path, default=Path("runs/shuffled_proof"))
-    parser.add_argument("--state", type=Path, default=Path("reproductions/results/shuffled_proof/trials"))
-    parser.add_argument("--out", type=Path, default=Path("reproductions/results/shuffled_proof/answers.json"))
-    parser.add_argument("--json", action="store_true")
-    for name, value in FULL.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    args = parser.parse_args(arguments)
+    args = flan.parser(__doc__, FULL, "shuffled_proof").parse_args(arguments)
     pool, goal, right = case(args.work, args.per_source)
     recipe = {"epochs": args.epochs, "lora_layers": args.lora_layers}
     flan.settle(args.work / "recipe.yaml", yaml.safe_dump(recipe))
@@ -157,16 +146,13 @@ def main(arguments: list[str] | None = None) -> None:
     subsets["clean"] = flan.write_lines(args.work / "clean.jsonl", pool, right_N & ~near_N)
     proofs = {p: prove(args, keeper, pool, list(subsets.values()), p) for p in ("epochs", "tokens")}
     keeper.keep()
-    small = [n for n, v in FULL.items() if getattr(args, n) < v]
     result: dict[str, Any] = {
-        "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
-        "sizes": {n: getattr(args, n) for n in FULL},
+        **flan.stated(args, FULL),
         "recipe": recipe,
         "right answers": right_share,
         **{p: {k: v for k, v in found.to_dict().items() if k != "run"} for p, found in proofs.items()},
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    flan.keep_result(args, f"shuffled_proof/{GOAL}.json", result)
     shares = "; ".join(f"{name} {share:.3f}" for name, share in right_share.items())
     told = "\n\n".join(found.explain() for found in proofs.values())
     print(json.dumps(result) if args.json else f"{result['verdict']}\nshare of right answers: {shares}\n{told}")

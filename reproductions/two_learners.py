@@ -18,7 +18,6 @@ import numpy as np
 
 from dataworth.formats import open_pool
 from dataworth.judges import Trained
-from dataworth.learners.load import find_smollm2
 from dataworth.proof.looks import looks_at
 from dataworth.proof.result import ProofResult
 from dataworth.proof.verdict import Arm, Rules, judge
@@ -60,20 +59,10 @@ def directly(found: ProofResult, own: str, other: str) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train the second learner, select for both, prove, print and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flan.parser(__doc__, FULL, "two_learners")
     parser.add_argument("--goal", choices=sorted(flan_proof.GOALS), default="gsm8k")
-    parser.add_argument("--model", default=None, help="the first learner; SmolLM2 from its package by default")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--lora-layers", type=int, default=flan.UPPER, help="as in the recipe; 0: adapters everywhere")
-    parser.add_argument("--work", type=Path, default=Path("runs/two_learners"))
-    parser.add_argument("--state", type=Path, default=Path("reproductions/results/flan_proof/trials"))
-    parser.add_argument("--out", type=Path, default=None, help="results/two_learners/GOAL.json unless told")
-    parser.add_argument("--json", action="store_true")
-    for name, value in FULL.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     args = parser.parse_args(arguments)
-    args.model, args.device = args.model or str(find_smollm2()), first_device(args.device)
+    args.device = first_device(args.device)
     pool = flan_proof.case(args)
     keeper = KeptTrials(args.state, args.goal)
     models = dict(zip(LEARNERS, (args.model, str(second_learner(args))), strict=True))
@@ -90,11 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
         for learner in LEARNERS
     }
     keeper.keep()
-    small = [n for n, v in FULL.items() if getattr(args, n) < v]
     names = {learner: path.stem for learner, path in subsets.items()}
     result: dict[str, Any] = {
-        "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
-        "sizes": {n: getattr(args, n) for n in FULL},
+        **flan.stated(args, FULL),
         "goal": args.goal,
         "recipe": flan_proof.recipe_of(args),
         "shared": float((kept_N[0] & kept_N[1]).sum() / min(kept_N[0].sum(), kept_N[1].sum())),
@@ -105,9 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         },
         **{name: {k: v for k, v in proof.to_dict().items() if k != "run"} for name, proof in found.items()},
     }
-    out = args.out or Path("reproductions/results/two_learners") / f"{args.goal}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    flan.keep_result(args, f"two_learners/{args.goal}.json", result)
     print(json.dumps(result) if args.json else report(result, found))
 
 
