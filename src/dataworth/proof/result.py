@@ -184,8 +184,12 @@ class ProofResult:
         return [f"{trial} failed and is left out: {why}" for trial, why in self.failed.items()]
 
     def arm_table(self) -> tuple[tuple[str, ...], list[list[str]]]:
-        """Header and rows of the table of arms, in the unit's own direction."""
+        """Header and rows of the table of arms, in the unit's own direction.
+
+        A size of the random curve at which an arm above it has the same trials isn't told twice.
+        """
         sign = self.sign
+        told = {(a.rows, a.costs) for a in self.arms if a.role != "curve" and a.costs}
         rows = [
             [
                 arm.name,
@@ -197,6 +201,7 @@ class ProofResult:
                 f"{_ordered(sign, arm.interval)}" if arm.interval else "",
             ]
             for arm in self.arms
+            if arm.role != "curve" or (arm.rows, arm.costs) not in told
         ]
         if self.untouched is not None:
             rows.append(["untouched model", "0", "0", "", "", f"{sign * self.untouched:.4f}", ""])

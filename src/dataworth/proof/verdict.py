@@ -84,7 +84,8 @@ class Verdict:
     def text(self) -> str:
         """The verdict as a clause: `better than random (gain 0.031 [0.018 .. 0.044])`."""
         why = f": {self.reason}" if self.reason else ""
-        gain = f" (gain {self.gain})" if self.gain else ""
+        favours = ", above 0 for it" if self.word is None else ""
+        gain = f" (gain {self.gain}{favours})" if self.gain else ""
         return f"{self.words}{gain}{why}"
 
     def to_dict(self) -> dict[str, Any]:
