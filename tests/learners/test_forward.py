@@ -189,7 +189,7 @@ def test_an_adapter_below_the_cut_is_refused(tmp_path):
 
 
 def test_states_of_a_row_depend_on_its_tokens_alone_and_are_computed_once(tmp_path):
-    base, rows = tiny().get_base_model(), some_rows()
+    base, rows = tiny(attention_dropout=0.5).get_base_model(), some_rows()
     split = Split(base, 1, tmp_path)
     batch = collate(rows, range(len(rows)), "cpu")
     together = split.states(batch.ids_BT, batch.lengths_B)
@@ -200,6 +200,10 @@ def test_states_of_a_row_depend_on_its_tokens_alone_and_are_computed_once(tmp_pa
         assert torch.equal(found, together[n, : len(row)]) and not together[n, len(row) :].any()
     kept = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(kept) == len(rows)
+    again = Split(base, 1, tmp_path / "again")
+    base.train()
+    assert torch.equal(again.states(batch.ids_BT, batch.lengths_B), together), "dropout has no say in what is kept"
+    assert all(m.training for m in base.modules())
     kept[0].write_bytes(kept[0].read_bytes()[:-4])
     with pytest.raises(FormatError, match="delete it"):
         split.states(batch.ids_BT, batch.lengths_B)

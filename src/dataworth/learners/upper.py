@@ -89,10 +89,14 @@ class Split:
 
     @torch.no_grad()
     def lower(self, ids_BT: Tensor) -> Tensor:
-        """Rows of one length up to the cut, by transformers' own layers."""
+        """Rows of one length up to the cut, by transformers' own layers, without dropout also while training."""
         choose_attention(self.base, ids_BT.shape[1])
+        training = self.body.training
         with self._only(self._layers[: self.cut], nn.Identity()):
-            return self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
+            self.body.eval()
+            found = self.body(input_ids=ids_BT, use_cache=False).last_hidden_state
+            self.body.train(training)
+        return found
 
     def upper(self, states_BTD: Tensor) -> Tensor:
         """From the cut to the last hidden states, by transformers' own layers."""
