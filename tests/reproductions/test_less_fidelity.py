@@ -37,6 +37,12 @@ def test_a_small_run_finishes_resumes_and_claims_nothing(tmp_path: Path, monkeyp
     assert all(-1 <= c["less"]["low"] <= c["less"]["high"] <= 1 for c in cells.values())
     assert all(0 <= c["ceiling"] <= 1 for c in cells.values())
     assert len(found["group_retraining"]["losses"]) == 6
+    beside = found["group_retraining"]["against default"]
+    tuned = [cells[f"{g} tune {k}"] for g in less_fidelity.GOALS for k in ("uniform", "weighted")]
+    mean = {form: sum(c[form]["value"] for c in tuned) / 4 for form in less_fidelity.FORMS}
+    assert beside["less"]["value"] == pytest.approx(mean["less"])
+    assert beside["bm25"]["value"] == pytest.approx(mean["bm25"] - mean["less"])
+    assert beside["bm25"]["low"] <= beside["bm25"]["high"]
     assert all(0 <= v["mean"]["value"] <= 1 for v in found["recovery"].values())
     before = ledger.read_bytes()
     ledger.write_bytes(before[: len(before) - 25])
