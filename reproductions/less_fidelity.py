@@ -243,7 +243,8 @@ def against_default(scores: Any, groups: Any, losses: Any, draws: int = 2000) ->
                 measured = np.array([-losses[n][f"{goal} tune"] for n in names])
                 a, b = (stats.rankdata(x[picks_Sn], axis=1) for x in (predicted, measured))
                 a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-                cells.append((a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1)))
+                with np.errstate(invalid="ignore"):  # a resample of one subset alone has no correlation
+                    cells.append((a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1)))
         return np.mean(cells, axis=0)
 
     default = correlation("less")

@@ -1,10 +1,10 @@
 """Does less beat more where some answers are wrong? `python -m reproductions.shuffled_proof`, on rows of flan_cot.
 
 In 1,400 rows three in ten answers are exchanged within their source and answer type, so that neither format nor
-vocabulary gives them away. Blind picks of seven in ten rows (`less`, `rds`, the lowest `loss`) and the clean rows as
-what a perfect pick would be are proved against random rows and everything, on the answers of other rows; question and
-rationale are the prompt. Once by the recipe's epochs, with the random curve, and once by equal training tokens. Trials
-are kept below `--state`, as in `reproductions.flan_proof`.
+vocabulary gives them away. Blind picks of as many rows as are right (`less`, `rds`, the lowest `loss`) and the right
+rows themselves, what a perfect pick would be, are proved against random rows and everything, on the answers of other
+rows; question and rationale are the prompt. Once by the recipe's epochs, with the random curve, and once by equal
+training tokens. Trials are kept below `--state`, as in `reproductions.flan_proof`.
 """
 
 from __future__ import annotations
@@ -95,6 +95,35 @@ def case(folder: Path, per_source: int, seed: int = 0) -> tuple[Path, Path, list
     return flan.write(folder / "pool.jsonl", found), goal, right
 
 
+def select(
+    args: argparse.Namespace,
+    keeper: KeptTrials,
+    pool: Path,
+    name: str,
+    method: str,
+    option: tuple[str, ...],
+    keep: int,
+) -> Path:
+    """The best rows by a method, written under a name."""
+    out = args.work / f"{name}.jsonl"
+    dw.select(
+        str(pool),
+        map=MAP,
+        goal=str(args.work / f"{GOAL}.yaml"),
+        model=None if method == "bm25" else args.model,
+        recipe=str(args.work / "recipe.yaml"),
+        method=method,
+        option=option,
+        keep=keep,
+        device=args.device,
+        workers=args.workers,
+        run=str(args.work / "runs" / f"select-{name}"),
+        out=str(out),
+        progress=keeper,
+    )
+    return out
+
+
 def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: list[Path], protocol: str) -> ProofResult:
     """One proof of all subsets under a protocol."""
     return dw.prove(
@@ -117,33 +146,17 @@ def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: lis
 def main(arguments: list[str] | None = None) -> None:
     """Select, prove, print and write the results."""
     args = flan.parser(__doc__, FULL, "shuffled_proof").parse_args(arguments)
-    pool, goal, right = case(args.work, args.per_source)
+    pool, _, right = case(args.work, args.per_source)
     recipe = {"epochs": args.epochs, "lora_layers": args.lora_layers}
     flan.settle(args.work / "recipe.yaml", yaml.safe_dump(recipe))
     keeper = KeptTrials(args.state, GOAL)
-    right_N, near_N = np.array(right), np.zeros(len(right), dtype=bool)
-    subsets, right_share = {}, {"pool": float(right_N.mean())}
+    subsets, right_share = {}, {"pool": sum(right) / len(right)}
+    gated = select(args, keeper, pool, "bm25", "bm25", (), keep=len(right) // 10)
+    clean_N = np.array(right) & ~flan.told(gated)[1]
     for name, (method, option) in METHODS.items():
-        subsets[name] = args.work / f"{name.replace(' ', '-')}.jsonl"
-        dw.select(
-            str(pool),
-            map=MAP,
-            goal=str(goal),
-            model=args.model,
-            recipe=str(args.work / "recipe.yaml"),
-            method=method,
-            option=option,
-            keep=round((1 - WRONG) * len(right)),
-            device=args.device,
-            workers=args.workers,
-            run=str(args.work / "runs" / f"select-{name.replace(' ', '-')}"),
-            out=str(subsets[name]),
-            progress=keeper,
-        )
-        kept_N, near_goal_N = flan.told(subsets[name])
-        right_share[name] = float(right_N[kept_N].mean())
-        near_N |= near_goal_N
-    subsets["clean"] = flan.write_lines(args.work / "clean.jsonl", pool, right_N & ~near_N)
+        subsets[name] = select(args, keeper, pool, name.replace(" ", "-"), method, option, keep=int(clean_N.sum()))
+        right_share[name] = float(np.array(right)[flan.told(subsets[name])[0]].mean())
+    subsets["clean"] = flan.write_lines(args.work / "clean.jsonl", pool, clean_N)
     proofs = {p: prove(args, keeper, pool, list(subsets.values()), p) for p in ("epochs", "tokens")}
     keeper.keep()
     result: dict[str, Any] = {

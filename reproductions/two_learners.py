@@ -18,6 +18,7 @@ import numpy as np
 
 from dataworth.formats import open_pool
 from dataworth.judges import Trained
+from dataworth.learners.causal_lm import describe_learner
 from dataworth.proof.looks import looks_at
 from dataworth.proof.result import ProofResult
 from dataworth.proof.verdict import Arm, Rules, judge
@@ -41,8 +42,9 @@ def second_learner(args: argparse.Namespace) -> Path:
         pool = open_pool(
             flan.write(args.work / "other.jsonl", [{k: rows[n][k] for k in parts} for n in sorted(chosen)])
         )
-        answered = [e for i, e in zip(pool.ids, pool.examples(), strict=True) if i not in pool.unanswered]
-        left = train_on(args.model, Recipe(), answered, args.work / "other-training", device=args.device)
+        renderer = describe_learner(args.model, Recipe(), device=args.device).renderer
+        whole = [e for e in pool.examples() if not renderer.encode(e).reason]
+        left = train_on(args.model, Recipe(), whole, args.work / "other-training", device=args.device)
         with Trained(args.model, Recipe(), left, device="cpu", scratch=args.work) as trained:
             aside = shutil.copytree(trained.folder, args.work / "second-learner-aside", dirs_exist_ok=True)
         aside.rename(out)

@@ -60,7 +60,7 @@ def test_a_small_run_says_how_many_answers_were_right(tmp_path: Path, monkeypatc
     monkeypatch.setattr(shuffled_proof, "METHODS", {"lowest loss": ("loss", ("direction=low",))})
     monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0,))
     monkeypatch.chdir(tmp_path)
-    sizes = "--per-source 10 --seeds 3 --epochs 1 --lora-layers 1".split()
+    sizes = "--per-source 14 --seeds 3 --epochs 1 --lora-layers 1".split()
     places = ["--model", str(model), "--work", "work", "--state", "state", "--out", "out.json"]
     shuffled_proof.main([*places, "--device", "cpu", "--workers", "0", *sizes, "--json"])
     found = json.loads(Path("out.json").read_text())
