@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -180,6 +182,34 @@ def test_a_model_that_cannot_be_split_says_so(tmp_path):
     model = tiny("GPT2", ("c_attn",))
     with pytest.raises(RequestError, match="can't be split"):
         UpperForward(model, 1, tmp_path)
+
+
+def test_layers_that_attend_in_several_ways_are_not_cut(tmp_path):
+    kinds = ["full_attention", "sliding_attention", "full_attention"]
+    model = tiny("Qwen3", head_dim=8, layer_types=kinds, use_sliding_window=True, sliding_window=4)
+    with pytest.raises(RequestError, match="attend in several ways"):
+        UpperForward(model, 3, tmp_path)
+
+
+def test_states_are_there_also_when_their_folder_is_taken_away(tmp_path, monkeypatch):
+    split = Split(tiny().get_base_model(), 1, tmp_path)
+    batch = collate(some_rows(), range(6), "cpu")
+    kept = split.states(batch.ids_BT, batch.lengths_B)
+
+    def vanish(path, *_, **__):
+        shutil.rmtree(path.parent)
+        raise RequestError("can't write")
+
+    shutil.rmtree(split.folder)
+    monkeypatch.setattr("dataworth.learners.upper.write_atomic", vanish)
+    assert torch.equal(split.states(batch.ids_BT, batch.lengths_B), kept)
+
+    def full(*_, **__):
+        raise RequestError("no room")
+
+    monkeypatch.setattr("dataworth.learners.upper.write_atomic", full)
+    with pytest.raises(RequestError, match="no room"):
+        split.states(batch.ids_BT, batch.lengths_B)
 
 
 def test_an_adapter_below_the_cut_is_refused(tmp_path):

@@ -17,13 +17,15 @@ def test_another_proof_on_the_same_rows_is_counted_once(tmp_path: Path) -> None:
     assert opened_by(tmp_path, ["y", "x"], second, Path("runs/two")) == ["runs/one"]
     assert opened_by(tmp_path, ["x", "y"], first, Path("runs/one")) == ["runs/two"]
     assert opened_by(tmp_path, ["x"], second, Path("runs/two")) == [], "other rows"
+    assert opened_by(tmp_path, ["x"], second | {"judged": ["moved"]}, Path("runs/two")) == [], "the same proof"
+    next(tmp_path.rglob("*.json")).with_name(".tmp-1-a.json").write_text("{")  # a killed writer's
     assert opened_by(tmp_path, ["x", "y"], {"arms": {}}, Path("runs/three")) == ["runs/one", "runs/two"]
 
 
 def test_what_is_said_names_the_proofs() -> None:
     assert said([]) == []
-    assert "1 other registered proof before (runs/one)" in said(["runs/one"])[0]
-    assert "4 other registered proofs before (b, c, d)" in said(["a", "b", "c", "d"])[0]
+    assert "1 other registered proof (runs/one)" in said(["runs/one"])[0]
+    assert "4 other registered proofs (b, c, d)" in said(["a", "b", "c", "d"])[0]
 
 
 def test_a_damaged_note_is_one_line(tmp_path: Path) -> None:

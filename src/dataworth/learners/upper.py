@@ -34,7 +34,8 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 def adapted_below(base: Any, count: int) -> bool:
     """Whether a model carries an adapter below its `count` uppermost layers, which no cached states would know of."""
     layers = getattr(base.get_decoder(), "layers", ())
-    return any(hasattr(m, "lora_A") for layer in layers[: len(layers) - count] for m in layer.modules())
+    below = (base.get_input_embeddings(), *layers[: max(0, len(layers) - count)])
+    return any(hasattr(m, "lora_A") or hasattr(m, "lora_embedding_A") for part in below for m in part.modules())
 
 
 class Split:
@@ -60,6 +61,11 @@ class Split:
             raise RequestError(
                 f"recipe lora_layers={count}: {type(self.body).__name__} can't be split; use lora_layers=0"
             )
+        if len(set(getattr(base.config, "layer_types", None) or ())) > 1:
+            raise RequestError(  # transformers chooses a layer's mask by its place, which cutting changes
+                f"recipe lora_layers={count}: layers of {type(self.body).__name__} attend in several ways; "
+                "use lora_layers=0"
+            )
         self._layers, self._norm, self.cut = layers, norm, len(layers) - count
         self.weight = base.get_input_embeddings().weight
         self.folder = folder / f"{str(self.weight.dtype).removeprefix('torch.')}-{self.cut}"
@@ -83,8 +89,12 @@ class Split:
             return raw
         states = self.lower(torch.from_numpy(ids_T.astype(np.int64))[None].to(self.weight.device))[0]
         made = states.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        make_folder(self.folder)  # whoever shares it may have removed it
-        write_atomic(path, made, sync_folder=False)
+        try:
+            make_folder(self.folder)  # whoever shares it may have removed it, also in this moment
+            write_atomic(path, made, sync_folder=False)
+        except RequestError:
+            if self.folder.exists():
+                raise
         return bytearray(made)
 
     @torch.no_grad()

@@ -52,8 +52,6 @@ class Prover:
         opened = [(s, rows.open_for("proof")) for s, rows in sealed_parts(session)]
         refuse_seen(session, proposal.seen, {i for _, pool in opened for i in pool.ids})
         judged = open_judged(opened) if session.metric is None else judged_by_metric(session, session.metric)
-        judge_ids = {i for s, pool in opened if isinstance(s, Subtask) for i in pool.ids}
-        session.notes += said(opened_by(session.cache.root, judge_ids, proposed, run.path)) if judge_ids else []
         self.goals = len(session.goal.subtasks) if session.goal and session.metric is None else 1
         units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
         if len(units) > 1:
@@ -62,6 +60,8 @@ class Prover:
                 "averaged; prove them one by one"
             )
         self.unit, self.higher = units.pop()
+        judge_ids = {i for s, pool in opened if isinstance(s, Subtask) for i in pool.ids}
+        session.notes += said(opened_by(session.cache.root, judge_ids, proposed, run.path)) if judge_ids else []
         self.trials = TrialSet(session, judged)
         self.untouched = Training((), (), session.recipe)
         # What the user's script measures on what it trained says nothing of a model that it didn't train.

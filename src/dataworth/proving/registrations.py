@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataworth.store.atomic import make_folder, write_atomic
+from dataworth.store.atomic import TEMPORARY, make_folder, write_atomic
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.json_files import read_json
 
@@ -31,11 +31,13 @@ def opened_by(root: Path, judge_ids: Iterable[str], registration: Mapping[str, A
         RequestError: The disk refuses.
     """
     folder = root / FOLDER / fingerprint({"judge": sorted(judge_ids)})[:32]
-    own = folder / f"{fingerprint(dict(registration))[:32]}.json"
+    said_of_files = {k: v for k, v in registration.items() if k != "judged"}  # where the rows lie makes no other proof
+    own = folder / f"{fingerprint(said_of_files)[:32]}.json"
     make_folder(folder)
     if not own.exists():
         write_atomic(own, (json.dumps({"run": str(run)}) + "\n").encode())
-    others = sorted((path for path in folder.glob("*.json") if path != own), key=lambda path: path.stat().st_mtime_ns)
+    noted = [path for path in folder.glob("*.json") if path != own and not path.name.startswith(TEMPORARY)]
+    others = sorted(noted, key=lambda path: path.stat().st_mtime_ns)
     return [read_json(path, "delete it", {"run": str})["run"] for path in others]
 
 
@@ -45,6 +47,6 @@ def said(others: list[str]) -> list[str]:
         return []
     proofs = "1 other registered proof" if len(others) == 1 else f"{len(others)} other registered proofs"
     return [
-        f"these judge rows were opened by {proofs} before ({', '.join(others[-3:])}): the 5 % of false verdicts are "
+        f"these judge rows were opened by {proofs} ({', '.join(others[-3:])}): the 5 % of false verdicts are "
         "per proof, so take the best of several for a guess, and confirm it on fresh judge rows"
     ]
