@@ -11,15 +11,19 @@ from dataworth.proving.registrations import opened_by, said
 
 
 def test_another_proof_on_the_same_rows_is_counted_once(tmp_path: Path) -> None:
-    first, second = {"arms": {"a": 1}}, {"arms": {"b": 1}}
+    judged = [["maths", "loss", "goal/judge.jsonl"]]
+    first, second = {"arms": {"a": 1}, "judged": judged}, {"arms": {"b": 1}, "judged": judged}
     assert opened_by(tmp_path, ["x", "y"], first, Path("runs/one")) == []
     assert opened_by(tmp_path, ["y", "x"], first, Path("runs/again")) == []
     assert opened_by(tmp_path, ["y", "x"], second, Path("runs/two")) == ["runs/one"]
     assert opened_by(tmp_path, ["x", "y"], first, Path("runs/one")) == ["runs/two"]
     assert opened_by(tmp_path, ["x"], second, Path("runs/two")) == [], "other rows"
-    assert opened_by(tmp_path, ["x"], second | {"judged": ["moved"]}, Path("runs/two")) == [], "the same proof"
+    assert opened_by(tmp_path, ["x"], second | {"judged": [["maths", "loss", "moved.jsonl"]]}, Path("runs/two")) == []
+    other = second | {"judged": [["maths", "choice", "goal/judge.jsonl"]]}
+    assert opened_by(tmp_path, ["z"], second, Path("runs/two")) == []
+    assert opened_by(tmp_path, ["z"], other, Path("runs/choice")) == ["runs/two"], "another judge is another proof"
     next(tmp_path.rglob("*.json")).with_name(".tmp-1-a.json").write_text("{")  # a killed writer's
-    assert opened_by(tmp_path, ["x", "y"], {"arms": {}}, Path("runs/three")) == ["runs/one", "runs/two"]
+    assert opened_by(tmp_path, ["x", "y"], first | {"arms": {}}, Path("runs/three")) == ["runs/one", "runs/two"]
 
 
 def test_what_is_said_names_the_proofs() -> None:
@@ -29,7 +33,7 @@ def test_what_is_said_names_the_proofs() -> None:
 
 
 def test_a_damaged_note_is_one_line(tmp_path: Path) -> None:
-    opened_by(tmp_path, ["x"], {"a": 1}, Path("runs/one"))
+    opened_by(tmp_path, ["x"], {"a": 1, "judged": []}, Path("runs/one"))
     next(tmp_path.rglob("*.json")).write_text("{")
     with pytest.raises(FormatError, match="delete it"):
-        opened_by(tmp_path, ["x"], {"b": 1}, Path("runs/two"))
+        opened_by(tmp_path, ["x"], {"b": 1, "judged": []}, Path("runs/two"))

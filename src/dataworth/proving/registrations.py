@@ -31,8 +31,8 @@ def opened_by(root: Path, judge_ids: Iterable[str], registration: Mapping[str, A
         RequestError: The disk refuses.
     """
     folder = root / FOLDER / fingerprint({"judge": sorted(judge_ids)})[:32]
-    said_of_files = {k: v for k, v in registration.items() if k != "judged"}  # where the rows lie makes no other proof
-    own = folder / f"{fingerprint(said_of_files)[:32]}.json"
+    judged = [[name, kind] for name, kind, _ in registration["judged"]]  # where the rows lie makes no other proof
+    own = folder / f"{fingerprint({**registration, 'judged': judged})[:32]}.json"
     make_folder(folder)
     if not own.exists():
         write_atomic(own, (json.dumps({"run": str(run)}) + "\n").encode())
