@@ -171,7 +171,7 @@ def test_upper_layers_are_trained_and_judged_from_states_computed_once(
 
 
 def test_another_arm_or_seed_trains_only_what_is_new(place: Path, cache: Path) -> None:
-    dw.prove(str(place / "mine.jsonl"), run=str(place / "r1"), margin=0.5, **fields(place))
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "r1"), margin=0.4, **fields(place))
     before = trainings(cache)
     other = dw.prove(str(place / "mine.jsonl"), run=str(place / "r2"), margin=0.1, **fields(place))
     assert trainings(cache) == before, "another margin needs no training"
@@ -529,8 +529,8 @@ def test_worth_compares_subsets_of_any_size(place: Path, cache: Path) -> None:
 def test_subsets_that_can_show_nothing_are_refused_and_lost_rows_told(place: Path, cache: Path) -> None:
     from dataworth.formats import open_goal
 
-    dw.prove(str(place / "mine.jsonl"), run=str(place / "r1"), margin=0.5, **fields(place))
-    judge = open_goal(place / "r1" / "goal" / "goal.yaml").subtasks[0].judge
+    dw.prove(str(place / "mine.jsonl"), run=str(place / "goal-rows"), margin=0.5, **fields(place))
+    judge = open_goal(place / "goal-rows" / "goal" / "goal.yaml").subtasks[0].judge
     assert judge is not None
     asked = [{"prompt": e.prompt, "completion": "red"} for e in judge.open_for("proof").examples()][:4]
     empty = [{"prompt": "say nothing, number 1", "completion": ""}]
