@@ -39,6 +39,8 @@ PEFT_SETTINGS = {
     "cpu": [(4, "eager"), (8, "eager"), (4, "sdpa")],
     "cuda": [(16, "sdpa"), (32, "sdpa"), (64, "sdpa")],
 }
+ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", ATTENTION, f"{ATTENTION}_backward")
 paths: set[str] = set()
 OUR_SETTINGS = {"cpu": [1024, 2048], "cuda": [8192, 16384, 32768]}
 
@@ -161,6 +163,17 @@ def now(learner: CausalLM) -> float:
     return time.perf_counter()
 
 
+def shares(learner: CausalLM, recipe: Recipe, rows: list[Encoded], setting: int) -> dict[str, float]:
+    """Share of the trial trainer's operator time in matrix products: the rest is the most that fusing could save."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        our_block(learner, recipe, rows, setting)
+    spent = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    whole = sum(spent.values())
+    dearest = sorted(spent, key=lambda name: -spent[name])[:8]
+    products = sum(spent.get(name, 0.0) for name in PRODUCTS)
+    return {"products": products / whole, **{name: spent[name] / whole for name in dearest}}
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Find each side's best setting, then run the rounds."""
     model = args.model or find_smollm2()
@@ -185,6 +198,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             seconds[name].append(sides[name][0](learner, recipe, block, best[name]))
     tokens = [sum(len(r) for r in b) for b in blocks]
     rate = {n: sum(tokens) / sum(s) for n, s in seconds.items()}
+    fusable = {"shares": shares(learner, recipe, blocks[0], best["trial trainer"])} if kind == "cpu" else {}
     ratios = [a / b for a, b in zip(seconds["peft + Trainer"], seconds["trial trainer"], strict=True)]
     return {
         "benchmark": "trainer",
@@ -201,6 +215,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": {n: round(r, 1) for n, r in rate.items()},
         "ratio": round(rate["trial trainer"] / rate["peft + Trainer"], 3),
         "ratio_by_round": [round(r, 3) for r in ratios],
+        **fusable,
         **machine(learner),
     }
 
@@ -243,6 +258,8 @@ def main() -> None:
         return
     for name, rate in result["tokens_per_second"].items():
         print(f"{name:16} {rate:8.1f} tokens/s  (best setting {result['settings'][name]})")
+    if "shares" in result:
+        print("trial trainer's operators: " + ", ".join(f"{k} {v:.1%}" for k, v in result["shares"].items()))
     print(f"ratio {result['ratio']} (by round {result['ratio_by_round']}; goal 1.5)")
 
 

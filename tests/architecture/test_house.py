@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "dataworth"
 MODULES = sorted(SRC.rglob("*.py"))
 
-LEVEL_0 = {"errors", "records", "recipe", "results", "report", "outcome", "numerics"}
+LEVEL_0 = {"errors", "records", "recipe", "results", "report", "outcome", "dynamics", "geometry", "numerics"}
 LEVEL_1 = LEVEL_0 | {"formats", "store"}
 MAY_IMPORT = {
     "errors": set(),
@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "results": {"errors", "records"},
     "report": {"results"},
     "outcome": {"errors", "records"},
+    "dynamics": {"errors"},
+    "geometry": set(),
     "formats": LEVEL_0 | {"formats"},
     "store": LEVEL_0 | {"store"},
     "scores": LEVEL_0 | {"scores"},

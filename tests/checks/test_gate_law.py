@@ -57,7 +57,7 @@ def corpora(draw):
     return rows, [(f"g{i}", text) for i, text in enumerate(goals) if text.strip()] or [("g", "a b")]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(corpora())
 def test_the_gate_equals_the_naive_law(corpus):
     pool, goal = corpus
@@ -70,7 +70,7 @@ def test_the_gate_equals_the_naive_law(corpus):
         assert found.evidence["pool_rows_by_source"] == dict(of)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(corpora(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_goals_and_repeated_goals_change_nothing(corpus, random):
     pool, goal = corpus

@@ -75,7 +75,7 @@ def check(shards, finished, ill, empty, also="why"):
         assert [len(r) for r in done.columns.get("text", [])] == [int(i, 16) % 3 for i in scored]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(1, 10), min_size=1, max_size=4),
     ILL,
@@ -89,7 +89,7 @@ def test_every_row_ends_once_as_stored_unscored_or_quarantined(sizes, ill, empty
     check(shards, finished, ill, empty)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(ILL, st.integers(1, 3), st.integers(0, 10**6), st.floats(0, 0.3))
 def test_kills_from_outside_change_nothing_while_tries_are_left(ill, workers, seed, kills):
     shards = shards_of([10, 10, 10, 10])
@@ -97,7 +97,7 @@ def test_kills_from_outside_change_nothing_while_tries_are_left(ill, workers, se
     check(shards, finished, ill, set(ROWS[::7]), also="killed")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sets(st.sampled_from(ROWS), max_size=5), st.integers(1, 10), st.integers(1, 3), st.integers(0, 99))
 def test_memory_limits_lose_no_row_and_no_piece_is_larger(bad, limit, workers, seed):
     shards = shards_of([10, 7, 10])
@@ -108,7 +108,7 @@ def test_memory_limits_lose_no_row_and_no_piece_is_larger(bad, limit, workers, s
         assert all(len(r) == 0 or r[0] <= limit for r in done.columns.get("text", []))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(ROWS), st.sampled_from(["death", "error"]), max_size=10), st.integers(0, 99))
 def test_values_depend_on_which_rows_are_at_fault_and_not_on_the_path(ill, seed):
     """A shard without a culprit runs whole; one with culprits runs its other rows in one piece."""

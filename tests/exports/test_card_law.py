@@ -47,7 +47,7 @@ def number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(NASTY, st.booleans()), min_size=1, max_size=12),
     NASTY,
@@ -132,7 +132,7 @@ def test_size_categories_at_their_borders(tmp_path):
         assert header["size_categories"] == [said]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.booleans(), st.none() | st.integers(-5, 5)), min_size=1, max_size=10), st.booleans())
 def test_the_sidecar_accounts_for_every_row(rows, scored_twice):
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,7 @@ SPACE = st.text(" \t\r\n", max_size=3)
 
 
 @given(st.lists(st.tuples(SPACE, st.sampled_from(ROWS), SPACE), max_size=5), SPACE, SPACE, st.integers(1, 30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_white_space_around_elements_belongs_to_none(parts, before, after, size):
     bodies = [json.dumps(row).encode() for _, row, _ in parts]
     joined = ",".join(a + body.decode() + b for (a, _, b), body in zip(parts, bodies, strict=True))
@@ -143,7 +143,7 @@ def test_a_selection_is_never_converted(tmp_path, source, target):
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=14), st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_selection_of_a_selection_keeps_ids_up_to_copies(tmp_path_factory, kinds, data):
     folder = tmp_path_factory.mktemp("twice")
     pool = open_pool(files.jsonl(folder / "x.jsonl", [{"text": f"t{k}"} for k in kinds]))

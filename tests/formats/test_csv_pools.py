@@ -32,7 +32,7 @@ def parsed(raw: bytes) -> list[str] | None:
 @example('a,"b""\n""c"\nd', 3)
 @example('5" x,"a\nb"\n', 5)
 @example('"","\n",""\n', 2)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_records_are_those_of_pythons_reader(text, size):
     """Wherever Python reads the whole text strictly, every record is found with the same fields."""
     try:
@@ -66,7 +66,7 @@ FIELD = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_
     st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
     st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_field_survives_reading_picking_and_reading_again(tmp_path_factory, rows, end, quoting, mark):
     folder = tmp_path_factory.mktemp("csv")
     sink = io.StringIO(newline="")

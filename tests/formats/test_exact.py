@@ -33,7 +33,7 @@ def reason(raw: bytes, **options) -> str:
 
 
 @given(ROWS, st.booleans(), st.integers(0, 3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_row_comes_back_exactly(row, escape, indent):
     raw = json.dumps(row, ensure_ascii=escape, indent=indent or None)
     try:
@@ -47,7 +47,7 @@ def test_any_row_comes_back_exactly(row, escape, indent):
 
 
 @given(ROWS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_fast_and_slow_canonical_agree(row):
     try:
         fast = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
@@ -58,7 +58,7 @@ def test_fast_and_slow_canonical_agree(row):
 
 
 @given(ROWS, st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_canonical_ignores_key_order_and_space(row, rng):
     keys = list(row)
     rng.shuffle(keys)
@@ -67,7 +67,7 @@ def test_canonical_ignores_key_order_and_space(row, rng):
 
 
 @given(ROWS, ROWS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_canonical_tells_rows_apart(a, b):
     # repr tells 1 from 1.0, True from 1 and -0.0 from 0.0, as the canonical form does.
     def shape(value):
@@ -84,7 +84,7 @@ def test_canonical_tells_rows_apart(a, b):
         max_size=5,
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_duplicate_keys_are_always_found(pairs):
     body = ",".join(f"{json.dumps(k)}:{json.dumps(v)}" for k, v in pairs)
     for escaped in (

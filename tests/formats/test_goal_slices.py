@@ -25,7 +25,7 @@ def goal_yaml(folder, **entry):
     st.integers(0, 16),
     st.sampled_from(["rows.jsonl", "rows.jsonl.gz", "rows.parquet", "a:1-2.jsonl"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_slice_is_that_of_a_list(tmp_path_factory, first, last, name):
     folder = tmp_path_factory.mktemp("goal")
     rows = [{"text": t} for t in TEXTS]

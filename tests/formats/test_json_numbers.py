@@ -22,7 +22,7 @@ NUMBER = st.builds(
 
 
 @given(NUMBER)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_spelling_of_a_number(text):
     raw = b'{"n": [%s]}' % text.encode()
     wanted = json.loads(text)
@@ -43,7 +43,7 @@ def test_what_json_does_not_call_a_number(text):
 
 
 @given(st.text(st.characters(exclude_categories=())), st.sampled_from(["ascii", "utf8", "spaced"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_one_id_for_every_escape_of_a_string(text, how):
     plain = json.dumps({"t": text})
     if how == "spaced":
@@ -59,7 +59,7 @@ def test_one_id_for_every_escape_of_a_string(text, how):
 
 
 @given(st.integers(1, 60), st.sampled_from(["[", '{"a":']))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_depth_alone_changes_nothing(depth, opening):
     closing = "]" if opening == "[" else "}"
     raw = ('{"x":' + opening * depth + "1" + closing * depth + "}").encode()

@@ -61,7 +61,6 @@ def test_ids_ignore_key_order_and_space_and_count_copies(tmp_path):
 
 
 @given(st.lists(st.integers(0, 4), max_size=30))
-@settings(deadline=None)
 def test_copy_numbers_equal_counting(values):
     digests = np.array([[v] * 16 for v in values], dtype=np.uint8).reshape(-1, 16)
     assert copy_numbers(digests).tolist() == [values[:i].count(v) for i, v in enumerate(values)]
@@ -281,7 +280,7 @@ def test_unknown_columns_name_the_way_out(tmp_path):
         max_size=8,
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_pool_of_any_rows_reads_back(rows):
     import tempfile
 

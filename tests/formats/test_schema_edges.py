@@ -224,7 +224,7 @@ ROW = st.dictionaries(st.sampled_from([r for r in ROLES if r != "source"]), CELL
 
 
 @given(st.lists(ROW, min_size=1, max_size=4), st.sampled_from([None, "sft", "rl"]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whatever_a_schema_accepts_it_can_read(rows, task):
     """No accepted row breaks `turns` or `text`; a chosen schema holds for half of the rows, and no earlier one does."""
     order = order_for(task)

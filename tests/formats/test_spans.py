@@ -36,7 +36,6 @@ def records(data: bytes, size: int, limit: int = BIG):
     st.booleans(),
     st.integers(1, 7),
 )
-@settings(deadline=None)
 def test_lines_equal_the_naive_split(parts, final, size):
     data = b"\n".join(parts) + (b"\n" if final else b"")
     naive, at = [], 0
@@ -49,7 +48,6 @@ def test_lines_equal_the_naive_split(parts, final, size):
 
 
 @given(st.lists(st.integers(0, 30), max_size=8), st.integers(1, 12), st.integers(3, 15))
-@settings(deadline=None)
 def test_long_lines_cost_only_themselves(lengths, size, limit):
     data = b"".join(b"y" * n + b"\n" for n in lengths)
     got = lines(data, size, limit)
@@ -68,7 +66,7 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES, max_size=6), st.sampled_from([None, 1]), st.integers(1, 11))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_array_elements_keep_their_bytes(values, indent, size):
     data = json.dumps(values, indent=indent, ensure_ascii=False).encode()
     got = elements(data, size)
@@ -78,7 +76,7 @@ def test_array_elements_keep_their_bytes(values, indent, size):
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), min_size=1, max_size=6), st.integers(1, 9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_long_elements_cost_only_themselves(shapes, size):
     values = [{"t": '\\"' * n} if text else {"t": list(range(n))} for n, text in shapes]
     parts = [json.dumps(v).encode() for v in values]
@@ -115,7 +113,7 @@ FIELDS = st.lists(
 
 
 @given(FIELDS, st.sampled_from(["\n", "\r\n"]), st.integers(1, 9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_csv_records_keep_their_bytes(rows, end, size):
     import csv
     import io

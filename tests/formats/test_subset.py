@@ -56,7 +56,7 @@ def test_json_lines_keep_their_bytes(tmp_path, packed_in, packed_out, bom):
     ),
     st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_subset_of_any_lines(texts, data):
     import tempfile
 

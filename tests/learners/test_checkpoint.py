@@ -158,7 +158,7 @@ def rows_of(lengths, seed=0):
     ]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(LENGTHS, st.integers(1, 200), st.randoms(use_true_random=False))
 def test_batches_hold_every_row_once_by_content(lengths, budget, shuffler):
     rows = rows_of(lengths)
@@ -181,7 +181,7 @@ def test_batches_hold_every_row_once_by_content(lengths, budget, shuffler):
             assert flat[batch.source_n[mine]].tolist() == [ids[t - 1] for t in at], "the token before predicts it"
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(LENGTHS, st.integers(1, 100), st.randoms(use_true_random=False))
 def test_the_cut_follows_ids_and_lengths_and_not_the_list(lengths, budget, shuffler):
     rows = rows_of(lengths)

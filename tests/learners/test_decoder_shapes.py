@@ -156,7 +156,7 @@ def shapes(draw):
     return changes
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(shapes(), st.integers(1, 4), st.integers(2, 23), st.booleans())
 def test_frozen_decoder_equals_transformers_for_any_shape(changes, rows, length, flash):
     model, limit = build(**changes), decoding._EAGER_ATTENTION_TOKENS
@@ -172,7 +172,7 @@ def test_frozen_decoder_equals_transformers_for_any_shape(changes, rows, length,
         decoding._EAGER_ATTENTION_TOKENS = limit
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     shapes(),
     st.lists(st.integers(2, 21), min_size=1, max_size=5),
@@ -272,7 +272,7 @@ def test_repeated_passes_give_the_same_bits():
     assert all(torch.equal(one[1][n], two[1][n]) for n in one[1])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 9), st.integers(0, 100))
 def test_packing_is_a_bijection_of_what_is_computed(lengths, common, seed):
     rng = np.random.default_rng(seed)

@@ -216,7 +216,7 @@ def test_rows_without_an_answer_of_their_own_are_refused(kind):
 WORDS = st.text(st.sampled_from("ab \n.é🙂\u200b\u0301<|>"), min_size=1, max_size=12)
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=250, derandomize=True)
 @given(st.data())
 def test_pieces_join_to_the_rendered_text_and_targets_decode_to_the_answers(data):
     name = data.draw(st.sampled_from(["chatml", "llama3", "gemma"]))

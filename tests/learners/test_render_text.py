@@ -81,7 +81,7 @@ def test_a_row_holding_every_noncharacter_can_still_be_marked():
     assert learned(RENDERER, chat(("assistant", every + "a"))) == [every + "a<|im_end|>"], "an opening answer too"
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.text(max_size=25), st.text(max_size=25))
 def test_any_text_gives_pieces_or_a_reason(question, answer):
     example = qa(question, answer)

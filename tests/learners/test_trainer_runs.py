@@ -63,7 +63,7 @@ def same_files(a, b):
 WEIGHTS = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 7.0]), min_size=1, max_size=40).filter(any)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(WEIGHTS, st.integers(1, 9), st.integers(1, 3), st.integers(0, 5))
 def test_every_epoch_gives_every_row_its_turn_and_every_step_its_slots(weights, slots, epochs, seed):
     ids, w = [f"{i:032x}" for i in range(len(weights))], np.array(weights)
@@ -86,7 +86,7 @@ def test_every_epoch_gives_every_row_its_turn_and_every_step_its_slots(weights, 
         assert {len(s) for s in plan.rows_S[: plan.epoch_ends[0] - 1]} <= {slots}
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(st.integers(2, 30), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_the_plan_follows_ids_and_not_the_order_of_the_list(count, slots, shuffler):
     ids = [f"{i:032x}" for i in range(count)]

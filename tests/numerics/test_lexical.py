@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataworth.numerics.lexical import Vocabulary, encode, words
@@ -18,7 +18,6 @@ def test_unknown_words_are_minus_one_and_not_stored():
     assert len(vocabulary) == 2
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab c.", max_size=12), max_size=30), st.integers(1, 7))
 def test_encode_equals_word_by_word_for_every_batch_size(texts, batch):
     vocabulary = Vocabulary()

@@ -31,7 +31,7 @@ def naive_fold(x, width, seed, module, offset=0):
     return out
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**40), st.integers(0, 500), st.integers(1, 200), st.integers(0, 3))
 def test_signs_equal_the_scalar_definition(start, skip, length, seed):
     start = start + skip

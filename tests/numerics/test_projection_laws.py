@@ -17,7 +17,7 @@ def integers(rows: int, length: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(-9, 10, size=(rows, length))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(LENGTHS, WIDTHS, SEEDS, st.integers(0, 200), st.integers(-5, 5), st.sampled_from([fold, dense]))
 def test_projections_are_linear_exactly_in_integers(length, width, seed, offset, factor, kind):
     x, y = integers(2, length, seed), integers(2, length, seed + 1)
@@ -32,7 +32,7 @@ def test_projections_are_linear_exactly_in_integers(length, width, seed, offset,
     np.testing.assert_array_equal(p(x[0]), p(x)[:1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LENGTHS, WIDTHS, SEEDS, st.integers(0, 500))
 def test_offsets_wrap_around_and_only_turn_the_columns(length, width, seed, offset):
     x = integers(3, length, seed)
@@ -42,7 +42,7 @@ def test_offsets_wrap_around_and_only_turn_the_columns(length, width, seed, offs
     np.testing.assert_array_equal(turned, fold(x, width, seed=seed, module="m", offset=offset % width))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), WIDTHS, SEEDS)
 def test_a_projection_is_the_fold_of_the_signed_concatenation(sizes, width, seed):
     modules = tuple((f"m{n}", size) for n, size in enumerate(sizes))
@@ -78,7 +78,7 @@ def test_dot_products_are_unbiased_with_the_variance_of_a_random_sign_sketch(kin
     assert found.var() == pytest.approx(variance, rel=0.15)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**33), st.integers(0, 70), st.integers(0, 70))
 def test_a_stream_of_signs_may_be_cut_anywhere(start, first, second):
     whole = signs(3, "m", start, start + first + second)

@@ -24,7 +24,7 @@ def usable(x: np.ndarray) -> np.ndarray:
     return x
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ROWS, st.sampled_from(["int8", "int4", "fp16"]))
 def test_every_entry_is_within_half_a_step_and_every_direction_within_its_angle(x, fmt):
     x = usable(x)
@@ -50,7 +50,7 @@ def test_every_entry_is_within_half_a_step_and_every_direction_within_its_angle(
     assert (angle <= bound + 1e-3).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS, st.sampled_from(["int8", "int4", "fp16"]), st.sampled_from([2.0**-20, 0.5, 4.0, 2.0**20]))
 def test_turning_round_and_stretching_by_a_power_of_two_change_no_code(x, fmt, factor):
     x = usable(x)
@@ -60,7 +60,7 @@ def test_turning_round_and_stretching_by_a_power_of_two_change_no_code(x, fmt, f
     np.testing.assert_array_equal(directions(*one[:2], x.shape[1]) + 0.0, -directions(*turned[:2], x.shape[1]) + 0.0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(hnp.arrays(np.int8, st.tuples(st.integers(0, 4), st.integers(1, 17)), elements=st.integers(-7, 7)))
 def test_nibbles_are_lossless_and_laid_out_as_stated(q):
     packed = pack_int4(q)
@@ -72,7 +72,7 @@ def test_nibbles_are_lossless_and_laid_out_as_stated(q):
             assert byte == (int(codes[2 * k]) + 8) | ((high + 8) << 4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     hnp.arrays(
         np.float32,
@@ -95,7 +95,7 @@ def test_refusals_name_exactly_the_rows_without_a_direction(x):
         assert quantize(x).codes_NP.shape == x.shape
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(1, 12),
     st.integers(1, 6),
@@ -124,7 +124,7 @@ def test_cosines_equal_loops_over_rows_and_goals(rows, width, goals, seed, fmt, 
                 assert got[i, k] == pytest.approx(naive, abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 2), min_size=3, max_size=12), st.integers(0, 10**6), st.floats(1e-20, 1e20))
 def test_goal_directions_equal_loops_for_any_length_of_gradients(subtask, seed, length):
     subtask = [0, 1, 2, *subtask]

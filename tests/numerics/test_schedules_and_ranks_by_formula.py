@@ -67,7 +67,7 @@ def test_rank_correlation_is_the_correlation_of_counted_ranks(pairs):
     assert rank_correlation([math.exp(v) for v in x], [-v for v in y]) == pytest.approx(-got, abs=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(4, 30), st.integers(0, 10**6), st.sampled_from([0.5, 0.9, 0.95]))
 def test_the_interval_is_the_quantile_of_resampled_correlations(n, seed, level):
     rng = np.random.default_rng(seed)

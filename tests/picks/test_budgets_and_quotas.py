@@ -70,7 +70,7 @@ def prefix(order, rows, budget, pool):
     return order[:wanted]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ROWS, BUDGET, st.sampled_from(["keep", "drop"]), st.integers(0, 3))
 def test_top_k_and_random_are_prefixes_of_their_ranking(rows, budget, higher, seed):
     inputs = inputs_of(rows, higher)
@@ -94,7 +94,7 @@ def test_top_k_and_random_are_prefixes_of_their_ranking(rows, budget, higher, se
                 assert codes[i] in ("below-cut", "not-drawn")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ROWS, BUDGET, st.sampled_from(["keep", "drop"]))
 def test_the_boundary_holds_the_scores_on_both_sides_of_the_cut(rows, budget, higher):
     inputs = inputs_of(rows, higher)
@@ -105,7 +105,7 @@ def test_the_boundary_holds_the_scores_on_both_sides_of_the_cut(rows, budget, hi
     assert boundary.get("first_dropped") == (rows[order[len(kept)]][0] if len(kept) < len(order) else None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ROWS, BUDGET, st.sampled_from(["proportional", "equal"]), st.sampled_from(["keep", "drop"]))
 def test_quotas_add_up_and_take_the_best_of_every_source(rows, budget, shares, higher):
     inputs = inputs_of(rows, higher)
@@ -156,7 +156,7 @@ def dealt_tokens(rows, order, budget, shares):
         kept[neediest].append(own[neediest][len(kept[neediest])])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ROWS, st.integers(9, 90), st.sampled_from(["proportional", "equal"]))
 def test_token_quotas_spend_their_shares_and_then_what_is_left(rows, tokens, shares):
     inputs = inputs_of(rows)
@@ -192,7 +192,7 @@ def by_largest_remainder(counts: dict[str, int], total: int) -> dict[str, int]:
     return out
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=4), st.integers(1, 100))
 def test_proportional_rows_are_hamiltons_apportionment(sizes, total):
     if not sum(sizes):
@@ -206,7 +206,7 @@ def test_proportional_rows_are_hamiltons_apportionment(sizes, total):
     assert {n: kept[n] for n in counts} == wanted
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=4), st.integers(1, 50))
 def test_equal_shares_fill_small_sources_first(sizes, total):
     if not sum(sizes):
@@ -227,7 +227,7 @@ def test_equal_shares_fill_small_sources_first(sizes, total):
     assert all(dealt[s] <= kept[s] <= dealt[s] + 1 for s in range(len(sizes)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(ROWS, BUDGET, st.sampled_from(list(PICKS)), st.randoms(use_true_random=False), st.integers(0, 2))
 def test_row_order_plays_no_part_and_every_row_has_a_reason(rows, budget, name, random, seed):
     inputs = inputs_of(rows)

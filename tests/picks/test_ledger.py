@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataworth.errors import RequestError
@@ -34,7 +34,6 @@ def naive_ranking(drawn, ids):
     return sorted(usable, key=lambda i: (-drawn[i][0], ids[i]))
 
 
-@settings(deadline=None)
 @given(rows, st.integers(1, 30))
 def test_top_k_by_rows_equals_a_sort(drawn, k):
     inputs = inputs_of(drawn)
@@ -43,7 +42,6 @@ def test_top_k_by_rows_equals_a_sort(drawn, k):
     assert sum(got.counts().values()) == len(drawn)
 
 
-@settings(deadline=None)
 @given(rows, st.integers(9, 80))
 def test_top_k_by_tokens_equals_walking_down_the_ranking(drawn, amount):
     inputs = inputs_of(drawn)
@@ -56,7 +54,6 @@ def test_top_k_by_tokens_equals_walking_down_the_ranking(drawn, amount):
     assert set(np.flatnonzero(TopK()(inputs, Budget("tokens", amount), seed=0).kept_N)) == kept
 
 
-@settings(deadline=None)
 @given(rows, st.integers(1, 30), st.sampled_from(["proportional", "equal"]))
 def test_quota_keeps_the_best_of_each_source_within_one_row_of_its_share(drawn, k, shares):
     inputs = inputs_of(drawn)

@@ -137,7 +137,7 @@ def test_the_seed_changes_signs_and_no_length(seed):
     assert same == (seed == 0) and same == np.array_equal(base, other)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(
     st.sets(st.sampled_from(ALL), min_size=1),
     st.integers(1, 5),

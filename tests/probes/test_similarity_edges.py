@@ -50,7 +50,7 @@ def naive(pool, goal, subtask, count, fmt):
     return out
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     st.integers(1, 20),
     st.integers(1, 12),
@@ -147,7 +147,7 @@ def test_goal_rows_are_unit_vectors_and_nan_where_missing():
         assert np.isnan(rows[2]).all()
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_parts_joined_in_any_way_are_the_whole(rows, parts, block, shuffler):
     x = np.random.default_rng(rows).normal(size=(rows, 16)).astype(np.float32)

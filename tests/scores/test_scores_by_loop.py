@@ -50,7 +50,7 @@ def naive_bm25(pool, goal, k1, b):
     return out
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(POOL, GOAL, st.floats(0.1, 3), st.floats(0, 1), st.sampled_from(["max", "mean"]))
 def test_bm25_equals_fifteen_naive_lines(pool, goal, k1, b, reduce):
     assume(any(words(t) for t in pool))
@@ -64,7 +64,7 @@ def test_bm25_equals_fifteen_naive_lines(pool, goal, k1, b, reduce):
             assert got.values_N[i] == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(POOL, GOAL, st.sampled_from(["max", "mean", "zmax"]), st.randoms(use_true_random=False))
 def test_bm25_ignores_row_order_rows_without_words_and_goals_given_twice(pool, goal, reduce, random):
     assume(any(len(w) > 1 or not w.isascii() for ts in goal.values() for t in ts for w in words(t)))
@@ -86,7 +86,7 @@ def test_bm25_ignores_row_order_rows_without_words_and_goals_given_twice(pool, g
 TABLE = st.lists(st.lists(NUMBER, min_size=3, max_size=3), min_size=1, max_size=8)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(TABLE)
 def test_reductions_equal_loops(table):
     values = np.array(table)
@@ -108,7 +108,7 @@ def test_reductions_equal_loops(table):
                 assert got[i] == pytest.approx(max(row) if how == "max" else sum(row) / 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TABLE, st.floats(0.1, 50), st.floats(-20, 20))
 def test_zmax_ignores_the_scale_and_origin_of_a_subtask_and_max_keeps_one_subtask_as_it_is(table, scale, shift):
     values = np.array(table)
@@ -119,7 +119,7 @@ def test_zmax_ignores_the_scale_and_origin_of_a_subtask_and_max_keeps_one_subtas
     np.testing.assert_array_equal(over_subtasks(values[:, :1], "mean"), values[:, 0])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(1, 3),
     st.integers(1, 6),
@@ -148,7 +148,7 @@ def test_less_is_the_weighted_sum_over_checkpoints(checkpoints, rows, subtasks, 
     assert len(got.unscored) == len(holes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(0, 10**6))
 def test_rds_equals_loops_over_rows_goals_and_rounds(rows, subtasks, each, seed):
     rng = np.random.default_rng(seed)

@@ -35,7 +35,7 @@ def compute(shard: Shard, bad: set[str]) -> tuple[dict, dict[str, str]]:
     return columns, {i: f"bad in {shard.name}" for i in shard.ids if i in bad}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(STEP, min_size=1, max_size=5))
 def test_any_life_equals_two_dicts(steps):
     """Each step asks for rows, does some shards of the plan and is then "killed": the artefact is opened anew."""
@@ -69,7 +69,7 @@ def test_any_life_equals_two_dicts(steps):
         shutil.rmtree(root)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 10**6))
 def test_bytes_do_not_depend_on_the_order_of_ids_or_on_where_it_was_killed(rows, shard_rows, seed):
     folder, random = Path(tempfile.mkdtemp()), Random(seed)

@@ -31,7 +31,7 @@ JSON = st.recursive(
 CONFIG = st.dictionaries(st.text(max_size=6) | st.sampled_from(["on", "1", "~"]), JSON, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CONFIG)
 def test_any_request_is_recognised_again(config):
     folder = Path(tempfile.mkdtemp())

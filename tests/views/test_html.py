@@ -67,7 +67,7 @@ def test_no_data_becomes_markup(tmp_path: Path, verb: str) -> None:
         assert printable(SCRIPT) in found.words or printable(IMAGE) in found.words, "it is shown, as text"
 
 
-@with_settings(max_examples=40, deadline=None)
+@with_settings(max_examples=40)
 @given(st.text(max_size=60))
 def test_any_text_is_shown_as_it_prints(text: str) -> None:
     found = Page(page(plain(text)))

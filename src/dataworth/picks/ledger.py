@@ -78,25 +78,30 @@ class Ballot:
         rest_code: str,
         notes: Sequence[str] = (),
         boundary: Mapping[str, float] | None = None,
+        texts: Mapping[str, str] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> Selection:
-        """The selection, with `kept_code` for kept rows, `codes` for some, `rest_code` for the other eligible rows."""
+        """The selection, with `kept_code` for kept rows, `codes` for some, `rest_code` for the other eligible rows.
+
+        `texts` says what codes of the rule's own mean; `weights` are those of `kept`, in its order (1 each by default).
+        """
         code_N = [c or rest_code for c in self.code_N]
         for code, rows in [*codes.items(), (kept_code, kept)]:
             for i in rows.tolist():
                 code_N[i] = code
-        texts = {**REASONS, **self.texts}
+        known = {**REASONS, **self.texts, **(texts or {})}
         used = set(code_N)
-        reasons = tuple(r for r in texts if r in used)
+        reasons = tuple(r for r in known if r in used)
         number = {r: n for n, r in enumerate(reasons)}
         kept_N = np.zeros(len(self.ids), dtype=bool)
         kept_N[kept] = True
         return Selection(
             ids=tuple(self.ids[i] for i in np.flatnonzero(kept_N).tolist()),
-            weights=np.ones(len(kept)),
+            weights=np.ones(len(kept)) if weights is None else np.asarray(weights, np.float64)[np.argsort(kept)],
             kept_N=kept_N,
             reason_code_N=np.fromiter((number[c] for c in code_N), dtype=np.uint8, count=len(code_N)),
             reasons=reasons,
-            reason_texts={r: texts[r] for r in reasons},
+            reason_texts={r: known[r] for r in reasons},
             boundary=dict(boundary or {}),
             notes=tuple(notes),
         )

@@ -1,0 +1,67 @@
+"""What the training of classifiers showed of each row: the arrays that difficulty scores read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataworth.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Per net, epoch and row, NaN where a row wasn't seen in an epoch.
+
+    Axes: `S` nets (seeds), `E` epochs, `N` rows. With softmax probabilities p, logits z and the row's label y:
+    `loss_SEN` = -log p_y (nats), `p_SEN` = p_y, `margin_SEN` = z_y minus the largest other logit, `error_SEN` =
+    ||p - onehot(y)||_2, `correct_SEN` = 1 where z_y is the largest logit, else 0.
+
+    Raises:
+        RequestError: Arrays of different or wrong shapes.
+    """
+
+    loss_SEN: NDArray[np.float32]
+    p_SEN: NDArray[np.float32]
+    margin_SEN: NDArray[np.float32]
+    error_SEN: NDArray[np.float32]
+    correct_SEN: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        shapes = {a.shape for a in (self.loss_SEN, self.p_SEN, self.margin_SEN, self.error_SEN, self.correct_SEN)}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 3:
+            raise RequestError(
+                f"dynamics of shapes {sorted(shapes)}: expected five [nets, epochs, rows] of one shape"
+            )
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were recorded."""
+        return self.loss_SEN.shape[1]
+
+
+def quantities(logits_BK: NDArray[np.floating], label_B: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Loss, p, margin, error and correctness of rows, as `[5, B]` in `Dynamics`' order, computed in float64.
+
+    Raises:
+        RequestError: Fewer than two classes, labels outside them, or logits that aren't finite.
+    """
+    z_BK, y_B = np.asarray(logits_BK, np.float64), np.asarray(label_B)
+    if z_BK.ndim != 2 or z_BK.shape[1] < 2 or y_B.shape != z_BK.shape[:1]:
+        raise RequestError(f"logits {z_BK.shape} and labels {y_B.shape}: expected [rows, 2 or more classes] and [rows]")
+    if len(y_B) and not (0 <= y_B.min() and y_B.max() < z_BK.shape[1]):
+        raise RequestError(f"labels {y_B.min()} to {y_B.max()}: expected 0 to {z_BK.shape[1] - 1}; renumber them")
+    if not np.isfinite(z_BK).all():
+        raise RequestError("a logit isn't finite: the training has diverged; lower the learning rate")
+    rows = np.arange(len(y_B))
+    shifted_BK = z_BK - z_BK.max(axis=1, keepdims=True)
+    log_p_BK = shifted_BK - np.log(np.exp(shifted_BK).sum(axis=1, keepdims=True))
+    p_BK, loss_B = np.exp(log_p_BK), -log_p_BK[rows, y_B]
+    others_BK = z_BK.copy()
+    others_BK[rows, y_B] = -np.inf
+    margin_B = z_BK[rows, y_B] - others_BK.max(axis=1)
+    off_BK = p_BK.copy()
+    off_BK[rows, y_B] -= 1.0
+    error_B = np.linalg.norm(off_BK, axis=1)
+    return np.stack([loss_B, p_BK[rows, y_B], margin_B, error_B, margin_B > 0]).astype(np.float32)
