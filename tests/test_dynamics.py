@@ -1,0 +1,51 @@
+"""The quantities that difficulty scores read, against their formulas."""
+
+import numpy as np
+import pytest
+
+from dataworth.dynamics import Dynamics, quantities
+from dataworth.errors import RequestError
+
+
+def test_the_quantities_are_those_of_the_formulas():
+    p = np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]])
+    loss, gold, margin, error, correct = quantities(np.log(p) + 3.0, np.array([0, 2]))
+    np.testing.assert_allclose(loss, -np.log([0.7, 0.3]), rtol=1e-6)
+    np.testing.assert_allclose(gold, [0.7, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(margin, [np.log(0.7 / 0.2), np.log(0.3 / 0.5)], rtol=1e-6)
+    np.testing.assert_allclose(error, [np.sqrt(0.14), np.sqrt(0.04 + 0.25 + 0.49)], rtol=1e-6)
+    assert correct.tolist() == [1, 0]
+
+
+def test_error_lies_between_0_and_root_2_and_is_root_2_of_one_minus_p_for_two_classes():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 200)
+    _, gold, _, error, _ = quantities(rng.normal(0, 30, (200, 2)), label)
+    assert (error >= 0).all() and (error <= np.sqrt(2) + 1e-6).all()
+    np.testing.assert_allclose(error, np.sqrt(2) * (1 - gold), atol=1e-6)
+
+
+def test_huge_logits_stay_finite_and_a_tie_is_not_correct():
+    found = quantities(np.array([[1e4, -1e4], [2.0, 2.0]]), np.array([1, 0]))
+    assert np.isfinite(found).all()
+    assert found[0, 0] == pytest.approx(2e4) and found[4].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "said"),
+    [
+        (np.zeros((2, 1)), np.zeros(2, int), "2 or more classes"),
+        (np.zeros((2, 3)), np.array([0, 3]), "expected 0 to 2"),
+        (np.array([[np.nan, 1.0]]), np.array([0]), "isn't finite"),
+    ],
+)
+def test_nonsense_is_refused(logits, labels, said):
+    with pytest.raises(RequestError, match=said):
+        quantities(logits, labels)
+
+
+def test_arrays_of_other_shapes_are_no_dynamics():
+    a = np.zeros((1, 2, 3), np.float32)
+    assert Dynamics(a, a, a, a, a).epochs == 2
+    with pytest.raises(RequestError, match="of one shape"):
+        Dynamics(a, a, a, a, a[0])
