@@ -18,7 +18,7 @@ LEVEL_0 = {"errors", "records", "recipe", "results", "report", "outcome", "dynam
 LEVEL_1 = LEVEL_0 | {"formats", "store"}
 MAY_IMPORT = {
     "errors": set(),
-    "numerics": {"errors", "numerics"},
+    "numerics": {"errors", "geometry", "numerics"},
     "recipe": {"errors"},
     "records": {"errors"},
     "results": {"errors", "records"},
