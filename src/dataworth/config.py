@@ -34,7 +34,7 @@ class Request:
     goal_map: tuple[str, ...] = ()
     """The same for the goal's files."""
     task: str | None = None
-    """sft or rl, for rows that could serve as either (question and answer)."""
+    """sft or rl, for rows that could serve as either (question and answer); classify, for texts with a label."""
     recipe: str | None = None
     """YAML file with the training recipe; `dataworth plan --show-recipe` prints the one in force."""
     mask_like: str | None = None

@@ -31,9 +31,7 @@ class Dynamics:
     def __post_init__(self) -> None:
         shapes = {a.shape for a in (self.loss_SEN, self.p_SEN, self.margin_SEN, self.error_SEN, self.correct_SEN)}
         if len(shapes) != 1 or len(next(iter(shapes))) != 3:
-            raise RequestError(
-                f"dynamics of shapes {sorted(shapes)}: expected five [nets, epochs, rows] of one shape"
-            )
+            raise RequestError(f"dynamics of shapes {sorted(shapes)}: expected five [nets, epochs, rows] of one shape")
 
     @property
     def epochs(self) -> int:

@@ -36,7 +36,9 @@ def goal_rejects(session: Session) -> list[str]:
 
 
 def _rendered(session: Session, example: Example) -> str:
-    if session.request.model is None:
+    if example.kind == "classify":
+        pieces = [(f"{example.shown} ", False), (str(example.label), True)]
+    elif session.request.model is None:
         pieces = [(f"{example.prompt} ", False), (example.response, True)]
     else:
         pieces = session.learner.renderer.describe(example)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
 
-Kind = Literal["sft", "text", "preference", "rl"]
+Kind = Literal["sft", "text", "preference", "rl", "classify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,11 @@ class Message:
 class Example:
     """One row in the form learners and text scores read; the original stays in its file.
 
-    `messages` is empty for kind "text"; `text` is empty for every other kind. `schema` names what the row was
-    (messages, sharegpt, alpaca, prompt_completion, question_answer, choice, text, preference, rl). A multiple-choice
-    row has its `choices` and the index `gold` of the right one, which is also its last turn; other rows have neither.
+    `messages` is empty for kinds "text" and "classify"; `text` is empty for every other kind. `schema` names what the
+    row was (messages, sharegpt, alpaca, prompt_completion, question_answer, choice, text, preference, rl,
+    labelled_image, labelled_vector, labelled_text). A multiple-choice row has its `choices` and the index `gold` of the
+    right one, which is also its last turn; other rows have neither. A row to classify has its class as `label`, and a
+    text or a `content`: an encoded image (bytes), pixels [H, W] or [H, W, C], or a vector [D].
     """
 
     id: str
@@ -45,6 +47,8 @@ class Example:
     text: str = ""
     choices: tuple[str, ...] = ()
     gold: int | None = None
+    label: str | int | None = None
+    content: Any = field(default=None, compare=False)
 
     @property
     def prompt(self) -> str:
@@ -74,7 +78,15 @@ class Example:
     @property
     def full_text(self) -> str:
         """All that a lexical score may read: every turn, or the text."""
-        return self.text if self.kind == "text" else "\n".join(m.content for m in self.messages)
+        return self.text if self.kind in ("text", "classify") else "\n".join(m.content for m in self.messages)
+
+    @property
+    def shown(self) -> str:
+        """The row for a person to look at: its text, or what it holds instead."""
+        if self.content is None:
+            return self.full_text
+        size = f"{len(self.content):,} bytes" if isinstance(self.content, bytes) else f"shape {self.content.shape}"
+        return f"({'image' if self.schema == 'labelled_image' else 'vector'} of {size}, class {self.label})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
     """What makes two requests the same run: the request and its input files, not where it runs or writes."""
     from dataworth.formats.goal import goal_files
     from dataworth.formats.paths import find_files
+    from dataworth.formats.table_formats import stamp_of
 
     values = {k: v for k, v in config.to_dict(request).items() if k not in _NOT_IDENTITY}
     files = find_files(list(request.pool))
@@ -56,7 +57,7 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
         files += _model_files(Path(request.model).expanduser())
     if isinstance(request, config.TrialRequest):
         files += _subset_files(request)
-    return {"verb": verb, **values, "inputs": {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}}
+    return {"verb": verb, **values, "inputs": {str(f): list(stamp_of(f)) for f in files}}
 
 
 def _subset_files(request: config.TrialRequest) -> list[Path]:
@@ -325,7 +326,7 @@ def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score)
         known = np.isfinite(value[i])
         standing = f" ({method.name} {scored.values_N[i]:.4g}, rank {rank[i]:,} of {total:,})" if known else ""
         detail = scored.unscored.get(pool.ids[i])
-        return SampleRow(pool.ids[i], _cut(pool.example(i).full_text), float(scored.values_N[i]) if known else None,
+        return SampleRow(pool.ids[i], _cut(pool.example(i).shown), float(scored.values_N[i]) if known else None,
                          why + standing + (f": {detail}" if detail else ""))  # fmt: skip
 
     return {"kept": [row(i) for i in kept], "dropped": [row(i) for i in dropped]}
@@ -352,7 +353,7 @@ def drawn_samples(session: Session, held: Mapping[str, NDArray[np.bool_]]) -> di
 
 def _drawn_row(pool: Pool, i: int, reasons: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:
     _, why = reasons.get(pool.ids[i], (True, ""))
-    return dataclasses.asdict(SampleRow(pool.ids[i], _cut(pool.example(i).full_text), None, why))
+    return dataclasses.asdict(SampleRow(pool.ids[i], _cut(pool.example(i).shown), None, why))
 
 
 def _cut(text: str) -> str:

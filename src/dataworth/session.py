@@ -202,7 +202,10 @@ def open_session(request: config.Request, run: Path | None, progress: Progress =
     goal = None
     if request.goal is not None:
         mapping = config.pairs(request.goal_map, "--goal-map") or None
-        goal = open_goal(request.goal, mapping=mapping, rejects=run / "goal-rejected.jsonl" if run else None)
+        rejects = run / "goal-rejected.jsonl" if run else None
+        # Rows to classify have a goal of such rows; whatever else the pool is, a goal's answers are answers.
+        task = "classify" if request.task == "classify" else None
+        goal = open_goal(request.goal, mapping=mapping, rejects=rejects, task=task)
     recipe = config.load_recipe(request.recipe, {"mask_like": request.mask_like})
     session = Session(request, pool, goal, recipe, Cache(), progress)
     spent = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu}
@@ -220,8 +223,8 @@ def open_pool_of(request: config.Request, run: Path | None) -> Pool:
 
     if request.duplicate_keys not in ("reject", "last"):
         raise RequestError(f"duplicate_keys={request.duplicate_keys!r}: expected reject or last")
-    if request.task not in (None, "sft", "rl"):
-        raise RequestError(f"task={request.task!r}: expected sft or rl; correct --task")
+    if request.task not in (None, "sft", "rl", "classify"):
+        raise RequestError(f"task={request.task!r}: expected sft, rl or classify; correct --task")
     return open_pool(
         list(request.pool),
         mapping=config.pairs(request.map, "--map") or None,

@@ -4,11 +4,11 @@ from tests.formats import pool_files as files
 
 from dataworth.formats import detect, open_pool, preview
 from dataworth.formats.detection import _WORDS
-from dataworth.formats.schemas import ORDER
+from dataworth.formats.schemas import LABELLED, ORDER
 
 
 def test_words_for_every_schema():
-    assert set(_WORDS) == {s.name for s in ORDER}
+    assert set(_WORDS) == {s.name for s in (*ORDER, *LABELLED)}
 
 
 def test_detect_and_preview(tmp_path):

@@ -71,6 +71,8 @@ CASES = [
         "sft",
         (U("q"), T("r")),
     ),
+    ({"image": {"bytes": b"png", "path": None}, "label": "cat"}, "labelled_image", "classify", ()),
+    ({"embedding": [0.5, 2], "label": 3, "text": "t"}, "labelled_vector", "classify", ()),
 ]
 
 

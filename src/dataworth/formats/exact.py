@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NoReturn
 
+import numpy as np
 import orjson
 
 DuplicateKeys = Literal["reject", "last"]
@@ -125,10 +126,10 @@ def _kind_of(value: Any) -> str:
 
 
 def table_canonical(columns: dict[str, Any]) -> bytes:
-    """Canonical JSON of a Parquet or Arrow row: equal to that of a JSON row with equal values.
+    """Canonical JSON of a table's row: equal to that of a JSON row with equal values.
 
-    Bytes become hex, decimals their digits, durations seconds, dates and times RFC 3339; NaN stays distinct
-    from null.
+    Bytes become hex, arrays lists, decimals their digits, durations seconds, dates and times RFC 3339; NaN stays
+    distinct from null.
     """
     try:
         canonical = orjson.dumps(columns, default=_plain, option=_SORTED)
@@ -147,6 +148,8 @@ def canonical_json(value: Any) -> bytes:
     if isinstance(value, dict):
         parts = (canonical_json(k) + b":" + canonical_json(value[k]) for k in sorted(value))
         return b"{" + b",".join(parts) + b"}"
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return b"[" + b",".join(canonical_json(v) for v in value) + b"]"
     if isinstance(value, str):
@@ -172,6 +175,8 @@ def _canonical_text(text: str) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, timedelta):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataworth.errors import FormatError, RequestError
+from dataworth.formats.images import ImageFolder
 
 FORMAT_OF = {
     ".jsonl": "jsonl",
@@ -17,9 +18,10 @@ FORMAT_OF = {
     ".csv": "csv",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".npz": "npz",
 }
 PACKED = (".gz", ".zst")
-_EXPECTED = "expected .jsonl .json .csv .parquet .arrow (text formats also .gz or .zst)"
+_EXPECTED = "expected .jsonl .json .csv .parquet .arrow .npz (text formats also .gz or .zst), or a folder of images"
 
 
 def format_of(path: Path) -> str | None:
@@ -35,6 +37,8 @@ def stem_of(path: Path) -> str:
 
 def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Files, globs, folders (searched deeply, by name) and saved `datasets` folders as a list of files.
+
+    A folder that holds images and no file of rows stands for itself.
 
     Files are in the order given, a folder's and a glob's by path; a file named twice is read once. Hidden
     files, and the `.dataworth` folders that stand beside written subsets, are left out of folders and globs, run
@@ -89,6 +93,8 @@ def _folder(folder: Path) -> list[Path]:
         if format_of(p) and not _beside_a_subset(p) and not any(part.startswith(".") for part in p.parts)
     ]
     files = [f for f in files if f.is_file() and not _in_a_run(f, folder)]
+    if not files and ImageFolder(folder).names:
+        return [folder]
     if not files:
         raise RequestError(f"{folder} holds no readable file; {_EXPECTED}")
     return files

@@ -21,6 +21,7 @@ from dataworth.formats.rows import InputFile, Row
 from dataworth.formats.schemas import Schema, Task, choose, implied, order_for
 from dataworth.formats.schemas.base import Columns
 from dataworth.formats.streams import readable
+from dataworth.formats.table_formats import stamp_of
 from dataworth.records import Pool, PoolFile, digest_of
 
 MAX_ROW_BYTES = 64 << 20
@@ -43,12 +44,13 @@ def open_pool(
 
     Args:
         paths: Files, globs, folders or saved `datasets` folders: .jsonl .json .csv .parquet .arrow, text
-            formats also .gz or .zst.
+            formats also .gz or .zst; .npz, and folders of images by class.
         mapping: Role -> column expression (see `mapping`), instead of detection by column names.
         duplicate_keys: `reject` rows that name a key twice in one object, or keep the `last` value.
         max_row_bytes: Longer rows are rejected without being held in memory.
         rejects: Where `rejected.jsonl` is written if any row is rejected; without it they are only counted.
-        task: `sft` or `rl`, for rows that could serve as either (`question`+`answer` is sft by default).
+        task: `sft` or `rl`, for rows that could serve as either (`question`+`answer` is sft by default);
+            `classify` for texts with a label (images and vectors with one tell it themselves).
 
     Returns:
         The pool, in the order of files and rows.
@@ -95,15 +97,15 @@ class _Index:
 
     def add_file(self, file: InputFile, source: str) -> None:
         """Index one file: its first rows decide the schema, every row is then held to it."""
-        before = file.path.stat()
+        before = stamp_of(file.path)
         known = len(self.offset)
         rows = file.rows()
         first = _first_readable(rows)
         views = self._views(file.path, first)
         schema = choose(views, self.order, file.path) if views else self.order[-1]  # no rows, nothing to hold them to
         self._add_rows(chain(first, rows), schema, file.path, source)
-        after = file.path.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        size, mtime_ns = stamp_of(file.path)
+        if before != (size, mtime_ns):
             raise FormatError(f"{file.path} changed while it was read; wait until it is whole and run the command anew")
         self.files.append(
             PoolFile(
@@ -114,8 +116,8 @@ class _Index:
                 kind=schema.kind,
                 mapping=tuple(self.mapping.items()),
                 rows=len(self.offset) - known,
-                size=after.st_size,
-                mtime_ns=after.st_mtime_ns,
+                size=size,
+                mtime_ns=mtime_ns,
                 sha256=file.sha256,
                 implied=all(implied(view) in (schema.name, None) for view in views),
             )

@@ -14,8 +14,8 @@ from dataworth.formats.csv_records import parse_record
 from dataworth.formats.exact import BadRowError, read_again, table_canonical
 from dataworth.formats.mapping import mapped
 from dataworth.formats.schemas.base import Schema
-from dataworth.formats.streams import Source, readable, sha256_of
-from dataworth.formats.tables import TableFile
+from dataworth.formats.streams import Source, readable
+from dataworth.formats.table_formats import TABLES, Table, open_table, sha256_of, stamp_of
 from dataworth.records import Example, PoolFile
 
 _OPEN_AT_ONCE = 32
@@ -51,7 +51,7 @@ class FileReader:
         Raises:
             FormatError: The file changed since it was indexed.
         """
-        if self.files[file].format in ("parquet", "arrow"):
+        if self.files[file].format in TABLES:
             return table_canonical(self.table(file).row(offset))
         if self.files[file].compression:
             return self._read(self._unpacked(), self._spool_start(file) + offset, length, file)
@@ -59,7 +59,7 @@ class FileReader:
 
     def columns(self, file: int, offset: int, length: int) -> dict[str, Any]:
         """The row's columns with exact values."""
-        if self.files[file].format in ("parquet", "arrow"):
+        if self.files[file].format in TABLES:
             return self.table(file).row(offset)
         raw, reading = self.raw(file, offset, length), self.readings[file]
         try:
@@ -74,11 +74,22 @@ class FileReader:
         columns = self.columns(file, offset, length)
         schema, mapping = self.readings[file].schema, self.files[file].mapping
         view = mapped(dict(mapping), columns) if mapping else columns
-        return Example(row_id, schema.kind, schema.name, schema.turns(view), schema.text(view), *schema.choices(view))
+        choices, gold = schema.choices(view)
+        return Example(
+            row_id,
+            schema.kind,
+            schema.name,
+            schema.turns(view),
+            schema.text(view),
+            choices,
+            gold,
+            schema.label(view),
+            schema.content(view),
+        )
 
-    def table(self, file: int) -> TableFile:
-        """The open Parquet or Arrow file."""
-        table: TableFile = self._handle(file, lambda f: TableFile(f.path, f.format))
+    def table(self, file: int) -> Table:
+        """The open file of a format that holds rows as columns."""
+        table: Table = self._handle(file, lambda f: open_table(f.path, f.format))
         return table
 
     def verify(self, files: Sequence[int] | None = None) -> None:
@@ -92,12 +103,12 @@ class FileReader:
 
     def _check(self, file: PoolFile) -> None:
         try:
-            now = file.path.stat()
+            size, mtime_ns = stamp_of(file.path)
         except OSError:
             raise FormatError(f"{file.path} is gone since it was indexed; put it back or start anew") from None
-        if now.st_size == file.size and now.st_mtime_ns == file.mtime_ns:
+        if size == file.size and mtime_ns == file.mtime_ns:
             return
-        if now.st_size != file.size or sha256_of(file.path) != file.sha256:
+        if size != file.size or sha256_of(file.path) != file.sha256:
             raise self._changed(file)
 
     @staticmethod

@@ -13,8 +13,8 @@ from dataworth.formats.exact import BadRowError, DuplicateKeys, parse_row, table
 from dataworth.formats.json_array import ArrayScanner
 from dataworth.formats.paths import format_of
 from dataworth.formats.spans import BOM, line_spans, without_bom
-from dataworth.formats.streams import Source, compression_of, sha256_of
-from dataworth.formats.tables import TableFile
+from dataworth.formats.streams import Source, compression_of
+from dataworth.formats.table_formats import TABLES, open_table, sha256_of
 
 
 class Row(NamedTuple):
@@ -44,12 +44,12 @@ class InputFile:
         self.path = path
         self.duplicate_keys: DuplicateKeys = duplicate_keys
         self.max_row_bytes = max_row_bytes
-        self.format = format_of(path) or "jsonl"
-        self.compression = compression_of(path) if self.format not in ("parquet", "arrow") else ""
+        self.format = "images" if path.is_dir() else format_of(path) or "jsonl"
+        self.compression = compression_of(path) if self.format not in TABLES else ""
         self.prefix = b""
         self.header: tuple[str, ...] = ()
         self.sha256 = ""
-        if self.format in ("parquet", "arrow") and path.suffix.lower() in (".gz", ".zst"):
+        if self.format in TABLES and path.suffix.lower() in (".gz", ".zst"):
             raise FormatError(f"{path}: a compressed {self.format} file can't be read in place; unpack it first")
 
     def rows(self) -> Iterator[Row]:
@@ -58,7 +58,7 @@ class InputFile:
         Raises:
             FormatError: The container itself is broken (compressed stream, array, table file).
         """
-        if self.format in ("parquet", "arrow"):
+        if self.format in TABLES:
             yield from self._table_rows()
             return
         source = Source(self.path)
@@ -119,7 +119,7 @@ class InputFile:
 
     def _table_rows(self) -> Iterator[Row]:
         self.sha256 = sha256_of(self.path)
-        for number, row in enumerate(TableFile(self.path, self.format).rows()):
+        for number, row in enumerate(open_table(self.path, self.format).rows()):
             if isinstance(row, BadRowError):
                 yield Row(number + 1, number, 0, b"", {}, b"", str(row))
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from dataworth.errors import RequestError
 from dataworth.formats.paths import FORMAT_OF, PACKED, format_of
 from dataworth.formats.reader import FileReader
+from dataworth.formats.table_formats import TABLES
+from dataworth.formats.tables import TableFile
 from dataworth.records import Pool
 
 _SUFFIXES = {fmt: [s for s, f in FORMAT_OF.items() if f == fmt] for fmt in set(FORMAT_OF.values())}
@@ -97,6 +100,8 @@ def all_or_nothing(targets: Iterable[Path]) -> Iterator[dict[Path, Path]]:
         ) from error
     finally:
         for temporary in aside.values():
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
             temporary.unlink(missing_ok=True)
 
 
@@ -123,6 +128,10 @@ def _targets(pool: Pool, used: list[int], out: Path) -> dict[Path, list[int]]:
     """Output file -> the input files whose rows it holds."""
     fmt = format_of(out)
     formats = {pool.files[f].format for f in used}
+    if formats == {"images"} and len(pool.files) == 1:
+        if fmt is not None or (out.exists() and any(out.iterdir() if out.is_dir() else [out])):
+            raise RequestError(f"{out}: expected a new folder to copy the kept images to; choose another output")
+        return {out: used}
     schemas = {pool.files[f].schema for f in used}
     if fmt is not None and (len(pool.files) == 1 or (formats == {"jsonl"} and len(schemas) == 1)):
         _check_suffix(out, pool.files[used[0]].format)
@@ -144,7 +153,7 @@ def _targets(pool: Pool, used: list[int], out: Path) -> dict[Path, list[int]]:
 def _check_suffix(out: Path, fmt: str) -> None:
     packed = out.suffix.lower() in PACKED
     inner = Path(out.stem).suffix.lower() if packed else out.suffix.lower()
-    if inner not in _SUFFIXES[fmt] or (packed and fmt in ("parquet", "arrow")):
+    if inner not in _SUFFIXES[fmt] or (packed and fmt in TABLES):
         raise RequestError(f"{out} can't hold {fmt} rows unchanged: expected {_endings(fmt)}; rename the output")
 
 
@@ -163,8 +172,12 @@ def _write_one(
     pool: Pool, reader: FileReader, chosen: NDArray[np.int64], files: list[int], target: Path, aside: Path
 ) -> None:
     fmt = pool.files[files[0]].format
-    if fmt in ("parquet", "arrow"):
-        _write_table(reader, files[0], pool.offset_N[chosen], aside)
+    if fmt in TABLES:
+        table = reader.table(files[0])
+        if isinstance(table, TableFile):
+            _write_table(table, pool.offset_N[chosen], aside)
+        else:
+            table.write(pool.offset_N[chosen], aside)
         return
     with _packed(aside, target.suffix.lower()) as write:
         if fmt == "json":
@@ -195,8 +208,7 @@ def _write_array(
     write(b"\n]\n")
 
 
-def _write_table(reader: FileReader, file: int, rows: NDArray[np.int64], aside: Path) -> None:
-    table = reader.table(file)
+def _write_table(table: TableFile, rows: NDArray[np.int64], aside: Path) -> None:
     with aside.open("wb") as sink:
         if table.format == "parquet":
             writer: Any = pq.ParquetWriter(sink, table.schema, compression=table.codec)

@@ -19,7 +19,7 @@ class Length:
     """
 
     name = "length"
-    kinds = frozenset({"sft", "text", "preference", "rl"})
+    kinds = frozenset({"sft", "text", "preference", "rl", "classify"})
     needs = frozenset({"text:pool"})
     higher: Literal["keep", "drop"] = "keep"
 

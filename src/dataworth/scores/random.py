@@ -13,7 +13,7 @@ class Random:
     """A uniform number from hash(id, seed): doesn't depend on row order or on the rest of the pool."""
 
     name = "random"
-    kinds = frozenset({"sft", "text", "preference", "rl"})
+    kinds = frozenset({"sft", "text", "preference", "rl", "classify"})
     needs: frozenset[str] = frozenset()
     higher: Literal["keep", "drop"] = "keep"
 

@@ -9,6 +9,7 @@ from dataworth.errors import FormatError
 from dataworth.formats.schemas import (
     alpaca,
     choice,
+    labelled,
     messages,
     preference,
     prompt_completion,
@@ -19,24 +20,29 @@ from dataworth.formats.schemas import (
 )
 from dataworth.formats.schemas.base import Columns, Schema
 
-Task = Literal["sft", "rl"]
+Task = Literal["sft", "rl", "classify"]
 
 ORDER: tuple[Schema, ...] = (
     preference.SCHEMA,
     rl.SCHEMA,
     choice.SCHEMA,
     question_answer.SCHEMA,
+    labelled.IMAGE,
+    labelled.VECTOR,
     messages.SCHEMA,
     sharegpt.SCHEMA,
     prompt_completion.SCHEMA,
     alpaca.SCHEMA,
     text.SCHEMA,
 )
-ROLES = tuple(dict.fromkeys([*(role for schema in ORDER for role in schema.roles), "source"]))
+LABELLED = (labelled.IMAGE, labelled.VECTOR, labelled.TEXT)
+ROLES = tuple(dict.fromkeys([*(role for schema in (*ORDER, *LABELLED) for role in schema.roles), "source"]))
 
 
 def order_for(task: Task | None) -> tuple[Schema, ...]:
-    """The order of detection; `sft` and `rl` settle rows that could serve as either."""
+    """The order of detection; a task settles rows that could serve as either, `classify` texts with a label."""
+    if task == "classify":
+        return LABELLED
     if task == "rl":
         return (preference.SCHEMA, rl.ASKED_FOR, *ORDER[2:])
     return tuple(s for s in ORDER if s is not rl.SCHEMA) if task == "sft" else ORDER

@@ -19,7 +19,7 @@ class Schema:
     `turns(columns)` is the row as messages (empty for plain text), `text(columns)` its text (empty for everything
     else), `choices(columns)` its choices with the right one's index (none but for multiple choice); they expect a row
     without a problem. `roles` are the column names it reads, `required`
-    those that must be there.
+    those that must be there. Rows with a class have a `label` and, where that isn't text, a `content`.
     """
 
     name: str
@@ -30,6 +30,8 @@ class Schema:
     turns: Callable[[Columns], tuple[Message, ...]]
     text: Callable[[Columns], str] = lambda columns: ""
     choices: Callable[[Columns], tuple[tuple[str, ...], int | None]] = lambda columns: ((), None)
+    label: Callable[[Columns], str | int | None] = lambda columns: None
+    content: Callable[[Columns], Any] = lambda columns: None
 
 
 ROLE_OF = {

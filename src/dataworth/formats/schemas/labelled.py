@@ -1,0 +1,75 @@
+"""Rows with a class: an image, a vector or a text under one of its usual names, and its label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dataworth.formats.schemas.base import Columns, Schema, wrong
+from dataworth.formats.schemas.text import NAMES as TEXTS
+
+IMAGES = ("image", "img", "jpeg", "png", "pixels", "images", "x", "X")
+VECTORS = ("vector", "embedding", "embeddings", "features", "x", "X")
+LABELS = ("label", "labels", "class", "target", "y", "Y")
+
+
+def _named(columns: Columns, names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in columns), names[0])
+
+
+def _label_problem(columns: Columns) -> str | None:
+    name = _named(columns, LABELS)
+    value = columns.get(name)
+    return None if type(value) in (str, int) else wrong(columns, name, "a class: a word or a whole number")
+
+
+def _image(columns: Columns) -> Any:
+    """Encoded bytes or pixels [H, W] or [H, W, C]; None where it is neither."""
+    value = columns.get(_named(columns, IMAGES))
+    value = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(value, bytes):
+        return value or None
+    return value if isinstance(value, np.ndarray) and value.ndim in (2, 3) and value.size else None
+
+
+def _vector(columns: Columns) -> Any:
+    """Numbers [D], all finite; None where it is something else."""
+    value = columns.get(_named(columns, VECTORS))
+    if isinstance(value, np.ndarray):
+        fits = value.ndim == 1 and value.size and value.dtype.kind in "fiu" and np.isfinite(value).all()
+        return value.astype(np.float32) if fits else None
+    if not isinstance(value, list) or not value or not all(type(v) in (int, float) for v in value):
+        return None
+    return np.array(value, dtype=np.float32) if all(map(math.isfinite, value)) else None
+
+
+def _text(columns: Columns) -> Any:
+    value = columns.get(_named(columns, TEXTS))
+    return value if type(value) is str else None
+
+
+def _problem(names: tuple[str, ...], read: Callable[[Columns], Any], expected: str, columns: Columns) -> str | None:
+    return wrong(columns, _named(columns, names), expected) if read(columns) is None else _label_problem(columns)
+
+
+def _schema(name: str, names: tuple[str, ...], read: Callable[[Columns], Any], expected: str) -> Schema:
+    return Schema(
+        name,
+        "classify",
+        (names[0], "label"),
+        (*names, *LABELS),
+        partial(_problem, names, read, expected),
+        lambda columns: (),
+        text=_text if read is _text else lambda columns: "",
+        content=lambda columns: None if read is _text else read(columns),
+        label=lambda columns: columns[_named(columns, LABELS)],
+    )
+
+
+IMAGE = _schema("labelled_image", IMAGES, _image, "an encoded image, or pixels [H, W] or [H, W, C]")
+VECTOR = _schema("labelled_vector", VECTORS, _vector, "a list of finite numbers")
+TEXT = _schema("labelled_text", TEXTS, _text, "a string")
