@@ -101,11 +101,11 @@ class _Bags:
 
     def sums(self, ratio_B: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum of `ratio_B` over each text's n-grams, in the order of the text: copies get the same bits."""
-        found = [np.empty(0)]
+        found: list[NDArray[np.float64]] = []
         for bucket_T, length_B in self.batches:
             row_T = np.repeat(np.arange(len(length_B)), length_B)
-            found.append(np.bincount(row_T, weights=ratio_B[bucket_T], minlength=len(length_B)))
-        return np.concatenate(found)
+            found.append(np.bincount(row_T, weights=ratio_B[bucket_T], minlength=len(length_B)).astype(np.float64))
+        return np.concatenate([np.empty(0), *found])
 
 
 def _grams(
@@ -138,7 +138,7 @@ def _goal_counts(name: str, texts: Sequence[str], hashed: Mapping[str, int], buc
 
 
 def _log_ratio(goal_B: NDArray[np.int64], pool_B: NDArray[np.int64], mass: float) -> NDArray[np.float64]:
-    """How much likelier each bucket is, log p_goal - log p_pool; 0 where the pool has none, which no row then asks for."""
+    """Of each bucket, log p_goal - log p_pool; 0 where the pool has none, which no row then asks for."""
     share_B = pool_B / max(1, pool_B.sum())
     smooth_B = (goal_B + mass * share_B) / (goal_B.sum() + mass)
     out = np.zeros(len(share_B))
