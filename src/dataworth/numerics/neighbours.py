@@ -22,7 +22,7 @@ _DECIDED_AT_ONCE = 8_000_000
 """Float64 numbers held at once where candidates are measured."""
 
 
-def nearest(vectors_ND: NDArray[Any], order_N: NDArray[np.int64], k: int = 32, *, block: int = 4096) -> Neighbours:
+def nearest(vectors_ND: NDArray[Any], order_N: NDArray[np.int64], k: int = 32, *, block: int = 2048) -> Neighbours:
     """The k nearest other rows of every row that has a direction.
 
     Args:
