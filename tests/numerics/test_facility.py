@@ -152,7 +152,9 @@ def test_two_rounds_over_shuffled_parts_are_near_one():
 
 def test_first_round_parts_are_shuffled_not_cut_as_they_lie(monkeypatch):
     parts, greedy = [], facility.greedy
-    monkeypatch.setattr(facility, "greedy", lambda s, k, some: (parts.append(sorted(some.tolist())), greedy(s, k, some))[1])
+    monkeypatch.setattr(
+        facility, "greedy", lambda s, k, some: (parts.append(sorted(some.tolist())), greedy(s, k, some))[1]
+    )
     near = sparse.csr_array(np.diag(np.arange(8, 0, -1.0)))
     picked, _ = facility.partitioned(near, 2, 2, np.array([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]))
     assert parts == [[0, 2, 4, 6], [1, 3, 5, 7], [0, 1, 2, 3]]

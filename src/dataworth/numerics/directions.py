@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 _ROWS = 16_384
 
 
-def directions(
-    vectors_ND: NDArray[Any], rows_R: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def directions(vectors_ND: NDArray[Any], rows_R: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Unit rows `[R, D]` of `vectors_ND[rows_R]`, and which of them have a direction (finite and not zero).
 
     Rows without one are zero. Lengths are taken in float64; equal rows give equal directions.
@@ -32,9 +30,7 @@ def directions(
     return unit_RD, usable_R
 
 
-def finite_rows(
-    vectors_ND: NDArray[Any], rows_R: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def finite_rows(vectors_ND: NDArray[Any], rows_R: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The rows `vectors_ND[rows_R]` that are finite, as they are (float64), and which of `rows_R` they are."""
     taken_RD = np.asarray(vectors_ND[rows_R], dtype=np.float64)
     usable_R = np.isfinite(taken_RD).all(axis=1)
