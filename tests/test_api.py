@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import dataworth as dw
-from dataworth import api, config, options
+from dataworth import api, config, options, selecting
 from dataworth.errors import FormatError, NonsenseRefused, RequestError, TooManyRejects
 from dataworth.results import Scored
 from dataworth.session import open_session
 
 EXAMPLE = Path(dw.__file__).parent / "data" / "example"
+
+PLAIN = options.MethodOptions(options.GradientOptions(), options.GeometryOptions(), {}, {})
 
 
 @pytest.fixture(autouse=True)
@@ -203,13 +205,13 @@ def test_portable_runs_and_plans_need_no_model_library(pool: Path) -> None:
 )
 def test_the_method_follows_from_what_was_given(given: dict[str, str], chosen: str) -> None:
     request = config.build(config.SelectRequest, {"pool": "p", **given})
-    assert api.choose_method(request, request.method).name == chosen
+    assert selecting.choose_method(request, request.method).name == chosen
 
 
 def test_a_method_without_its_model_lists_those_that_need_none() -> None:
     request = config.build(config.SelectRequest, {"pool": "p", "goal": "g", "method": "less"})
     with pytest.raises(RequestError, match="without a model there are: random, length, bm25"):
-        api.choose_method(request, request.method)
+        selecting.choose_method(request, request.method)
 
 
 def test_a_constant_score_is_recorded_as_a_guard_that_failed(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_a_constant_score_is_recorded_as_a_guard_that_failed(tmp_path: Path) -> 
     request = config.build(config.SelectRequest, {"pool": "flat.jsonl", "method": "length", "workers": 0})
     with open_session(request, None) as session:
         with pytest.raises(NonsenseRefused):
-            api.score_one(session, _Flat(), options.MethodOptions(options.GradientOptions(), {}, {}))
+            selecting.score_one(session, _Flat(), PLAIN)
         (guard,) = session.guards
     assert (guard["guard"], guard["passed"]) == ("constant-score", False)
     assert "30 of 30 rows scored, 1 values" in guard["evidence"]
@@ -240,16 +242,16 @@ def test_a_score_for_other_kinds_of_rows_is_refused_by_kind(pool: Path) -> None:
 
     request = config.build(config.SelectRequest, {"pool": str(pool), "method": "length", "workers": 0})
     with open_session(request, None) as session, pytest.raises(RequestError, match=r"for text rows.*has sft rows"):
-        api.score_one(session, ForText(), options.MethodOptions(options.GradientOptions(), {}, {}))
+        selecting.score_one(session, ForText(), PLAIN)
 
 
 def test_a_score_that_ranks_like_length_says_so_and_a_flat_one_has_no_correlation(pool: Path) -> None:
     request = config.build(config.ScoreRequest, {"pool": str(pool), "method": "length", "workers": 0})
     with open_session(request, None) as session:
         lengths = np.array([len(e.full_text) for e in session.pool.examples()], dtype=float)
-        same = api.correlations(session, Scored(lengths**3))
-        turned = api.correlations(session, Scored(-lengths))
-        flat = api.correlations(session, Scored(np.ones(len(lengths))))
+        same = selecting.correlations(session, Scored(lengths**3))
+        turned = selecting.correlations(session, Scored(-lengths))
+        flat = selecting.correlations(session, Scored(np.ones(len(lengths))))
     assert same["length"] == pytest.approx(-turned["length"])
     assert abs(same["random"]) < 0.3
     assert np.isnan(list(flat.values())).all()

@@ -15,7 +15,7 @@ import pytest
 from tests.made_pools import jsonl_file, numbered
 
 import dataworth as dw
-from dataworth import api
+from dataworth import selecting
 from dataworth.errors import RequestError
 from dataworth.replays import _cache, _request, _warmup_ids
 from dataworth.results import Scored
@@ -179,7 +179,7 @@ def test_rows_are_chosen_with_that_cache_and_the_recorded_warm_up(
     run: Path, monkeypatch: pytest.MonkeyPatch, from_scratch: bool
 ) -> None:
     seen: list[Any] = []
-    choose = api.choose_rows
+    choose = selecting.choose_rows
 
     def look(session: Any, *rest: Any) -> Any:
         seen.append((session.cache.root, session.warmup_ids))
@@ -189,7 +189,7 @@ def test_rows_are_chosen_with_that_cache_and_the_recorded_warm_up(
     record = folder.read_record()
     folder.write_record(record["content"] | {"warmup": {"ids": ["a", "b"], "base": 3}}, record["timings"])
     folder.finish()
-    monkeypatch.setattr(api, "choose_rows", look)
+    monkeypatch.setattr(selecting, "choose_rows", look)
     (run / PORTABLE).mkdir()
     assert dw.replay(run, from_scratch=from_scratch).identical
     ((root, warmup),) = seen

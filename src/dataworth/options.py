@@ -16,6 +16,8 @@ from dataworth.probes.spec import FeatureSpec
 from dataworth.recipe import Recipe
 from dataworth.results import Pick, Score
 
+_OF_GEOMETRY = {"neighbours": "neighbours", "clusters": "clusters", "near_duplicates": "similar"}
+"""Artefact -> the option that says how it is made."""
 _OF_FEATURES = ("kind", "width", "format", "optimizer", "eps_mode", "bias_correction", "loss", "k")
 
 
@@ -44,11 +46,32 @@ class GradientOptions:
         return replace(self, feature=feature)
 
 
+@dataclass(frozen=True, slots=True)
+class GeometryOptions:
+    """How a pool's geometry is made: neighbours a row, clusters (0: the square root of the rows), and what is alike.
+
+    `similar` is the Jaccard similarity of two rows' words from which they are near-duplicates.
+    """
+
+    neighbours: int = 10
+    clusters: int = 0
+    similar: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name, low in (("neighbours", 1), ("clusters", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise RequestError(f"option {name}={value!r}: expected a whole number from {low} on; correct --option")
+        if not isinstance(self.similar, (int, float)) or not 0 < self.similar <= 1:
+            raise RequestError(f"option similar={self.similar!r}: expected more than 0 and at most 1; correct --option")
+
+
 @dataclass(frozen=True)
 class MethodOptions:
     """The given options, each with whom it is for."""
 
     gradient: GradientOptions
+    geometry: GeometryOptions
     score: dict[str, Any]
     pick: dict[str, Any]
 
@@ -59,9 +82,10 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
     Raises:
         RequestError: A name none of them knows (with the nearest), or an impossible value.
     """
-    of_probe = _of_probe(score)
+    needs = score.needs | (pick.needs if pick else frozenset())
+    of_probe = _of_probe(needs)
     of_pick = _keywords(pick) if pick else set()
-    known = _known(score) | of_pick
+    known = of_probe | _keywords(score) | of_pick
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -69,7 +93,8 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
             raise RequestError(f"option {name!r} is unknown to method {score.name}; {hint}")
     probe = {k: _value(k, v) for k, v in given.items() if k in of_probe}
     return MethodOptions(
-        _gradient(probe),
+        _gradient({k: v for k, v in probe.items() if k not in _OF_GEOMETRY.values()}),
+        GeometryOptions(**{k: v for k, v in probe.items() if k in _OF_GEOMETRY.values()}),
         plugins.options(score, {k: v for k, v in given.items() if k in _keywords(score)}),
         plugins.options(pick, {k: v for k, v in given.items() if k in of_pick}) if pick else {},
     )
@@ -99,12 +124,13 @@ def _value(name: str, text: str) -> Any:
         raise RequestError(f"option {name}={text!r}: expected a number or a word; correct --option") from None
 
 
-def _of_probe(score: Score) -> set[str]:
-    return {"warmup", *_OF_FEATURES} if "similarity" in score.needs else set()
+def _of_probe(needs: frozenset[str]) -> set[str]:
+    of_features = {"warmup", *_OF_FEATURES} if "similarity" in needs else set()
+    return of_features | {_OF_GEOMETRY[need] for need in needs & set(_OF_GEOMETRY)}
 
 
 def _known(score: Score) -> set[str]:
-    return _of_probe(score) | _keywords(score)
+    return _of_probe(score.needs) | _keywords(score)
 
 
 def _keywords(method: Any) -> set[str]:

@@ -29,7 +29,7 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
     Raises:
         RequestError: No finished selection, or an input that changed since.
     """
-    from dataworth.api import choose_method, choose_rows
+    from dataworth.selecting import choose_method, choose_rows
 
     run = RunFolder.existing(path)
     request = _request(run.config)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError, TooManyRejects
-from dataworth.options import GradientOptions
+from dataworth.options import GeometryOptions, GradientOptions
 from dataworth.recipe import Recipe
 from dataworth.records import Goal, Pool
 from dataworth.results import ScoreResult, SelectResult
@@ -68,6 +68,7 @@ class Session:
     cache: Cache
     progress: Progress
     gradient: GradientOptions = field(default_factory=GradientOptions)
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
     excluded: dict[str, tuple[str, str]] = field(default_factory=dict)
     warmup_ids: tuple[str, ...] | None = None
     warmup_record: dict[str, Any] | None = None
@@ -76,6 +77,7 @@ class Session:
     notes: list[str] = field(default_factory=list)
     unscored: dict[str, str] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)
+    made: dict[Any, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Session:
         return self

@@ -126,8 +126,8 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def require(module: str, feature: str) -> Any:
-    """Import an optional module of the `lm` extra.
+def require(module: str, feature: str, extra: str = "lm") -> Any:
+    """Import an optional module of an extra.
 
     Raises:
         MissingExtra: It isn't installed.
@@ -135,7 +135,7 @@ def require(module: str, feature: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtra(feature, module, "lm") from error
+        raise MissingExtra(feature, module, extra) from error
 
 
 def gpu_count() -> int:

@@ -1,0 +1,161 @@
+"""From a request to rows kept: the method, its score, what a pick reads."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dataworth import artefacts, config, options, plugins
+from dataworth.errors import RequestError
+from dataworth.gating import gate
+from dataworth.records import Budget, Pool
+from dataworth.results import Pick, Score, Scored
+from dataworth.session import Session
+
+
+def choose_method(request: config.Request, wanted: str | None) -> Score:
+    """The score of that name, or the default one, checked against the model and goal that the request brings.
+
+    Raises:
+        RequestError: No method can be chosen, or the chosen one needs a model or goal that wasn't given.
+    """
+    if not wanted:
+        if request.goal is None:
+            raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")
+        wanted = "less" if request.model is not None else "bm25"
+    method: Score = plugins.load("scores", wanted)
+    if artefacts.needs_model(method.needs, request.encoder) and request.model is None:
+        free = [n for n in plugins.SCORES if not artefacts.needs_model(plugins.load("scores", n).needs)]
+        other = " or --encoder" if not artefacts.needs_model(method.needs, "an encoder") else ""
+        raise RequestError(f"method {wanted} needs --model{other}; without a model there are: {', '.join(free)}")
+    if artefacts.needs_goal(method.needs) and request.goal is None:
+        raise RequestError(f"method {wanted} needs --goal FILE with examples of what the model should become good at")
+    return method
+
+
+def choose_rows(
+    session: Session, method: Score, pick: Pick, budget: Budget, given: options.MethodOptions
+) -> tuple[Scored, Any]:
+    """Gate, score, pick: the whole of a selection once pool and goal are open."""
+    gate(session)
+    if len(session.excluded) == len(session.pool):
+        raise RequestError(
+            f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
+        )
+    refuse_pick(session, pick)
+    scored = score_one(session, method, given)
+    inputs = pick_inputs(session, method, pick, scored, budget)
+    return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
+
+
+def score_one(session: Session, method: Score, given: options.MethodOptions) -> Scored:
+    """One score over the whole pool, its artefacts made where they are missing.
+
+    Raises:
+        RequestError: The pool holds kinds of example the score isn't defined for.
+        NonsenseRefused: The score carries no information.
+    """
+    refuse_kinds(session, method)
+    session.gradient, session.geometry = given.gradient, given.geometry
+    inputs = artefacts.resolve(session, method.needs)
+    seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
+    with session.costing(f"score {method.name}", len(session.pool)):
+        scored = answered_only(method(inputs, **seed, **given.score), session.pool)
+    found = scored.values_N[~np.isnan(scored.values_N)]
+    why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
+    session.guard(
+        "constant-score",
+        len(found) > 0 and (len(found) < 2 or float(np.ptp(found)) > 0),
+        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} values{why}",
+        "a score that is the same everywhere can't rank; use another method",
+    )
+    return scored
+
+
+def answered_only(scored: Scored, pool: Pool) -> Scored:
+    """The score without rows that carry no answer: there is nothing to learn from them, whatever ranks them."""
+    if not pool.unanswered:
+        return scored
+    empty_N = np.fromiter((i in pool.unanswered for i in pool.ids), dtype=bool, count=len(pool))
+    why = {pool.ids[n]: "its answer is empty" for n in np.flatnonzero(empty_N).tolist()}
+    return Scored(np.where(empty_N, np.nan, scored.values_N), {**scored.unscored, **why})
+
+
+def refuse_kinds(session: Session, method: Score) -> None:
+    """Refuse a pool with kinds of example the score isn't defined for.
+
+    Raises:
+        RequestError: Names the first such kind.
+    """
+    wrong = sorted(session.pool.kinds - method.kinds)
+    if wrong:
+        fits = ", ".join(sorted(method.kinds))
+        raise RequestError(
+            f"method {method.name} is for {fits} rows, but this pool has {wrong[0]} rows: leave them out"
+        )
+
+
+def refuse_pick(session: Session, pick: Pick) -> None:
+    """Refuse a pick that reads what this request can't give, before anything long starts.
+
+    Raises:
+        RequestError: It needs a model, an encoder or a goal.
+    """
+    if artefacts.needs_model(pick.needs, session.request.encoder) and session.request.model is None:
+        raise RequestError(f"pick {pick.name} needs vectors of the rows: expected --model or --encoder; name one")
+    if artefacts.needs_goal(pick.needs) and session.goal is None:
+        raise RequestError(f"pick {pick.name} needs --goal FILE with examples of what the model should become good at")
+
+
+def pick_inputs(session: Session, method: Score, pick: Pick, scored: Scored, budget: Budget) -> dict[str, Any]:
+    """What a pick reads: the score, who is eligible, sources, and the artefacts that it needs."""
+    pool = session.pool
+    excluded = {**dict.fromkeys(pool.unanswered, ("unscored", "")), **session.excluded}
+    tokens_N = artefacts.tokens(session) if budget.unit == "tokens" and session.request.model is not None else None
+    if tokens_N is not None:  # a row of unknown length has no place in a token budget
+        uncounted = (pool.ids[i] for i in np.flatnonzero(np.isnan(tokens_N)).tolist())
+        excluded = {**dict.fromkeys(uncounted, ("no-tokens", "")), **excluded}
+    inputs: dict[str, Any] = {
+        "ids": pool.ids,
+        "eligible_N": np.array([i not in excluded for i in pool.ids], dtype=bool),
+        "excluded": excluded,
+        f"score:{method.name}": scored,
+        "higher": method.higher,
+        "source_N": pool.source_N,
+        "sources": pool.sources,
+    }
+    inputs |= {need: artefacts.resolve_once(session, need) for need in sorted(pick.needs & set(artefacts.MAKERS))}
+    return inputs if tokens_N is None else {**inputs, "tokens_N": tokens_N}
+
+
+def best_rows(session: Session, name: str, rows: int, seed: int) -> tuple[str, ...]:
+    """Ids of the best rows of the pool by a score under its defaults, its warm-up and other draws made by `seed`."""
+    method, budget, asked = choose_method(session.request, name), Budget("rows", rows), session.request
+    session.request = replace(asked, seed=seed)
+    try:
+        scored, top = score_one(session, method, options.split({}, method)), plugins.load("picks", "top_k")
+        inputs = pick_inputs(session, method, top, scored, budget)
+    finally:
+        session.request = asked
+    ids: tuple[str, ...] = top(inputs, budget, seed=seed).ids
+    if len(ids) < rows:
+        session.notes.append(f"{name}: only {len(ids):,} rows could be picked, fewer than the subset's {rows:,}")
+    return ids
+
+
+def correlations(session: Session, scored: Scored) -> dict[str, float]:
+    """Rank correlation of a score with length and with random: what it might only be measuring."""
+    from dataworth.numerics.ranks import rank_correlation
+
+    out = {}
+    for name in ("length", "random"):
+        control: Score = plugins.load("scores", name)
+        seed = {"seed": session.request.seed} if name == "random" else {}
+        values = control(artefacts.resolve(session, control.needs), **seed).values_N
+        both = ~np.isnan(values) & ~np.isnan(scored.values_N)
+        usable = both.sum() > 1 and np.ptp(values[both]) > 0 and np.ptp(scored.values_N[both]) > 0
+        out[name] = rank_correlation(values[both], scored.values_N[both]) if usable else float("nan")
+    return out
