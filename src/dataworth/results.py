@@ -20,10 +20,12 @@ class Scored:
 
     `values_N` is float64 with NaN exactly at the unscored rows; `unscored` maps row id -> reason in plain words. Scores
     never rank an unscored row.
+    `notes` are sentences of the method's own about all rows, such as how many values it had to clip.
     """
 
     values_N: NDArray[np.float64]
     unscored: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         missing = int(np.isnan(self.values_N).sum())

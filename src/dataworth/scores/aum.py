@@ -1,0 +1,29 @@
+"""AUM: the margin of a row's label over the other classes, all through training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dataworth.dynamics import Dynamics
+from dataworth.results import Scored
+from dataworth.scores.assemble import assemble
+from dataworth.scores.over_epochs import mean_of, mean_over_nets
+
+
+class AUM:
+    """Mean over epochs and nets of the label's logit minus the largest other one; low is hard, negative mislabelled.
+
+    Source: Pleiss et al. 2020, arXiv 2001.10528. The low end is kept, as "keep hard" has it in data pruning; in a pool
+    with wrong labels take `--pick bottom_k`, `threshold` or `stratified`, or the cut of `threshold_classes`.
+    """
+
+    name = "aum"
+    kinds = frozenset({"classify"})
+    needs = frozenset({"dynamics"})
+    higher: Literal["keep", "drop"] = "drop"
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Scored:
+        """Score every row from `dynamics`; epochs that didn't see a row are left out for it."""
+        found: Dynamics = inputs["dynamics"]
+        return assemble(mean_over_nets(found.margin_SEN, mean_of), inputs, "no net saw it")

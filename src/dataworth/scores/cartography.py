@@ -1,0 +1,64 @@
+"""Cartography: how sure of a row's label training is, and how much that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataworth.dynamics import Dynamics
+from dataworth.errors import RequestError
+from dataworth.results import Scored
+from dataworth.scores.assemble import assemble
+from dataworth.scores.forgetting import counts
+from dataworth.scores.over_epochs import first_epochs, mean_and_spread, mean_of, mean_over_nets, one_of
+
+Measure = Literal["variability", "confidence", "correctness", "forgetfulness", "threshold_closeness"]
+
+
+class Cartography:
+    """A measure of p_y over epochs, mean over nets, oriented so that hard or ambiguous rows come first.
+
+    Source: Swayamdipta et al. 2020, arXiv 2009.10795. `variability` is the standard deviation of p_y, `confidence` its
+    mean, `correctness` the number of epochs with the right answer, `forgetfulness` that of `forgetting`,
+    `threshold_closeness` confidence * (1 - confidence). Low confidence and correctness come first, so these two are
+    given with a minus.
+    """
+
+    name = "cartography"
+    kinds = frozenset({"classify"})
+    needs = frozenset({"dynamics"})
+    higher: Literal["keep", "drop"] = "keep"
+
+    def __call__(self, inputs: Mapping[str, Any], *, measure: Measure = "variability", epochs: int = 0) -> Scored:
+        """Score every row from the first `epochs` of `dynamics` (0: all).
+
+        Raises:
+            RequestError: An unknown measure, epochs that weren't recorded, or one epoch for a measure of change.
+        """
+        found: Dynamics = inputs["dynamics"]
+        one_of("measure", measure, get_args(Measure))
+        read = first_epochs(found.epochs, epochs, found.epochs)
+        if read < 2 and measure in ("variability", "forgetfulness"):
+            raise RequestError(f"{measure} of {read} epoch: expected two or more; train longer, or measure=confidence")
+        return assemble(_measured(found, measure, read), inputs, "too few epochs saw it")
+
+
+def _measured(found: Dynamics, measure: str, read: int) -> NDArray[np.float64]:
+    p_SEN, correct_SEN = found.p_SEN[:, :read], found.correct_SEN[:, :read]
+    if measure == "variability":
+        return mean_over_nets(p_SEN, lambda p_EN: mean_and_spread(p_EN)[1])
+    if measure == "confidence":
+        return -mean_over_nets(p_SEN, mean_of)
+    if measure == "correctness":
+        return -read * mean_over_nets(correct_SEN, mean_of)
+    if measure == "forgetfulness":
+        return counts(correct_SEN, found.error_SEN[:, :read], hardest=True)[0]
+
+    def closeness(p_EN: NDArray[np.floating]) -> NDArray[np.float64]:
+        mean_N = mean_of(p_EN)
+        return mean_N * (1 - mean_N)
+
+    return mean_over_nets(p_SEN, closeness)

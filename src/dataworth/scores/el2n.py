@@ -1,0 +1,47 @@
+"""EL2N: how far a net's probabilities are from the label early in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dataworth.dynamics import Dynamics
+from dataworth.results import Scored
+from dataworth.scores.assemble import assemble
+from dataworth.scores.over_epochs import first_epochs, mean_of, mean_over_nets, one_of
+
+_EPOCH, _SUMMED = 20, 10
+
+
+class EL2N:
+    """Mean over nets of ||softmax(z) - onehot(y)||_2 at one epoch, in [0, sqrt 2]; high is hard, or mislabelled.
+
+    Source: Paul et al. 2021, arXiv 2107.07075. `variant=ccs` sums the norm over the first epochs, as Zheng et al. 2023
+    (arXiv 2210.15809) do. One net's numbers differ much from another's: use five or more.
+    """
+
+    name = "el2n"
+    kinds = frozenset({"classify"})
+    needs = frozenset({"dynamics"})
+    higher: Literal["keep", "drop"] = "keep"
+
+    def __call__(
+        self, inputs: Mapping[str, Any], *, epoch: int = 0, variant: Literal["norm", "ccs"] = "norm"
+    ) -> Scored:
+        """Score every row from `dynamics`.
+
+        `epoch` counts from 1 and says which epoch is read, or with `variant=ccs` how many are summed. 0 is 20, with
+        `ccs` 10, or the last recorded where there are fewer. In a sum, an epoch that didn't see a row counts as the
+        row's mean.
+
+        Raises:
+            RequestError: An epoch that wasn't recorded, or an unknown variant.
+        """
+        found: Dynamics = inputs["dynamics"]
+        if one_of("variant", variant, ("norm", "ccs")) == "norm":
+            at = first_epochs(found.epochs, epoch, _EPOCH) - 1
+            values = mean_of(error_EN[at] for error_EN in found.error_SEN)
+        else:
+            summed = first_epochs(found.epochs, epoch, _SUMMED)
+            values = mean_over_nets(found.error_SEN[:, :summed], mean_of) * summed
+        return assemble(values, inputs, "no net saw it in the epoch that is read")
