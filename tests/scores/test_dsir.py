@@ -1,13 +1,13 @@
 import math
 import random
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.numerics.lexical import words
+from dataworth.numerics.ngrams import WordHashes, ngrams
 from dataworth.scores import dsir
 from dataworth.scores.dsir import DSIR
 
@@ -21,15 +21,10 @@ def made(n=60, seed=0):
     return [" ".join(rng.choices([f"w{i}" for i in range(40)], k=rng.randint(1, 25))) for _ in range(n)]
 
 
-def bucket(number, buckets):
-    return int(dsir._mixed(np.array([number], dtype=np.uint64))[0] % np.uint64(buckets))
-
-
 def grams(text, buckets):
-    """The buckets of a text, one n-gram at a time."""
-    hashed = [dsir._Hashes()[w] for w in words(text)]
-    pairs = [(int(dsir._mixed(np.array([a], dtype=np.uint64))[0]) + b + 2**32) % 2**64 for a, b in pairwise(hashed)]
-    return [bucket(n, buckets) for n in [*hashed, *pairs]]
+    """The buckets of a text: of its words, and of its pairs."""
+    found = np.array([WordHashes()[w] for w in words(text)], dtype=np.int64)
+    return [int(g % np.uint64(buckets)) for width in (1, 2) for g in ngrams(found, np.array([len(found)]), width)[0]]
 
 
 def naive(pool, goal_texts, buckets, smoothing):
@@ -71,7 +66,7 @@ def test_pairs_stay_inside_their_row():
     together = DSIR()(case(["a b", "c d"], {"g": ["a b"]})).values_N
     apart = DSIR()(case(["c d", "a b"], {"g": ["a b"]})).values_N
     np.testing.assert_array_equal(together, apart[::-1])
-    assert sum(int(length.sum()) for _, length in dsir._Bags.of(["a b", "c d"], dsir._Hashes(), 100).batches) == 6
+    assert sum(int(length.sum()) for _, length in dsir._Bags.of(["a b", "c d"], WordHashes(), 100).batches) == 6
 
 
 def test_normalised_is_the_mean_over_n_grams():

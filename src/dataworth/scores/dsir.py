@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.numerics.lexical import encode
+from dataworth.numerics.ngrams import WordHashes, ngrams
 from dataworth.results import Scored
 from dataworth.scores.assemble import Reduce, assemble, over_subtasks
 
 _MOST_BUCKETS = 65_536
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class DSIR:
@@ -56,7 +55,7 @@ class DSIR:
             raise RequestError(f"buckets={buckets}: expected 2 to {_MOST_BUCKETS:,}; correct --option buckets")
         if not 0 < smoothing < float("inf"):
             raise RequestError(f"smoothing={smoothing}: expected a number above 0; correct --option smoothing")
-        hashed = _Hashes()
+        hashed = WordHashes()
         goals_GB = [_goal_counts(name, rows, hashed, buckets) for name, rows in inputs["text:goal"].items()]
         pool = _Bags.of(inputs["text:pool"], hashed, buckets)
         ratio_GB = [_log_ratio(goal_B, pool.total_B, smoothing * buckets) for goal_B in goals_GB]
@@ -65,14 +64,6 @@ class DSIR:
         if normalise:
             values_NG /= np.maximum(pool.length_N, 1)[:, None]
         return assemble(over_subtasks(values_NG, reduce), inputs, "it has no words")
-
-
-class _Hashes(dict[str, int]):
-    """Word -> 31-bit hash of its bytes: the same in every process, whatever was seen before."""
-
-    def __missing__(self, word: str) -> int:
-        found = self[word] = zlib.crc32(word.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF
-        return found
 
 
 @dataclass(frozen=True)
@@ -111,21 +102,12 @@ class _Bags:
 def _grams(
     words_T: NDArray[np.int32], length_B: NDArray[np.int64], buckets: int
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    """Buckets of the words of each text, then of its word pairs, and how many each text has."""
-    word_T = words_T.astype(np.uint64)
-    row_T = np.repeat(np.arange(len(length_B)), length_B)
-    within = row_T[1:] == row_T[:-1]
-    pair_T = (_mixed(word_T[:-1]) + word_T[1:])[within]
-    gram_T = _mixed(np.concatenate([word_T, pair_T + np.uint64(1 << 32)]))
-    order = np.argsort(np.concatenate([row_T, row_T[1:][within]]), kind="stable")
-    return (gram_T[order] % np.uint64(buckets)).astype(np.uint16), length_B + np.maximum(length_B - 1, 0)
-
-
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser: near hashes end in unrelated buckets."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) + _MIX
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(x ^ (x >> np.uint64(31)), np.uint64)
+    """Buckets of each text's words, then of its word pairs, and how many it has."""
+    grams = [ngrams(words_T, length_B, width) for width in (1, 2)]
+    row_T = np.concatenate([np.repeat(np.arange(len(length_B)), count_B) for _, count_B in grams])
+    bucket_T = np.concatenate([gram_T for gram_T, _ in grams]) % np.uint64(buckets)
+    order = np.argsort(row_T, kind="stable")
+    return bucket_T[order].astype(np.uint16), grams[0][1] + grams[1][1]
 
 
 def _goal_counts(name: str, texts: Sequence[str], hashed: Mapping[str, int], buckets: int) -> NDArray[np.int64]:

@@ -18,9 +18,9 @@ class NCD:
     """One minus the mean normalised compression distance of a row to the goal rows of a subtask.
 
     Source: ZIP-FIT, Obbad et al. 2024, arXiv 2410.18194. Their helper compresses at level 0, which is no compression
-    and makes all distances alike; here that is refused. Pairs of more than 32 KiB, of which gzip sees only the tail, are
-    measured by zstandard. Rows of a length unlike the goal's are far from it for that alone; `length=peers` takes the
-    median of rows of similar length off.
+    and makes all distances alike; here that is refused. Pairs of more than 32 KiB, of which gzip sees only the tail,
+    are measured by zstandard. Rows of a length unlike the goal's are far from it for that alone; `length=peers` takes
+    the median of rows of similar length off.
     """
 
     name = "ncd"
