@@ -34,7 +34,7 @@ def naive(unit, label, goals, goal_label, k):
     for g, y in zip(goals, goal_label, strict=True):
         cosine = np.round(unit @ g, 9)
         groups = [np.flatnonzero(cosine == c).tolist() for c in np.unique(cosine)[::-1]]
-        orders = [sum(map(list, p), []) for p in itertools.product(*(itertools.permutations(t) for t in groups))]
+        orders = [list(itertools.chain(*p)) for p in itertools.product(*(itertools.permutations(t) for t in groups))]
         total += np.mean([by_subsets(o, label == y, k) for o in orders], axis=0)
     return total / len(goals)
 

@@ -27,7 +27,7 @@ def strata(label_N: NDArray[np.integer[Any]], uniform_N: NDArray[np.float64]) ->
 
 
 def chosen(vectors_ND: NDArray[np.float64], groups: list[NDArray[np.int64]], k: int) -> NDArray[np.int64]:
-    """K rows in an order whose every prefix shares itself out over the groups by their sizes.
+    """Choose k rows in an order whose every prefix shares itself out over the groups by their sizes.
 
     The r-th row of a group of n has key (r - 1) / n: smallest keys first, larger groups first among equals, so that
     every group has a row as soon as there is one for each (Adams' apportionment). Within a group rows

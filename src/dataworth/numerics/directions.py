@@ -33,5 +33,5 @@ def directions(vectors_ND: NDArray[Any], rows_R: NDArray[np.int64]) -> tuple[NDA
 def finite_rows(vectors_ND: NDArray[Any], rows_R: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The rows `vectors_ND[rows_R]` that are finite, as they are (float64), and which of `rows_R` they are."""
     taken_RD = np.asarray(vectors_ND[rows_R], dtype=np.float64)
-    usable_R = np.isfinite(taken_RD).all(axis=1)
+    usable_R = np.asarray(np.isfinite(taken_RD).all(axis=1))
     return taken_RD[usable_R], usable_R

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from dataworth.errors import RequestError
-from dataworth.numerics.compiled import compiled
+from dataworth.numerics.compiled import Kernel, compiled
+from dataworth.numerics.heap import sink
 
 _ROWS = 4_096
 
@@ -56,7 +57,8 @@ def greedy(
     picked, gain = np.empty(min(k, len(item)), np.int64), np.empty(min(k, len(item)))
     cover = np.zeros(similarity.shape[0])
     indptr, indices = similarity.indptr.astype(np.int64), similarity.indices.astype(np.int64)
-    compiled(_lazily)(indptr, indices, similarity.data, cover, item[order], bound[order], picked, gain)
+    heap = item[order], bound[order]
+    compiled(_lazily)(indptr, indices, similarity.data, cover, *heap, picked, gain, compiled(sink))
     return picked, gain
 
 
@@ -96,10 +98,10 @@ def draws(rows: int, k: int, epsilon: float) -> int:
 def partitioned(
     similarity: sparse.csr_array, k: int, parts: int, uniform_N: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Two rounds (GreeDi, Mirzasoleiman et al. 2013): k rows from each random part, then k from these; or the best part.
+    """Two rounds (GreeDi, Mirzasoleiman et al. 2013): k rows from each random part, then k from these.
 
-    Rows are shuffled by `uniform_N` before they are cut into parts: a given order could put all copies of what matters
-    into one.
+    A part's own k are returned where they are better. Rows are shuffled by `uniform_N` before they are cut into parts:
+    a given order could put all copies of what matters into one.
     """
     if not 1 <= parts <= max(1, similarity.shape[0]):
         raise RequestError(f"{parts} parts of {similarity.shape[0]} rows: expected 1 to as many as rows; correct it")
@@ -159,44 +161,27 @@ def _lazily(
     bound: NDArray[np.float64],
     picked: NDArray[np.int64],
     gains: NDArray[np.float64],
+    sink: Kernel,
 ) -> None:
-    """A kernel: `item` is a heap by (bound, largest first; row, first first); fills `picked` and `gains`."""
+    """A kernel: `item` and `bound` are a heap of bounds on gains; fills `picked` and `gains`."""
     size, found = len(item), 0
     while found < len(picked):
-        j = item[0]
-        gain = 0.0
+        j, gain = item[0], 0.0
         for e in range(indptr[j], indptr[j + 1]):
-            more = data[e] - cover[indices[e]]
-            if more > 0:
-                gain += more
+            gain += max(data[e] - cover[indices[e]], 0.0)
         best = True
         for child in range(1, min(3, size)):
             if bound[child] > gain or (bound[child] == gain and item[child] < j):
                 best = False
         bound[0] = gain
         if best:
-            picked[found] = j
-            gains[found] = gain
+            picked[found], gains[found] = j, gain
             found += 1
             for e in range(indptr[j], indptr[j + 1]):
                 cover[indices[e]] = max(cover[indices[e]], data[e])
             size -= 1
             item[0], bound[0] = item[size], bound[size]
-        at = 0
-        while True:
-            down = 2 * at + 1
-            if down >= size:
-                break
-            right = down + 1
-            if right < size and (
-                bound[right] > bound[down] or (bound[right] == bound[down] and item[right] < item[down])
-            ):
-                down = right
-            if bound[at] > bound[down] or (bound[at] == bound[down] and item[at] < item[down]):
-                break
-            item[at], item[down] = item[down], item[at]
-            bound[at], bound[down] = bound[down], bound[at]
-            at = down
+        sink(item, bound, size)
 
 
 def _at_random(
@@ -221,9 +206,7 @@ def _at_random(
             j = left[t]
             gain = 0.0
             for e in range(indptr[j], indptr[j + 1]):
-                more = data[e] - cover[indices[e]]
-                if more > 0:
-                    gain += more
+                gain += max(data[e] - cover[indices[e]], 0.0)
             if gain > best_gain or (gain == best_gain and j < best):
                 best, best_gain, best_at = j, gain, t
         picked[found] = best

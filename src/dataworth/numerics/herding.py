@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def herd(vectors_ND: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """K rows in the order chosen; the t-th is the argmin over rows x left of ||t mu - (sum of chosen + x)||.
+    """Choose k rows; the t-th is the argmin over the rows x left of ||t mu - (sum of chosen + x)||.
 
     Rows lie in the order that breaks ties. O(N k D) time.
     """

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 def farthest_first(
     unit_ND: NDArray[np.float32], k: int, first: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """K centers of unit rows, which lie in the order that breaks ties.
+    """Take k centers of unit rows, which lie in the order that breaks ties.
 
     The largest distance of a row to its center is at most twice that of the best k centers. One vector of
     distances is kept: O(N k D) time, O(N) memory. Cosines are rounded to 6 decimals, so that copies have no distance.
 
     Returns:
-        `(center_K, radius_K, distance_N)`: the centers in the order chosen, the radius after each of them, and every row's
-        Euclidean distance to its nearest center at the end.
+        `(center_K, radius_K, distance_N)`: the centers in the order chosen, the radius after each of them, and
+        every row's Euclidean distance to its nearest center at the end.
     """
     centers, radii = [first], []
     square_N = np.full(len(unit_ND), np.inf)

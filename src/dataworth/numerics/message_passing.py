@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from dataworth.numerics.compiled import compiled
+from dataworth.numerics.compiled import Kernel, compiled
+from dataworth.numerics.heap import sink
 
 
 def distances(index_Nk: NDArray[np.int64], cosine_Nk: NDArray[Any]) -> sparse.csr_array:
@@ -29,7 +30,7 @@ def forward(kernel: sparse.csr_array, value_N: NDArray[np.float64]) -> NDArray[n
 
 
 def reverse(kernel: sparse.csr_array, score_N: NDArray[np.float64], k: int, gamma: float) -> NDArray[np.int64]:
-    """K rows in the order taken: the largest score, which then lowers its neighbours' by exp(-gamma distance) times itself.
+    """The k rows taken in turn, largest score first; each lowers its neighbours by exp(-gamma distance) times its own.
 
     A row whose score has fallen below 0 lowers nobody's. Ties go to the first row. A heap of bounds makes it
     O(N log N + k degree log N).
@@ -40,7 +41,7 @@ def reverse(kernel: sparse.csr_array, score_N: NDArray[np.float64], k: int, gamm
     picked = np.empty(min(k, len(score_N)), np.int64)
     indptr, indices = down.indptr.astype(np.int64), down.indices.astype(np.int64)
     score_N = np.array(score_N, dtype=np.float64)
-    compiled(_taken)(indptr, indices, down.data, score_N, order, score_N[order], picked)
+    compiled(_taken)(indptr, indices, down.data, score_N, order, score_N[order], picked, compiled(sink))
     return picked
 
 
@@ -52,8 +53,9 @@ def _taken(
     item: NDArray[np.int64],
     bound: NDArray[np.float64],
     picked: NDArray[np.int64],
+    sink: Kernel,
 ) -> None:
-    """A kernel: `item` is a heap by (bound, largest first; row, first first), bounds are at least the scores."""
+    """A kernel: `item` and `bound` are a heap of bounds on scores; fills `picked`."""
     size, found = len(item), 0
     while found < len(picked):
         j = item[0]
@@ -66,18 +68,4 @@ def _taken(
             item[0], bound[0] = item[size], bound[size]
         else:
             bound[0] = score[j]
-        at = 0
-        while True:
-            down = 2 * at + 1
-            if down >= size:
-                break
-            right = down + 1
-            if right < size and (
-                bound[right] > bound[down] or (bound[right] == bound[down] and item[right] < item[down])
-            ):
-                down = right
-            if bound[at] > bound[down] or (bound[at] == bound[down] and item[at] < item[down]):
-                break
-            item[at], item[down] = item[down], item[at]
-            bound[at], bound[down] = bound[down], bound[at]
-            at = down
+        sink(item, bound, size)

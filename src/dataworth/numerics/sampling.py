@@ -23,8 +23,8 @@ def sensitivity(cost_N: NDArray[np.float64], label_N: NDArray[np.integer[Any]]) 
     """Q in proportion to a bound on how much of any k-means cost a row can be, from a rough solution.
 
     s = a c/C + 2 a C_b / (n_b C) + 4 N / n_b with the row's cost c (squared distance to its center), the mean cost C of
-    all rows, the cost sum C_b and size n_b of its cluster, and a = 16 (log2 K + 2): Bachem et al. 2017, arXiv 1703.06476,
-    algorithm 2.
+    all rows, the cost sum C_b and size n_b of its cluster, and a = 16 (log2 K + 2): Bachem et al. 2017, arXiv
+    1703.06476, algorithm 2.
     """
     rows = len(cost_N)
     _, cluster_N, size_K = np.unique(label_N, return_inverse=True, return_counts=True)
@@ -38,7 +38,7 @@ def sensitivity(cost_N: NDArray[np.float64], label_N: NDArray[np.integer[Any]]) 
 
 
 def inclusion(q_N: NDArray[np.float64], m: int) -> NDArray[np.float64]:
-    """Each row's probability to be among m distinct rows: m q, and 1 for rows for which that is more, the rest scaled."""
+    """Each row's probability to be among m distinct rows: m q, or 1 where that is more, the rest scaled to sum to m."""
     certain_N = np.zeros(len(q_N), dtype=bool)
     while True:
         left = m - int(certain_N.sum())
@@ -53,7 +53,7 @@ def inclusion(q_N: NDArray[np.float64], m: int) -> NDArray[np.float64]:
 def drawn(
     q_N: NDArray[np.float64], m: int, uniform_N: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """m distinct rows by systematic sampling in random order, and their weights 1 / (m q) (1 for certain rows).
+    """Draw m distinct rows by systematic sampling in random order, and their weights 1 / (m q) (1 for certain rows).
 
     Sums over the drawn rows times their weights have the sums over all rows as expectation. `uniform_N` are random
     numbers of the rows: their order is that of the walk, and the smallest says where it starts.
