@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dataworth.dynamics import Dynamics, quantities
+from dataworth.dynamics import Dynamics, Recorder, quantities
 from dataworth.errors import RequestError
 
 
@@ -49,3 +49,27 @@ def test_arrays_of_other_shapes_are_no_dynamics():
     assert Dynamics(a, a, a, a, a).epochs == 2
     with pytest.raises(RequestError, match="of one shape"):
         Dynamics(a, a, a, a, a[0])
+
+
+def test_a_loop_of_ones_own_is_recorded_and_saved(tmp_path):
+    recorder = Recorder(["a", "b", "c"], 2)
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 4)), rng.normal(size=(1, 4))
+    recorder.record(0, ["c", "a"], first, [1, 2])
+    recorder.record(1, ["b"], second, [0])
+    recorder.save(tmp_path / "dynamics.npz")
+    with np.load(tmp_path / "dynamics.npz", allow_pickle=False) as found:
+        assert found["ids"].tolist() == ["a", "b", "c"]
+        margin = quantities(first, np.array([1, 2]))[2]
+        np.testing.assert_array_equal(found["margin"][0], [margin[1], np.nan, margin[0]])
+        assert np.isnan(found["loss"][1]).tolist() == [True, False, True]
+
+
+def test_unknown_rows_and_epochs_are_refused():
+    recorder = Recorder([1, 2], 1)
+    with pytest.raises(RequestError, match="row 3"):
+        recorder.record(0, [3], np.zeros((1, 2)), [0])
+    with pytest.raises(RequestError, match="epoch 1"):
+        recorder.record(1, [1], np.zeros((1, 2)), [0])
+    with pytest.raises(RequestError, match="distinct ids"):
+        Recorder([1, 1], 1)

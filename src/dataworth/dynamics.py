@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +40,53 @@ class Dynamics:
     def epochs(self) -> int:
         """How many epochs were recorded."""
         return self.loss_SEN.shape[1]
+
+
+class Recorder:
+    """Records a training of your own: `record` for every batch, `save` at the end.
+
+        recorder = Recorder(ids, epochs)
+        recorder.record(epoch, batch_ids, logits, labels)     # in the loop; epochs count from 0
+        recorder.save("dynamics.npz")
+
+    Args:
+        ids: Of all rows, in any order and of any kind that can be a key.
+        epochs: How many there will be.
+    """
+
+    def __init__(self, ids: Sequence[Hashable], epochs: int) -> None:
+        self.position = {row_id: n for n, row_id in enumerate(ids)}
+        if len(self.position) != len(ids) or epochs < 1:
+            raise RequestError(f"{len(ids)} ids and {epochs} epochs: expected distinct ids and at least one epoch")
+        self.values_5EN = np.full((5, epochs, len(ids)), np.nan, dtype=np.float32)
+
+    def record(self, epoch: int, ids: Sequence[Hashable], logits_BK: Any, label_B: Any) -> None:
+        """Record a batch's logits (before the optimizer's step); tensors and arrays alike.
+
+        Raises:
+            RequestError: An unknown row or epoch, or logits that aren't any.
+        """
+        unknown = [i for i in ids if i not in self.position]
+        if unknown or not 0 <= epoch < self.values_5EN.shape[1]:
+            what = f"row {unknown[0]!r}" if unknown else f"epoch {epoch}"
+            raise RequestError(f"{what} isn't among the {self.values_5EN.shape[1]} epochs of known rows: correct it")
+        found_5B = quantities(_plain(logits_BK), _plain(label_B))
+        self.values_5EN[:, epoch, [self.position[i] for i in ids]] = found_5B
+
+    def save(self, path: str | Path) -> None:
+        """Write ids and arrays as an `.npz` of plain arrays."""
+        names = ("loss", "p", "margin", "error", "correct")
+        arrays: dict[str, Any] = dict(zip(names, self.values_5EN, strict=True))
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, ids=np.array([str(i) for i in self.position]), **arrays)
+
+
+def _plain(values: Any) -> Any:
+    """A tensor as an array, without torch."""
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.is_floating_point() else values).numpy()
 
 
 def quantities(logits_BK: NDArray[np.floating], label_B: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -16,8 +16,10 @@ _CHOICES = {
     "schedule": ("linear", "cosine"),
     "dtype": ("auto", "bf16", "fp32"),
     "mask_like": ("assistant", "trl", "axolotl", "llamafactory", "verl"),
+    "optimizer": ("sgd", "adamw"),
+    "augment": ("none", "flip", "flip_crop"),
 }
-_POSITIVE = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps")
+_POSITIVE = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps", "width")
 _BELOW = {
     "lora_dropout": (0.0, 1.0),
     "lora_layers": (0.0, math.inf),
@@ -25,6 +27,8 @@ _BELOW = {
     "beta1": (0.0, 1.0),
     "beta2": (0.0, 1.0),
     "max_grad_norm": (0.0, math.inf),
+    "momentum": (0.0, 1.0),
+    "label_smoothing": (0.0, 1.0),
 }
 
 
@@ -76,28 +80,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values no training can mean anything with; 32 and 32.0 are one recipe."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            _check_type(field.name, value, str(field.type))
-            object.__setattr__(self, field.name, float(value) if field.type == "float" else value)
-        for name, (low, high) in _BELOW.items():
-            if not low <= getattr(self, name) < high:
-                raise RequestError(
-                    f"recipe {name}={getattr(self, name)!r}: expected at least {low:g} and less than {high:g}; "
-                    "correct the recipe"
-                )
-        if not 0 <= self.warmup_ratio <= 1:
-            raise RequestError(f"recipe warmup_ratio={self.warmup_ratio!r}: expected 0 to 1; correct the recipe")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise RequestError(
-                    f"recipe {name}={getattr(self, name)!r}: expected a positive number; correct the recipe"
-                )
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise RequestError(
-                    f"recipe {name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}; correct the recipe"
-                )
+        _settle(self)
         if not self.lora_targets:
             raise RequestError("recipe lora_targets is empty: expected module names such as q_proj; correct the recipe")
 
@@ -114,18 +97,113 @@ class Recipe:
         Raises:
             RequestError: An unknown key or an impossible value.
         """
-        names = [f.name for f in dataclasses.fields(cls)]
-        for key in values:
-            if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(names)}"
-                raise RequestError(f"recipe key {key!r} is unknown{hint}")
+        _refuse_unknown(cls, values)
         clean = dict(values)
         if "lora_targets" in clean:
             targets = clean["lora_targets"]
             targets = targets.split(",") if isinstance(targets, str) else targets
             clean["lora_targets"] = tuple(targets) if isinstance(targets, list) else targets
         return cls(**clean)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierRecipe:
+    """How a classifier is trained: optimizer, schedule, augmentation. Every field is part of its fingerprint."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum, or AdamW."""
+    lr: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """SGD's momentum."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """Decay after the warm-up steps."""
+    warmup_ratio: float = 0.15
+    """Share of the steps that ramp the learning rate up."""
+    weight_decay: float = 5e-4
+    """Decay of weights with two axes or more (AdamW: decoupled)."""
+    beta1: float = 0.9
+    """AdamW's first-moment decay."""
+    beta2: float = 0.999
+    """AdamW's second-moment decay."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    max_grad_norm: float = 0.0
+    """Gradient clipping by global norm; 0 switches it off."""
+    label_smoothing: float = 0.0
+    """Share of a label's mass spread over all classes in training; judged and recorded losses have none."""
+    augment: Literal["none", "flip", "flip_crop"] = "none"
+    """Random mirror images, and with flip_crop shifts by up to an eighth of the side; drawn by seed, step and row."""
+    width: int = 32
+    """Channels of the small ResNet's first stage; hidden units of an MLP are 8 times as many."""
+    epochs: int = 15
+    """Passes over the rows."""
+    batch_size: int = 128
+    """Rows per optimizer step."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the products; auto is bf16 where the machine is fast at it. Weights stay fp32."""
+    seed: int = 0
+    """Seed of the initial weights, the row order and the augmentation."""
+
+    def __post_init__(self) -> None:
+        """Refuse values no training can mean anything with."""
+        _settle(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, every field."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClassifierRecipe:
+        """A recipe from plain values; unknown keys are an error that names the nearest field.
+
+        Raises:
+            RequestError: An unknown key or an impossible value.
+        """
+        _refuse_unknown(cls, values)
+        return cls(**values)
+
+
+def _settle(recipe: Any) -> None:
+    """Check every field of a recipe, and make whole numbers of float fields floats.
+
+    Raises:
+        RequestError: A value that can't be.
+    """
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        _check_type(field.name, value, str(field.type))
+        object.__setattr__(recipe, field.name, float(value) if field.type == "float" else value)
+    names = {field.name for field in dataclasses.fields(recipe)}
+    for name in names & set(_BELOW):
+        low, high = _BELOW[name]
+        if not low <= getattr(recipe, name) < high:
+            raise RequestError(
+                f"recipe {name}={getattr(recipe, name)!r}: expected at least {low:g} and less than {high:g}; "
+                "correct the recipe"
+            )
+    if not 0 <= recipe.warmup_ratio <= 1:
+        raise RequestError(f"recipe warmup_ratio={recipe.warmup_ratio!r}: expected 0 to 1; correct the recipe")
+    for name in sorted(names & set(_POSITIVE)):
+        if not getattr(recipe, name) > 0:
+            raise RequestError(
+                f"recipe {name}={getattr(recipe, name)!r}: expected a positive number; correct the recipe"
+            )
+    for name in sorted(names & set(_CHOICES)):
+        if getattr(recipe, name) not in _CHOICES[name]:
+            raise RequestError(
+                f"recipe {name}={getattr(recipe, name)!r}: expected one of {', '.join(_CHOICES[name])}; "
+                "correct the recipe"
+            )
+
+
+def _refuse_unknown(cls: type, values: dict[str, Any]) -> None:
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key in values:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(names)}"
+            raise RequestError(f"recipe key {key!r} is unknown{hint}")
 
 
 def _check_type(name: str, value: Any, annotation: str) -> None:

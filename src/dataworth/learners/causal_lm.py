@@ -49,8 +49,8 @@ class LearnerCard:
             "config_sha256": hashlib.sha256(kept.encode()).hexdigest(),
             "renderer": self.renderer.spec,
             "dtype": self.dtype,
-            "torch": _minor("torch"),
-            "transformers": _minor("transformers"),
+            "torch": minor_version("torch"),
+            "transformers": minor_version("transformers"),
         }
 
     @property
@@ -162,7 +162,7 @@ def describe_learner(
     source = resolve_model(model, cache_root)
     renderer = Renderer(load_tokenizer(source.folder), recipe.mask_like, recipe.max_length)
     asked = dtype or recipe.dtype
-    return LearnerCard(source, recipe, renderer, _fast_dtype(resolve_device(device)) if asked == "auto" else asked)
+    return LearnerCard(source, recipe, renderer, fast_dtype(resolve_device(device)) if asked == "auto" else asked)
 
 
 def resolve_device(device: str) -> Any:
@@ -185,7 +185,7 @@ def resolve_device(device: str) -> Any:
     return torch.device("cuda:0") if device == "cuda" else place
 
 
-def _fast_dtype(device: Any) -> str:
+def fast_dtype(device: Any) -> str:
     """bf16 where the machine has instructions for it (CUDA from Ampere on; CPUs with AVX512-BF16 or AMX), else fp32."""
     torch = require("torch", "running a model")
     if device.type == "cuda":
@@ -220,6 +220,7 @@ def _load_weights(card: LearnerCard) -> Any:
     return model.eval()
 
 
-def _minor(package: str) -> str:
+def minor_version(package: str) -> str:
+    """Major and minor version of a package that running a model needs."""
     version = str(require(package, "running a model").__version__)
     return ".".join(version.split(".")[:2])
