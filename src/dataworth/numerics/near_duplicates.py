@@ -190,10 +190,14 @@ def _bands(signature_MP: NDArray[np.uint32], threshold: float) -> Iterator[NDArr
 
 
 def _equal_rows(band_MR: NDArray[np.uint32]) -> Iterator[NDArray[np.int64]]:
-    """Positions of rows that are equal, where there are at least two, rising."""
-    by = np.lexsort(band_MR.T)
-    new = np.flatnonzero((band_MR[by][1:] != band_MR[by][:-1]).any(axis=1)) + 1
+    """Positions of rows with one hash, where there are at least two, rising: equal rows, and the odd pair by chance."""
+    key_M = np.zeros(len(band_MR), dtype=np.uint64)
+    for column_M in band_MR.T:
+        key_M = (key_M ^ column_M) * np.uint64(0x9E3779B97F4A7C15)
+        key_M ^= key_M >> np.uint64(29)
+    by = np.argsort(key_M, kind="stable")
+    new = np.flatnonzero(key_M[by][1:] != key_M[by][:-1]) + 1
     start, end = np.r_[0, new], np.r_[new, len(by)]
     several = end - start > 1
     for a, b in zip(start[several].tolist(), end[several].tolist(), strict=True):
-        yield np.sort(by[a:b])
+        yield by[a:b]
