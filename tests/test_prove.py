@@ -205,6 +205,8 @@ def test_a_broken_off_proof_goes_on(place: Path, cache: Path, monkeypatch: pytes
     monkeypatch.setenv("DATAWORTH_CACHE", str(cache))
     whole = dw.prove(str(place / "mine.jsonl"), run=str(place / "whole"), **fields(place))
     assert [a.costs for a in found.arms] == [a.costs for a in whole.arms]
+    records = [json.loads((place / run / "record.json").read_text())["content"] for run in ("cut-run", "whole")]
+    assert records[0]["artefacts"] == records[1]["artefacts"], "trainings of cached trials are told, too"
 
 
 def test_a_curve_gives_worth_and_shares_its_trials(place: Path, cache: Path) -> None:

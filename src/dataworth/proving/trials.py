@@ -279,6 +279,8 @@ class TrialSet:
             done: Called after each one.
         """
         by_id = {self.id_of(t): t for t in trainings}
+        # Those of cached trials, too: what a proof used doesn't depend on how often it was interrupted.
+        self.session.used |= {fingerprint(self._spec(t)): "trainings" for t in trainings if t.ids}
         known = [i for i in by_id if i not in set(self.artefact.missing(by_id))]
         broken = [i for i, why in self.artefact.table(known).unscored.items() if why.startswith(AGAIN)]
         unscored = token_table(self.session, self.session.pool).unscored
@@ -384,7 +386,6 @@ class TrialSet:
         ids = [training.ids[n] for n in keep]
         weights = tuple(training.weights[n] for n in keep) if training.weights else ()
         folder = self._folder(training)
-        self.session.used[folder.name] = "trainings"
         if self.session.trainer is not None:
             return self._users_job(self.session.trainer, training, ids, weights, folder)
         if training.goal:
@@ -414,5 +415,8 @@ class TrialSet:
         return np.asarray(table.column("tokens", fill=0), dtype=np.int64)
 
     def _folder(self, training: Training) -> Path:
-        spec = training.spec(self.session.learner.frozen_spec, self.session.trainer)
-        return self.session.cache.folder("trainings", as_read(self.session.pool, spec))
+        return self.session.cache.folder("trainings", self._spec(training))
+
+    def _spec(self, training: Training) -> dict[str, Any]:
+        """What a training's folder is keyed by."""
+        return as_read(self.session.pool, training.spec(self.session.learner.frozen_spec, self.session.trainer))
