@@ -11,15 +11,13 @@ Kernel = Callable[..., Any]
 
 @cache
 def compiled(kernel: Kernel) -> Kernel:
-    """`kernel`, compiled by numba if it is installed (seconds at the first call, then kept on disk).
+    """`kernel`, compiled by numba if it is installed (a second or two at the first call of a process).
 
-    Kernels take arrays and numbers, and call nothing of ours. No floating-point shortcut is allowed to the compiler.
+    Kernels take arrays, numbers and other kernels. No floating-point shortcut is allowed to the compiler, and nothing
+    is kept on disk, where numba wouldn't notice that a kernel handed to another one has changed.
     """
     try:
         import numba
     except ImportError:
         return kernel
-    try:
-        return numba.njit(cache=True)(kernel)
-    except RuntimeError:  # nowhere to keep the compiled code
-        return numba.njit(kernel)
+    return numba.njit(kernel)
