@@ -62,6 +62,13 @@ def test_reverse_uses_gamma_and_never_takes_a_row_twice():
     assert reverse(kernel, np.array([-1.0, -1.0, -2.0]), 3, 1.0).tolist() == [0, 1, 2]
 
 
+def test_a_row_below_zero_raises_nobody():
+    """Taken literally, a negative score times -exp(-gamma distance) would push its neighbours up."""
+    index, cosine = np.array([[1], [0], [-1]]), np.array([[1.0], [1.0], [np.nan]], np.float32)
+    kernel = distances(index, cosine)
+    assert reverse(kernel, np.array([-1.0, -3.0, -2.5]), 3, 1.0).tolist() == [0, 2, 1]
+
+
 def test_compiled_and_interpreted_agree(monkeypatch):
     found, value = case(60)
     kernel = distances(found.index_Nk, found.cosine_Nk)

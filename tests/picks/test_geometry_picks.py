@@ -354,3 +354,9 @@ def test_far_rows_are_drawn_more_often_and_weigh_less():
     inputs = inputs_of(row_ids(40), np.concatenate([np.ones((39, 8)), 9 * np.ones((1, 8))]), k=3)
     got = Lightweight()(inputs, Budget("rows", 10))
     assert got.kept_N[39] and got.weights[-1] == 1 and (got.weights[:-1] > 2).all()
+
+
+def test_sensitivity_draws_rows_far_from_their_centers_more_often():
+    x = np.concatenate([np.tile(AXES[0] + 0.1, (38, 1)), [AXES[0] + 3 * np.eye(16)[9], AXES[0] + 3 * np.eye(16)[10]]])
+    got = Sensitivity()(inputs_of(row_ids(40), x, k=3), Budget("rows", 10))
+    assert got.kept_N[38:].all() and got.weights[-2:].max() < 1.5 < 2 < got.weights[:-2].min()
