@@ -1,5 +1,6 @@
 import random
 import string
+import zlib
 
 import numpy as np
 import pytest
@@ -26,6 +27,12 @@ def test_a_level_that_does_not_compress_is_refused(level):
     """At gzip's level 0 a text is as far from itself as from any other."""
     with pytest.raises(RequestError, match="does not compress"):
         checked_level(level)
+
+
+def test_the_distance_is_the_formula():
+    for x, y in ((ONE, OTHER), (OTHER, ONE[:40]), (b"a", noise(100))):
+        both, cx, cy = (len(zlib.compress(data, 9)) for data in (x + y, x, y))
+        assert ncd(x, y) == (both - min(cx, cy)) / max(cx, cy)
 
 
 def test_distances_are_told_apart():
