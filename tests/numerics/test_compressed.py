@@ -35,6 +35,12 @@ def test_the_distance_is_the_formula():
         assert ncd(x, y) == (both - min(cx, cy)) / max(cx, cy)
 
 
+def test_without_compression_all_distances_are_alike():
+    """Why level 0 is refused: it is the default of ZIP-FIT's helper."""
+    for other in (ONE, OTHER, noise(300)):
+        assert ncd(ONE, other, level=0) > 0.9
+
+
 def test_distances_are_told_apart():
     near, unlike, random_text = ncd(ONE, ONE), ncd(ONE, OTHER), ncd(ONE, noise(300))
     assert near < 0.2 < 0.6 < unlike <= 1.05

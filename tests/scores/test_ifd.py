@@ -49,15 +49,6 @@ def test_prompts_that_do_not_help_are_named_and_never_ranked():
     assert not IFD()(rows, threshold=1.1).unscored
 
 
-def test_shuffled_prompts_have_a_higher_mean():
-    """Prompts that tell something of their own response lower its loss; those of other rows raise it."""
-    rng = np.random.default_rng(1)
-    alone, help_N = rng.uniform(1, 3, 200), rng.uniform(0.2, 0.8, 200)
-    own = IFD()(case(alone - help_N, alone), threshold=math.inf).values_N
-    other = IFD()(case(alone + 0.1, alone), threshold=math.inf).values_N
-    assert own.mean() < 1 < other.mean()
-
-
 def test_rows_without_a_loss_keep_the_reason_of_the_probe():
     rows = case([np.nan, 1.0, 1.0], [2.0, np.nan, 2.0], unscored={f"{0:032x}": "it is too long"})
     assert IFD()(rows).unscored == {
