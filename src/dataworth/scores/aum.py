@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from dataworth.dynamics import Dynamics
 from dataworth.results import Scored
-from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import mean_of, mean_over_nets
+from dataworth.scores.nets import scored_by_nets
+from dataworth.scores.over_epochs import mean_of
 
 
 class AUM:
@@ -26,4 +26,5 @@ class AUM:
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `dynamics`; epochs that didn't see a row are left out for it."""
         found: Dynamics = inputs["dynamics"]
-        return assemble(mean_over_nets(found.margin_SEN, mean_of), inputs, "no net saw it")
+        per_net = [mean_of(margin_EN) for margin_EN in found.margin_SEN]
+        return scored_by_nets(self.name, per_net, inputs, "no net saw it")

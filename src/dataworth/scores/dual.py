@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dataworth.dynamics import Dynamics
 from dataworth.errors import RequestError
 from dataworth.results import Scored
-from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import first_epochs, mean_and_spread, mean_of, mean_over_nets
+from dataworth.scores.nets import scored_by_nets
+from dataworth.scores.over_epochs import first_epochs, mean_and_spread, mean_of
 
 _EPOCHS = 30
 
@@ -47,7 +47,9 @@ class DUAL:
         def of_net(p_EN: NDArray[np.floating]) -> NDArray[np.float64]:
             return mean_of(_value(p_EN[a : a + window]) for a in range(read - window + 1))
 
-        return assemble(mean_over_nets(found.p_SEN, of_net), inputs, "no window of epochs saw it throughout")
+        return scored_by_nets(
+            self.name, [of_net(p_EN) for p_EN in found.p_SEN], inputs, "no window of epochs saw it throughout"
+        )
 
 
 def _value(p_JN: NDArray[np.floating]) -> NDArray[np.float64]:

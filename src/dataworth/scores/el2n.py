@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from dataworth.dynamics import Dynamics
 from dataworth.results import Scored
-from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import first_epochs, mean_of, mean_over_nets, one_of
+from dataworth.scores.nets import scored_by_nets
+from dataworth.scores.over_epochs import first_epochs, mean_of, one_of
 
 _EPOCH, _SUMMED = 20, 10
 
@@ -40,8 +40,8 @@ class EL2N:
         found: Dynamics = inputs["dynamics"]
         if one_of("variant", variant, ("norm", "ccs")) == "norm":
             at = first_epochs(found.epochs, epoch, _EPOCH) - 1
-            values = mean_of(error_EN[at] for error_EN in found.error_SEN)
+            per_net = [error_EN[at] for error_EN in found.error_SEN]
         else:
             summed = first_epochs(found.epochs, epoch, _SUMMED)
-            values = mean_over_nets(found.error_SEN[:, :summed], mean_of) * summed
-        return assemble(values, inputs, "no net saw it in the epoch that is read")
+            per_net = [mean_of(error_EN[:summed]) * summed for error_EN in found.error_SEN]
+        return scored_by_nets(self.name, per_net, inputs, "no net saw it in the epoch that is read")

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dataworth.results import Scored
-from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import mean_of
+from dataworth.scores.nets import scored_by_nets
 
 
 class GraNd:
@@ -24,4 +23,4 @@ class GraNd:
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `grad_norms` [S, N]; a net without a row's gradient is left out for it."""
-        return assemble(mean_of(inputs["grad_norms"]), inputs, "it has no gradient")
+        return scored_by_nets(self.name, list(inputs["grad_norms"]), inputs, "it has no gradient")
