@@ -16,10 +16,12 @@ from dataworth.errors import RequestError
 from dataworth.geometry import Neighbours
 from dataworth.numerics.directions import directions
 
-_SPARE = 16
+_SPARE = 8
 """Candidates kept beyond k, so that few rows are left in doubt."""
+_MEASURED_AT_ONCE = 500_000
+"""Float64 numbers held at once where candidates are measured: what a cache holds."""
 _DECIDED_AT_ONCE = 8_000_000
-"""Float64 numbers held at once where candidates are measured."""
+"""Float64 cosines held at once where rows are measured against all others."""
 
 
 def nearest(vectors_ND: NDArray[Any], order_N: NDArray[np.int64], k: int = 32, *, block: int = 2048) -> Neighbours:
@@ -64,8 +66,12 @@ class _Best:
     def offer(self, a: int, b: int, cosine_AB: NDArray[np.float32]) -> None:
         """Show the rows from `a` their cosines with the rows from `b`."""
         rows = slice(a, a + len(cosine_AB))
-        if not np.isfinite(self.floor_R[rows]).all():
-            return self._take(np.arange(rows.start, rows.stop), b, cosine_AB)
+        if not np.isfinite(self.floor_R[rows]).all():  # rows that have met fewer than `keep` others
+            if cosine_AB.shape[1] > self.keep:
+                edge_A = np.partition(cosine_AB, cosine_AB.shape[1] - self.keep, axis=1)[:, -self.keep]
+                self.floor_R[rows] = np.maximum(self.floor_R[rows], np.nextafter(edge_A, np.float32(-np.inf)))
+            if not np.isfinite(self.floor_R[rows]).all():
+                return self._take(np.arange(rows.start, rows.stop), b, cosine_AB)
         if cosine_AB.flags.c_contiguous:
             at, col = np.divmod(np.flatnonzero(cosine_AB > self.floor_R[rows, None]), cosine_AB.shape[1])
         else:  # a transposed block: read as it lies in memory
@@ -127,7 +133,7 @@ def _decided(unit_RD: NDArray[np.float32], best: _Best, k: int) -> tuple[NDArray
     near_Rk, cosine_Rk = np.empty((rows, k), np.int64), np.empty((rows, k))
     error = (width + 16) * 2.0**-24  # of a float32 dot product of unit rows, in any order of summing
     doubtful: list[NDArray[np.int64]] = []
-    step = max(1, _DECIDED_AT_ONCE // (best.keep * width))
+    step = max(1, _MEASURED_AT_ONCE // (best.keep * width))
     for a in range(0, rows, step):
         index_Bm = best.index_RW[a : a + step, : best.keep].astype(np.int64)
         own = unit_RD[a : a + step].astype(np.float64)
