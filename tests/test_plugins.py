@@ -29,7 +29,7 @@ def test_every_entry_loads_under_its_own_name(group, key):
 def test_unknown_names_name_the_nearest():
     with pytest.raises(RequestError, match="did you mean 'less'"):
         plugins.load("scores", "les")
-    with pytest.raises(RequestError, match="known: quota, random, top_k"):
+    with pytest.raises(RequestError, match="known: balanced, band, bottom_k"):
         plugins.load("picks", "zzz")
 
 

@@ -37,7 +37,15 @@ from dataworth.runs import (
     store_score_run,
     store_selection,
 )
-from dataworth.selecting import best_rows, choose_method, choose_rows, correlations, refuse_kinds, score_one
+from dataworth.selecting import (
+    best_rows,
+    choose_method,
+    choose_rows,
+    correlations,
+    refuse_kinds,
+    refuse_needs,
+    score_one,
+)
 from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
 from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
@@ -339,8 +347,9 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     with open_session(request, None, progress) as session:
         refuse_kinds(session, method)
+        refuse_needs(session, method.needs | pick.needs, f"method {method.name} with pick {pick.name}")
         session.gradient, session.geometry = given.gradient, given.geometry
-        result = price(session, method, Budget.parse(request.keep), calibrate=request.calibrate)
+        result = price(session, method, Budget.parse(request.keep), calibrate=request.calibrate, of_pick=pick.needs)
         if session.goal is None or result.train_pick is None:
             return result
         foretold = forecast_plan(session, method, pick, result.train_pick.rows, len(session.pool))

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
-from dataworth.geometry import Neighbours
+from dataworth.geometry import Clusters, Neighbours
 from dataworth.records import Example, Goal, Pool, id_order
-from dataworth.results import Similarity
+from dataworth.results import Scored, Similarity
 from dataworth.session import Session
 from dataworth.store.artefact import Artefact
 from dataworth.store.table import Table
@@ -38,19 +38,21 @@ class PoolText:
         return (e.full_text for e in self.pool.examples())
 
 
+COLUMN = "column:"
+GEOMETRY = ("neighbours", "clusters", "near_duplicates")
 OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity"})
 OF_VECTORS = frozenset({"vectors", "goal_vectors", "neighbours", "clusters"})
 """What is made from rows' vectors, whether those are the learner's hidden states or an encoder's."""
 
 
-def needs_model(needs: frozenset[str], encoder: str | None = None) -> bool:
-    """Whether any of these artefacts is made by running the learner."""
-    return bool(needs & (OF_LEARNER if encoder else OF_LEARNER | OF_VECTORS))
+def needs_model(needs: frozenset[str]) -> bool:
+    """Whether any of these artefacts is made by running the learner, unless an encoder makes the vectors."""
+    return bool(needs & (OF_LEARNER | OF_VECTORS))
 
 
 def needs_goal(needs: frozenset[str]) -> bool:
     """Whether any of these artefacts is made from the goal."""
-    return bool(needs & {"text:goal", "goal_vectors", "similarity"})
+    return bool(needs & {"text:goal", "goal_vectors", "goal_labels", "similarity"})
 
 
 def resolve(session: Session, needs: frozenset[str]) -> dict[str, Any]:
@@ -59,22 +61,32 @@ def resolve(session: Session, needs: frozenset[str]) -> dict[str, Any]:
     Raises:
         RequestError: An artefact nobody can make.
     """
-    unknown = sorted(needs - set(MAKERS))
+    unknown = sorted(need for need in needs - set(MAKERS) if not need.startswith(COLUMN))
     if unknown:
         raise RequestError(f"artefact {unknown[0]!r} is unknown: expected one of {', '.join(sorted(MAKERS))}")
     inputs: dict[str, Any] = {"ids": session.pool.ids}
     for name in sorted(needs):
-        inputs[name] = MAKERS[name](session)
+        inputs[name] = column(session, name) if name.startswith(COLUMN) else resolve_once(session, name)
     inputs["unscored"] = session.unscored
     return inputs
 
 
 def resolve_once(session: Session, name: str) -> Any:
-    """An artefact that a score and a pick of one run may both need, made once."""
+    """An artefact that a score and a pick of one run may both need, made once where making it takes time."""
+    if name not in GEOMETRY:
+        return MAKERS[name](session)
     key = (name, session.geometry)
     if key not in session.made:
         session.made[key] = MAKERS[name](session)
     return session.made[key]
+
+
+def column(session: Session, name: str) -> Scored:
+    """The numbers of a column of the user's, by the name `column:NAME`."""
+    from dataworth.scores.column import read_column
+
+    pool = session.pool
+    return read_column(name.removeprefix(COLUMN), pool.ids, (pool.columns(i) for i in range(len(pool))))
 
 
 def goal_of(session: Session) -> Goal:
@@ -189,6 +201,24 @@ def losses(session: Session) -> NDArray[np.float64]:
     return _per_token(session, probe(session, "losses", session.pool, "losses"), "loss_sum")
 
 
+def losses_alone(session: Session) -> NDArray[np.float64]:
+    """Mean loss of each pool row's response without its prompt, over the tokens of `losses`; NaN where it has none."""
+    from dataworth.learners.alone import without_prompt
+
+    pool, lead = session.pool, session.learner.lead
+    token_table(session, pool)
+    spec = as_read(pool, {"learner": session.learner.frozen_spec, "probe": "losses_alone", "lead": lead})
+    whole = encoded_payload(session, pool)
+
+    def payload(ids: Sequence[str]) -> list[Encoded]:
+        return [row if row.reason else without_prompt(row, lead) for row in whole(ids)]
+
+    artefact, runner = session.artefact("losses", spec), "dataworth.probes.losses:open_losses"
+    settings = model_settings(session)
+    found = session.fill("losses without prompts", artefact, pool.ids, runner, settings, payload, MODEL_SHARD)
+    return _per_token(session, found, "loss_sum")
+
+
 def entropies(session: Session) -> NDArray[np.float64]:
     """Mean entropy of the untouched learner's predictions of each row's response in nats, NaN where it has none."""
     return _per_token(session, probe(session, "losses", session.pool, "losses"), "entropy_sum")
@@ -200,16 +230,39 @@ def _per_token(session: Session, table: Table, name: str) -> NDArray[np.float64]
 
 
 def vectors(session: Session) -> NDArray[np.float32]:
-    """The pool's vectors (of the learner: position-weighted mean hidden states), NaN where a row has none."""
-    table = embeddings(session, session.pool, "embeddings")
-    session.unscored |= table.unscored
-    return table.column("vector", fill=np.nan)
+    """The pool's vectors `[N, D]`, NaN where a row has none: see `vectors_of`."""
+    vectors_ND, unscored = vectors_of(session, session.pool, "embeddings")
+    session.unscored |= unscored
+    return vectors_ND
 
 
-def embeddings(session: Session, pool: Pool, stage: str) -> Table:
-    """Vectors of a pool's rows: the encoder's where one is named, else the learner's."""
+def goal_vectors(session: Session) -> dict[str, NDArray[np.float32]]:
+    """The same for the goal's steer rows that have one, by subtask.
+
+    Raises:
+        NonsenseRefused: No row of a subtask has one.
+    """
+    out = {}
+    for sub in goal_of(session).subtasks:
+        vectors_QD, unscored = vectors_of(session, sub.steer, "embeddings (goal)")
+        refuse_empty(session, len(sub.steer), unscored, f"goal subtask {sub.name!r}")
+        out[sub.name] = vectors_QD[[i not in unscored for i in sub.steer.ids]]
+    return out
+
+
+def vectors_of(session: Session, pool: Pool, stage: str) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """Vectors of a pool's rows: their own where they are vectors, the encoder's where one is named, else the learner's.
+
+    The learner's are position-weighted means of its hidden states.
+
+    Raises:
+        RequestError: There is neither an encoder nor a learner.
+    """
+    if has_own_vectors(pool):
+        return own_vectors(pool)
     if session.request.encoder is None:
-        return probe(session, "embeddings", pool, stage)
+        table = probe(session, "embeddings", pool, stage)
+        return table.column("vector", fill=np.nan), table.unscored
     from dataworth.probes.encoder import encoder_folder, encoder_spec
 
     named = session.request.encoder
@@ -219,17 +272,27 @@ def embeddings(session: Session, pool: Pool, stage: str) -> Table:
     def payload(ids: Sequence[str]) -> list[str]:
         return [pool.example(pool.position[i]).full_text for i in ids]
 
-    return session.fill(stage, artefact, pool.ids, "dataworth.probes.encoder:open_encoder", settings, payload)
+    runner = "dataworth.probes.encoder:open_encoder"
+    table = session.fill(stage, artefact, pool.ids, runner, settings, payload, TOKEN_SHARD)
+    return table.column("vector", fill=np.nan), table.unscored
 
 
-def goal_vectors(session: Session) -> dict[str, NDArray[np.float32]]:
-    """The same for the goal's steer rows, by subtask."""
-    out = {}
-    for sub in goal_of(session).subtasks:
-        table = embeddings(session, sub.steer, "embeddings (goal)")
-        refuse_empty(session, table, f"goal subtask {sub.name!r}")
-        out[sub.name] = table.column("vector")
-    return out
+def has_own_vectors(pool: Pool) -> bool:
+    """Whether the rows are vectors with a class."""
+    return {file.schema for file in pool.files} == {"labelled_vector"}
+
+
+def own_vectors(pool: Pool) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """The vectors that rows hold; one of another length than the first row's is none."""
+    found = [example.content for example in pool.examples()]
+    width, unscored = len(found[0]), {}
+    vectors_ND = np.full((len(found), width), np.nan, dtype=np.float32)
+    for n, vector_D in enumerate(found):
+        if len(vector_D) == width:
+            vectors_ND[n] = vector_D
+        else:
+            unscored[pool.ids[n]] = f"its vector has {len(vector_D)} numbers, the first row's {width}"
+    return vectors_ND, unscored
 
 
 def similarity(session: Session) -> Similarity:
@@ -244,13 +307,13 @@ def goal_texts(session: Session) -> dict[str, list[str]]:
     return {s.name: [e.full_text for e in s.steer.examples()] for s in goal_of(session).subtasks}
 
 
-def refuse_empty(session: Session, table: Table, what: str) -> None:
-    """Record how many rows carry loss, and refuse when none does."""
-    first = next(iter(table.unscored.values()), "")
+def refuse_empty(session: Session, rows: int, unscored: Mapping[str, str], what: str) -> None:
+    """Record how many rows there is something of, and refuse when there is nothing."""
+    first = next(iter(unscored.values()), "")
     session.guard(
         "empty-masks",
-        bool(table.scored_N.any()),
-        f"{what}: {int(table.scored_N.sum())} of {len(table)} rows carry loss" + (f" ({first})" if first else ""),
+        len(unscored) < rows,
+        f"{what}: {rows - len(unscored)} of {rows} rows carry loss" + (f" ({first})" if first else ""),
         "give rows with an answer, or correct --map",
     )
 
@@ -259,9 +322,65 @@ def neighbours(session: Session) -> Neighbours:
     """The nearest other rows of each row by cosine of their vectors."""
     from dataworth.numerics.neighbours import nearest
 
-    vectors_ND = resolve_once(session, "vectors")
+    vectors_ND = vectors(session)
     with session.costing("neighbours", len(session.pool)):
         return nearest(vectors_ND, id_order(session.pool.ids), session.geometry.neighbours)
+
+
+def clusters(session: Session) -> Clusters:
+    """k-means of the rows' vectors."""
+    from dataworth.numerics.clusters import kmeans
+
+    vectors_ND, rows = vectors(session), len(session.pool)
+    k = session.geometry.clusters or max(1, round(rows**0.5))
+    with session.costing("clusters", rows):
+        return kmeans(vectors_ND, id_order(session.pool.ids), k, seed=session.request.seed)
+
+
+def near_duplicate_groups(session: Session) -> NDArray[np.int64]:
+    """The group of near-duplicates of each row, by its words."""
+    from dataworth.numerics.near_duplicates import near_duplicates
+
+    pool = session.pool
+    with session.costing("near-duplicates", len(pool)):
+        return near_duplicates(id_order(pool.ids), PoolText(pool), session.geometry.similar)
+
+
+def labels(session: Session) -> NDArray[np.int64]:
+    """The number of each row's class, in the order of the classes' names.
+
+    Raises:
+        RequestError: The rows have no classes.
+    """
+    return np.array([class_numbers(session)[str(e.label)] for e in session.pool.examples()], dtype=np.int64)
+
+
+def goal_labels(session: Session) -> dict[str, NDArray[np.int64]]:
+    """The same for the goal's steer rows with a vector, by subtask; -1 for a class that the pool hasn't."""
+    number, out = class_numbers(session), {}
+    for sub in goal_of(session).subtasks:
+        _, unscored = vectors_of(session, sub.steer, "embeddings (goal)")  # rows without a vector are in neither
+        found = [number.get(str(e.label), -1) for e in sub.steer.examples() if e.id not in unscored]
+        out[sub.name] = np.array(found, dtype=np.int64)
+    return out
+
+
+def class_numbers(session: Session) -> dict[str, int]:
+    """Class -> its number.
+
+    Raises:
+        RequestError: The rows have no classes.
+    """
+    if session.pool.kinds != {"classify"}:
+        raise RequestError(
+            f"this needs rows with a class, but the pool has {', '.join(sorted(session.pool.kinds))} rows: expected "
+            "--task classify, or images or vectors with a label"
+        )
+    if "classes" not in session.made:
+        found = sorted({str(e.label) for e in session.pool.examples()})
+        session.made["classes"] = {label: n for n, label in enumerate(found)}
+    numbers: dict[str, int] = session.made["classes"]
+    return numbers
 
 
 MAKERS: Mapping[str, Callable[[Session], Any]] = {
@@ -269,9 +388,14 @@ MAKERS: Mapping[str, Callable[[Session], Any]] = {
     "text:goal": goal_texts,
     "tokens": tokens,
     "losses": losses,
+    "losses_alone": losses_alone,
     "entropies": entropies,
     "vectors": vectors,
     "neighbours": neighbours,
+    "clusters": clusters,
+    "near_duplicates": near_duplicate_groups,
+    "labels": labels,
+    "goal_labels": goal_labels,
     "goal_vectors": goal_vectors,
     "similarity": similarity,
 }

@@ -53,6 +53,8 @@ def _overlap(session: Session, scored: Scored, selection: Selection) -> dict[str
             values = baseline(artefacts.resolve(session, baseline.needs))
         except NonsenseRefused:  # a goal without words is no reason to refuse a pick by another score
             continue
+        if np.isnan(values.values_N).all():  # images have no text to be long
+            continue
         shares[name] = float((_best(session, baseline, values, eligible_N, size) & selection.kept_N).sum() / size)
     return {**shares, "random": size / max(size, int(eligible_N.sum()))}
 

@@ -81,7 +81,7 @@ class SelectRequest(MethodRequest):
     keep: str = "5%"
     """How much to keep: rows (200), a share (5% or 0.05) or tokens (200ktok)."""
     pick: str = "top_k"
-    """How to pick from the scores: top_k, random or quota."""
+    """How to pick: top_k, random, quota, diverse, facility_location and more (see docs/methods.md)."""
     out: str | None = None
     """Where to write the picked rows; a folder when the pool has several files."""
     portable: bool = False

@@ -75,9 +75,11 @@ def goal_similarity(session: Session) -> Similarity:
 
     goal, pool = goal_of(session), session.pool
     options = session.gradient.with_recipe(session.recipe)
-    refuse_empty(session, token_table(session, pool), "the pool")
+    found = token_table(session, pool)
+    refuse_empty(session, len(found), found.unscored, "the pool")
     for sub in goal.subtasks:
-        refuse_empty(session, token_table(session, sub.steer, "tokens (goal)"), f"goal subtask {sub.name!r}")
+        found = token_table(session, sub.steer, "tokens (goal)")
+        refuse_empty(session, len(found), found.unscored, f"goal subtask {sub.name!r}")
     warm = warm_up(session)
     plain = replace(options.feature, optimizer="sgd", bias_correction=False)
     subtask_Q = np.repeat(np.arange(len(goal.subtasks)), [len(s.steer) for s in goal.subtasks])

@@ -24,15 +24,48 @@ SCORES = {
     "loss": "dataworth.scores.loss:Loss",
     "rds": "dataworth.scores.rds:RDS",
     "less": "dataworth.scores.less:Less",
+    "dsir": "dataworth.scores.dsir:DSIR",
+    "ncd": "dataworth.scores.ncd:NCD",
+    "compression": "dataworth.scores.compression:Compression",
+    "ifd": "dataworth.scores.ifd:IFD",
+    "perplexity": "dataworth.scores.perplexity:Perplexity",
+    "entropy": "dataworth.scores.entropy:Entropy",
+    "prototypes": "dataworth.scores.prototypes:Prototypes",
+    "density": "dataworth.scores.density:Density",
+    "moderate": "dataworth.scores.moderate:Moderate",
+    "pvi": "dataworth.scores.pvi:PVI",
+    "knn_shapley": "dataworth.scores.knn_shapley:KnnShapley",
 }
 PICKS = {
     "top_k": "dataworth.picks.top_k:TopK",
     "random": "dataworth.picks.random:RandomPick",
     "quota": "dataworth.picks.quota:Quota",
+    "bottom_k": "dataworth.picks.bottom_k:BottomK",
+    "window": "dataworth.picks.window:Window",
+    "band": "dataworth.picks.band:Band",
+    "threshold": "dataworth.picks.threshold:Threshold",
+    "stratified": "dataworth.picks.stratified:Stratified",
+    "balanced": "dataworth.picks.balanced:Balanced",
+    "gumbel": "dataworth.picks.gumbel:Gumbel",
+    "zip": "dataworth.picks.zip:Zip",
+    "deduplicate": "dataworth.picks.deduplicate:Deduplicate",
+    "diverse": "dataworth.picks.diverse:Diverse",
+    "semdedup": "dataworth.picks.semdedup:SemDeDup",
+    "cluster_quota": "dataworth.picks.cluster_quota:ClusterQuota",
+    "k_center": "dataworth.picks.k_center:KCenter",
+    "facility_location": "dataworth.picks.facility_location:FacilityLocation",
+    "herding": "dataworth.picks.herding:Herding",
+    "d2": "dataworth.picks.d2:D2",
+    "craig": "dataworth.picks.craig:Craig",
+    "lightweight": "dataworth.picks.lightweight:Lightweight",
+    "sensitivity": "dataworth.picks.sensitivity:Sensitivity",
 }
 CHECKS = {
     "DW001": "dataworth.checks.contamination:Contamination",
 }
+
+FAMILIES = {"column": "dataworth.scores.column:Column"}
+"""Scores of which there are as many as names behind a colon: `column:quality`."""
 
 Group = Literal["scores", "picks", "checks"]
 _OWN: dict[Group, dict[str, str]] = {"scores": SCORES, "picks": PICKS, "checks": CHECKS}
@@ -66,6 +99,10 @@ def load(group: Group, name: str) -> Any:
         RequestError: No such name (with the nearest), or an object that doesn't fit the protocol.
     """
     names = catalogue(group)
+    family, _, member = name.partition(":")
+    if group == "scores" and family in FAMILIES:
+        module, _, attribute = FAMILIES[family].partition(":")
+        return getattr(import_module(module), attribute)(member)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"

@@ -24,7 +24,8 @@ from dataworth.store.artefact import Artefact
 _ROW_BYTES = 96
 """Of a stored row beside its values: id, scale, norm, loss, counts, and its share of the markers."""
 _TOKEN_BYTES = 5
-_MODEL = frozenset({"losses", "vectors", "goal_vectors", "similarity"})
+_MODEL = frozenset({"losses", "losses_alone", "vectors", "goal_vectors", "similarity"})
+_UNPRICED = frozenset({"neighbours", "clusters", "near_duplicates"})
 _KEPT_OF_A_PARAMETER = 3 * 4
 """Bytes a checkpoint holds per adapter parameter: itself and two moments in fp32."""
 
@@ -62,13 +63,16 @@ class Lengths:
         return round(sum(self.known.get(i, self.mean) for i in ids))
 
 
-def price(session: Session, method: Score, budget: Budget, *, calibrate: bool) -> PlanResult:
+def price(
+    session: Session, method: Score, budget: Budget, *, calibrate: bool, of_pick: frozenset[str] = frozenset()
+) -> PlanResult:
     """Stages of a selection with rows, tokens, passes, disk and CPU-seconds, and both trainings beside them.
 
     Args:
         session: Pool, goal, learner and gradient options of the request.
         method: The score.
         budget: How much is to be kept.
+        of_pick: What the pick needs.
         calibrate: Time the machine on the pool first (about a minute with a learner). Without, CPU-seconds are None.
 
     Raises:
@@ -77,7 +81,7 @@ def price(session: Session, method: Score, budget: Budget, *, calibrate: bool) -
     has_torch = importlib.util.find_spec("torch") is not None
     tokenizer = session.request.model is not None and (calibrate or has_torch)
     sample = draw(session, session.pool, tokenizer)
-    book = _Book(session, sample, tokenizer)
+    book = _Book(session, sample, tokenizer, method.needs | of_pick)
     items = book.selection(method, budget)
     full, pick = book.training("train on everything", 1.0), book.training("train on the pick", book.kept(budget))
     cost: PerUnit | None = None
@@ -144,12 +148,24 @@ def adapter_parameters(config: Mapping[str, int], recipe: Mapping[str, object]) 
     return layers * int(recipe["lora_r"]) * sum(ends.get(t, 2 * hidden) for t in targets)  # type: ignore[call-overload]
 
 
+def _by_learner(session: Session, needs: frozenset[str]) -> frozenset[str]:
+    """What the learner's passes have to make for these artefacts; none of vectors that an encoder or the rows bring."""
+    found = set(needs)
+    if found & {"neighbours", "clusters"}:
+        found.add("vectors")
+    if "entropies" in found:
+        found.add("losses")
+    brought = session.request.encoder is not None or artefacts.has_own_vectors(session.pool)
+    return frozenset(found - {"vectors", "goal_vectors"} if brought else found) - _UNPRICED - {"entropies"}
+
+
 class _Book:
     """The price list in the making. `loads` counts model loads by probe; `crew` the worker processes started."""
 
-    def __init__(self, session: Session, sample: Sample, tokenizer: bool) -> None:
+    def __init__(self, session: Session, sample: Sample, tokenizer: bool, needs: frozenset[str]) -> None:
         self.session, self.tokenizer = session, tokenizer
         self.pool = session.pool
+        self.asked, self.needs = needs, _by_learner(session, needs)
         self.goal_pools = [sub.steer for sub in session.goal.subtasks] if session.goal else []
         self.lengths = self._lengths(self.pool.ids, [sample])
         self.goal_lengths = self._lengths((), [draw(session, pool, tokenizer) for pool in self.goal_pools])
@@ -159,7 +175,7 @@ class _Book:
 
     def selection(self, method: Score, budget: Budget) -> list[Item]:
         """Every step of the selection in the order in which it would run."""
-        needs, rows = method.needs, len(self.pool)
+        needs, rows = self.needs, len(self.pool)
         items = [Item(Stage("read the pool", rows, 0, 0, 1, 0, None), (("reading", 1),))]
         if self.session.goal is not None:
             items.append(Item(Stage("gate", rows, 0, 0, 1, 0, None), (("read", rows), ("gate", rows))))
@@ -167,6 +183,8 @@ class _Book:
             items.append(self._tokens(self.pool, self.lengths, "tokens"))
         if "losses" in needs:
             items.append(self._probe("losses", self.pool, self.lengths, "losses"))
+        if "losses_alone" in needs:
+            items.append(self._step("losses without prompts", self.pool.ids, None, "losses", self.lengths, 0))
         if "vectors" in needs:
             items.append(self._probe("embeddings", self.pool, self.lengths, "embeddings"))
         if "goal_vectors" in needs:
@@ -184,7 +202,7 @@ class _Book:
 
     def _overhead(self, method: Score, budget: Budget) -> list[Item]:
         """What doesn't grow with the probes' tokens, and the pure functions at the end."""
-        needs, rows, items = method.needs, len(self.pool), []
+        needs, rows, items = self.needs, len(self.pool), []
         if needs & _MODEL:
             loads = tuple((f"load {kind}", n) for kind, n in self.loads.items())
             total = sum(self.loads.values())
@@ -192,7 +210,7 @@ class _Book:
         if needs & (_MODEL | {"tokens"}) or self.crew:
             starts = Stage("process starts", 0, 0, 0, 1 + self.crew, 0, None, max(1, self.crew))
             items.append(Item(starts, (("start", 1 + self.crew),)))
-        if needs <= {"text:pool", "text:goal"}:
+        if method.needs <= {"text:pool", "text:goal"}:
             work = (("score", rows), ("read", rows))  # every score looks for rows without an answer
             items.append(Item(Stage(f"score {method.name}", rows, 0, 0, 1, 0, None), work))
         out = round(sum(f.size for f in self.pool.files) * self.kept(budget)) + rows * _ROW_BYTES
@@ -221,6 +239,11 @@ class _Book:
             out.append(f"tokens are characters / {CHARACTERS_PER_TOKEN}, and adapters take no disk here ({why})")
         elif len(self.lengths.known) < len(self.pool):
             out.append(f"tokens are those of {len(self.lengths.known):,} of {len(self.pool):,} rows, scaled")
+        unpriced = sorted(self.asked & _UNPRICED)
+        if self.session.request.encoder is not None and self.asked & artefacts.OF_VECTORS:
+            unpriced.append("the encoder's pass")
+        if unpriced:
+            out.append(f"not priced: {', '.join(unpriced)} (processor time that grows with the rows)")
         if self.tokenizer and any("cuda" in d for d in worker_devices(self.session.request.device, None)):
             out.append("prices of model passes are seconds of one GPU, not of a processor")
         return out

@@ -22,18 +22,25 @@ def choose_method(request: config.Request, wanted: str | None) -> Score:
     Raises:
         RequestError: No method can be chosen, or the chosen one needs a model or goal that wasn't given.
     """
+    if not wanted and isinstance(request, config.SelectRequest) and _unscored(request.pick):
+        wanted = "random"
     if not wanted:
         if request.goal is None:
             raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")
         wanted = "less" if request.model is not None else "bm25"
     method: Score = plugins.load("scores", wanted)
-    if artefacts.needs_model(method.needs, request.encoder) and request.model is None:
+    if method.needs & artefacts.OF_LEARNER and request.model is None:
         free = [n for n in plugins.SCORES if not artefacts.needs_model(plugins.load("scores", n).needs)]
-        other = " or --encoder" if not artefacts.needs_model(method.needs, "an encoder") else ""
-        raise RequestError(f"method {wanted} needs --model{other}; without a model there are: {', '.join(free)}")
+        raise RequestError(f"method {wanted} needs --model; without a model there are: {', '.join(free)}")
     if artefacts.needs_goal(method.needs) and request.goal is None:
         raise RequestError(f"method {wanted} needs --goal FILE with examples of what the model should become good at")
     return method
+
+
+def _unscored(pick: str) -> bool:
+    """Whether the pick of that name reads rows instead of a score."""
+    needs = plugins.load("picks", pick).needs
+    return bool(needs) and "score" not in needs
 
 
 def choose_rows(
@@ -45,7 +52,7 @@ def choose_rows(
         raise RequestError(
             f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
         )
-    refuse_pick(session, pick)
+    refuse_needs(session, pick.needs, f"pick {pick.name}")
     scored = score_one(session, method, given)
     inputs = pick_inputs(session, method, pick, scored, budget)
     return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
@@ -59,11 +66,13 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
         NonsenseRefused: The score carries no information.
     """
     refuse_kinds(session, method)
+    refuse_needs(session, method.needs, f"method {method.name}")
     session.gradient, session.geometry = given.gradient, given.geometry
     inputs = artefacts.resolve(session, method.needs)
     seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
     with session.costing(f"score {method.name}", len(session.pool)):
         scored = answered_only(method(inputs, **seed, **given.score), session.pool)
+    session.notes += [note for note in scored.notes if note not in session.notes]
     found = scored.values_N[~np.isnan(scored.values_N)]
     why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
     session.guard(
@@ -98,16 +107,19 @@ def refuse_kinds(session: Session, method: Score) -> None:
         )
 
 
-def refuse_pick(session: Session, pick: Pick) -> None:
-    """Refuse a pick that reads what this request can't give, before anything long starts.
+def refuse_needs(session: Session, needs: frozenset[str], who: str) -> None:
+    """Refuse a score or pick that reads what this request can't give, before anything long starts.
 
     Raises:
-        RequestError: It needs a model, an encoder or a goal.
+        RequestError: It needs vectors that nobody makes, classes that the rows haven't, or a goal.
     """
-    if artefacts.needs_model(pick.needs, session.request.encoder) and session.request.model is None:
-        raise RequestError(f"pick {pick.name} needs vectors of the rows: expected --model or --encoder; name one")
-    if artefacts.needs_goal(pick.needs) and session.goal is None:
-        raise RequestError(f"pick {pick.name} needs --goal FILE with examples of what the model should become good at")
+    request, given = session.request, artefacts.has_own_vectors(session.pool)
+    if needs & {"labels", "goal_labels"}:
+        artefacts.class_numbers(session)
+    if needs & artefacts.OF_VECTORS and request.model is None and request.encoder is None and not given:
+        raise RequestError(f"{who} needs vectors of the rows: expected --model or --encoder; name one")
+    if artefacts.needs_goal(needs) and session.goal is None:
+        raise RequestError(f"{who} needs --goal FILE with examples of what the model should become good at")
 
 
 def pick_inputs(session: Session, method: Score, pick: Pick, scored: Scored, budget: Budget) -> dict[str, Any]:

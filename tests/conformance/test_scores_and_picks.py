@@ -5,11 +5,16 @@ import pytest
 
 from dataworth import plugins
 from dataworth.errors import DataworthError, RequestError
-from dataworth.records import Budget
+from dataworth.numerics.clusters import kmeans
+from dataworth.numerics.neighbours import nearest
+from dataworth.records import Budget, id_order
 from dataworth.results import Scored, Similarity
 
 SCORES = sorted(plugins.SCORES)
 PICKS = sorted(plugins.PICKS)
+NUMBERS = ("losses", "losses_alone", "entropies")
+ROWS = (*NUMBERS, "labels", "near_duplicates")
+OF_PICKS = ("text:pool", "vectors", "neighbours", "clusters", "labels", "near_duplicates")
 WORDS = np.array(["red", "blue", "seven", "goal", "why", "cat", "sum", "of"])
 
 
@@ -25,11 +30,22 @@ def artefacts(n, seed=0):
         "ids": row_ids(n),
         "text:pool": [" ".join(rng.choice(WORDS, size=rng.integers(1, 12))) for _ in range(n)],
         "text:goal": {"a": ["why is the goal red", "sum of seven"], "b": ["cat"]},
-        "losses": rng.uniform(0.5, 4, size=n),
-        "vectors": rng.normal(size=(n, 24)),
+        "losses": (losses := rng.uniform(0.5, 4, size=n)),
+        "losses_alone": losses + rng.uniform(0.1, 1, size=n),
+        "entropies": rng.uniform(0.5, 4, size=n),
+        "labels": np.arange(n) % 3,
+        "goal_labels": {"a": np.array([0, 1, 2, 0]), "b": np.array([1, 2])},
+        "near_duplicates": np.arange(n),
         "goal_vectors": {"a": rng.normal(size=(4, 24)), "b": rng.normal(size=(2, 24))},
         "similarity": Similarity(table, table[::-1].copy(), np.array([0.7, 0.3]), ("a", "b", "c")),
+        **geometry(row_ids(n), rng.normal(size=(n, 24))),
     }
+
+
+def geometry(ids, vectors):
+    """Vectors and what is made of them, as the api makes it."""
+    order = id_order(ids)
+    return {"vectors": vectors, "neighbours": nearest(vectors, order, 5), "clusters": kmeans(vectors, order, 3)}
 
 
 def reordered(inputs, order):
@@ -38,10 +54,10 @@ def reordered(inputs, order):
     unscored = inputs.get("unscored", {})
     return {
         **inputs,
-        "ids": [inputs["ids"][i] for i in order],
+        "ids": (ids := [inputs["ids"][i] for i in order]),
         "text:pool": [inputs["text:pool"][i] for i in order],
-        "losses": inputs["losses"][order],
-        "vectors": inputs["vectors"][order],
+        **{name: inputs[name][order] for name in ROWS},
+        **geometry(ids, inputs["vectors"][order]),
         "similarity": Similarity(
             sim.mean_CNG[:, order], sim.centroid_CNG[:, order], sim.weight_C, sim.subtasks, sim.unscored
         ),
@@ -53,15 +69,17 @@ def spoiled(inputs, rows):
     """Rows `rows` have no usable artefact of any kind."""
     ids = inputs["ids"]
     sim = inputs["similarity"]
-    losses, vectors = inputs["losses"].copy(), inputs["vectors"].copy()
-    mean, centroid = sim.mean_CNG.copy(), sim.centroid_CNG.copy()
-    losses[rows], vectors[rows], mean[:, rows], centroid[:, rows] = np.nan, np.nan, np.nan, np.nan
+    vectors, mean, centroid = inputs["vectors"].copy(), sim.mean_CNG.copy(), sim.centroid_CNG.copy()
+    vectors[rows], mean[:, rows], centroid[:, rows] = np.nan, np.nan, np.nan
+    numbers = {name: inputs[name].copy() for name in NUMBERS}
+    for values in numbers.values():
+        values[rows] = np.nan
     reasons = {ids[i]: "it was spoiled" for i in rows}
     return {
         **inputs,
         "text:pool": ["" if i in rows else t for i, t in enumerate(inputs["text:pool"])],
-        "losses": losses,
-        "vectors": vectors,
+        **numbers,
+        **geometry(ids, vectors),
         "similarity": Similarity(mean, centroid, sim.weight_C, sim.subtasks, reasons),
         "unscored": reasons,
     }
@@ -72,7 +90,7 @@ class TestScores:
     def test_declares_itself(self, name):
         score = plugins.load("scores", name)
         assert score.higher in ("keep", "drop")
-        assert score.kinds <= {"sft", "text", "preference", "rl"} and score.kinds
+        assert score.kinds <= {"sft", "text", "preference", "rl", "classify"} and score.kinds
         assert all(need in artefacts(2) for need in score.needs)
 
     def test_needs_nothing_but_its_needs(self, name):
@@ -92,6 +110,9 @@ class TestScores:
     def test_one_row(self, name):
         got = plugins.load("scores", name)(artefacts(1))
         assert got.values_N.shape == (1,)
+        if name == "density":  # a row alone has no neighbours
+            assert list(got.unscored.values()) == ["it has no neighbours"]
+            return
         assert np.isfinite(got.values_N).all() and not got.unscored
 
     def test_spoiled_rows_are_unscored_with_their_reason_and_change_no_other_row(self, name):
@@ -134,6 +155,7 @@ def ballot(n, seed=0):
         "tokens_N": rng.integers(5, 50, size=n),
         "source_N": rng.integers(0, 3, size=n),
         "sources": ("one", "two", "three"),
+        **{name: artefacts(n, seed)[name] for name in OF_PICKS},
     }
 
 
@@ -143,7 +165,9 @@ def shuffled(inputs, order):
         **inputs,
         "ids": [inputs["ids"][i] for i in order],
         "score:x": Scored(scored.values_N[order], scored.unscored),
-        **{key: inputs[key][order] for key in ("eligible_N", "tokens_N", "source_N")},
+        **{key: inputs[key][order] for key in ("eligible_N", "tokens_N", "source_N", "labels", "near_duplicates")},
+        "text:pool": [inputs["text:pool"][i] for i in order],
+        **geometry([inputs["ids"][i] for i in order], inputs["vectors"][order]),
     }
 
 
@@ -205,7 +229,7 @@ class TestPicks:
         inputs["excluded"] = {ids[9]: ("near-goal", "x"), ids[10]: ("my-rule", "dropped: by a rule of mine")}
         inputs["eligible_N"][[9, 10, 12]] = False
         got = plugins.load("picks", name)(inputs, Budget("rows", 30), seed=0)
-        out = {*range(5), 9, 10, 12} if name != "random" else {9, 10, 12}
+        out = {9, 10, 12} | (set(range(5)) if "score" in plugins.load("picks", name).needs else set())
         assert set(got.ids) == {ids[i] for i in range(30) if i not in out}
         counts = got.counts()
         assert counts["near-goal"] == counts["my-rule"] == counts["excluded"] == 1

@@ -63,12 +63,12 @@ def test_prototypes_say_whose_labels_they_may_hold():
 def test_density_is_the_mean_distance_to_the_nearest():
     cosine = np.array([[0.9, 0.5, 0.1], [0.8, 0.6, np.nan], [np.nan] * 3], np.float32)
     inputs = {"ids": row_ids(3), "neighbours": Neighbours(np.zeros((3, 3), np.int64), cosine)}
-    got = Density()(inputs, k=2)
+    got = Density()(inputs, nearest=2)
     np.testing.assert_allclose(got.values_N, [0.3, 0.3, np.nan], atol=1e-7)
     assert got.unscored == {row_ids(3)[2]: "it has no neighbours"}
-    np.testing.assert_allclose(Density()(inputs, k=3).values_N, [0.5, 0.3, np.nan], atol=1e-7)
-    np.testing.assert_allclose(Density()(inputs, k=1, direction="low").values_N, [-0.1, -0.2, np.nan], atol=1e-7)
-    for wrong in ({"k": 0}, {"k": 4}, {"k": 2, "direction": "up"}):
+    np.testing.assert_allclose(Density()(inputs, nearest=3).values_N, [0.5, 0.3, np.nan], atol=1e-7)
+    np.testing.assert_allclose(Density()(inputs, nearest=1, direction="low").values_N, [-0.1, -0.2, np.nan], atol=1e-7)
+    for wrong in ({"nearest": 0}, {"nearest": 4}, {"nearest": 2, "direction": "up"}):
         with pytest.raises(RequestError, match="expected"):
             Density()(inputs, **wrong)
 
@@ -139,8 +139,8 @@ def test_knn_shapley_finds_wrong_labels():
 
 def test_knn_shapley_refuses_what_it_cannot_read():
     inputs = labelled()
-    with pytest.raises(RequestError, match="k=0"):
-        KnnShapley()(inputs, k=0)
+    with pytest.raises(RequestError, match="nearest=0"):
+        KnnShapley()(inputs, nearest=0)
     with pytest.raises(RequestError, match="4 vectors and 7 labels"):
         KnnShapley()({**inputs, "goal_labels": {**inputs["goal_labels"], "a": inputs["goal_labels"]["b"]}})
     with pytest.raises(RequestError, match="4 vectors and 0 labels"):

@@ -52,8 +52,8 @@ def write_sidecar(
         {"id": pa.array(selection.ids, pa.string()), "weight": pa.array(selection.weights, pa.float64())}
     )
     written = {
-        "reasons.parquet": lambda path: pq.write_table(_reasons(pool, selection, scores), path),
-        "weights.parquet": lambda path: pq.write_table(weights, path),
+        "reasons.parquet": lambda path: pq.write_table(_reasons(pool, selection, scores), path.absolute()),
+        "weights.parquet": lambda path: pq.write_table(weights, path.absolute()),
         ORIGIN: lambda path: path.write_text(json.dumps(dict(origin)) + "\n", encoding="utf-8"),
         "card.md": lambda path: path.write_text(card, encoding="utf-8"),
     }

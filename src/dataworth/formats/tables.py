@@ -25,7 +25,7 @@ class TableFile:
         self.format = format
         try:
             if format == "parquet":
-                self._parquet = pq.ParquetFile(path)
+                self._parquet = pq.ParquetFile(path.absolute())  # Arrow takes `a:b` for an address
                 self.schema = self._parquet.schema_arrow
                 groups = range(self._parquet.metadata.num_row_groups)
                 self._sizes = [self._parquet.metadata.row_group(g).num_rows for g in groups]

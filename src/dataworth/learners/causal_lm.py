@@ -53,6 +53,22 @@ class LearnerCard:
             "transformers": minor_version("transformers"),
         }
 
+    @cached_property
+    def lead(self) -> int:
+        """The token that begins a text: BOS, or the end-of-text token of a tokenizer without one.
+
+        Raises:
+            RequestError: The tokenizer has neither.
+        """
+        tokenizer = load_tokenizer(self.source.folder)
+        found = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        if found is None:
+            raise RequestError(
+                f"model {self.source.model!r} has neither a BOS nor an EOS token: expected one to begin a response "
+                "without its prompt; use another method"
+            )
+        return int(found)
+
     @property
     def lora_spec(self) -> dict[str, Any]:
         """The adapter's shape."""

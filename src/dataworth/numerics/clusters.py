@@ -35,7 +35,7 @@ def kmeans(
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
     except ImportError as error:
-        raise MissingExtra("clustering", "scikit-learn", "geometry") from error
+        raise MissingExtra("clustering", "scikit-learn", "methods") from error
     unit_RD, usable_R = directions(vectors_ND, order_N)
     unit_RD, rows_R = unit_RD[usable_R], order_N[usable_R]
     if not len(rows_R):

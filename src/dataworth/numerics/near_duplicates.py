@@ -172,7 +172,7 @@ def _rensa() -> Any:
     try:
         return import_module("rensa").RMinHash
     except ImportError as error:
-        raise MissingExtra("finding near-duplicates", "rensa", "text") from error
+        raise MissingExtra("finding near-duplicates", "rensa", "methods") from error
 
 
 def band_rows(threshold: float, permutations: int) -> int:

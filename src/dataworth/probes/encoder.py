@@ -72,10 +72,10 @@ def open_encoder(config: dict[str, Any], device: str) -> Work:
 
 
 def _opened(folder: Path, device: str) -> Callable[[list[str]], NDArray[np.float32]]:
-    if (folder / "modules.json").is_file():
+    modules = folder / "modules.json"
+    if modules.is_file() and "StaticEmbedding" not in modules.read_text(encoding="utf-8"):  # model2vec writes one, too
         library = require("sentence_transformers", "an encoder with modules.json", extra="encoders")
         model = library.SentenceTransformer(str(folder), device=device, trust_remote_code=False)
         return lambda texts: np.asarray(model.encode(texts, show_progress_bar=False), dtype=np.float32)
-    library = require("model2vec", "a static encoder", extra="encoders")
-    static = library.StaticModel.from_pretrained(str(folder))
-    return lambda texts: np.asarray(static.encode(texts, use_multiprocessing=False), dtype=np.float32)
+    words = require("model2vec", "a static encoder", extra="encoders").StaticModel.from_pretrained(str(folder))
+    return lambda texts: np.asarray(words.encode(texts, use_multiprocessing=False), dtype=np.float32)

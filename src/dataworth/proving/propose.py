@@ -52,6 +52,10 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     Raises:
         RequestError: A subset that isn't one, subsets of different sizes to prove, an unknown control.
     """
+    if "classify" in session.pool.kinds:
+        raise RequestError(
+            "the pool has rows with a class: expected rows to train a language model on; no trial trains a classifier yet"
+        )
     looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
     subsets = _subsets(session, request, best, looks.seeds[-1])
     plain = list(subsets)

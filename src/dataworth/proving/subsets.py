@@ -165,7 +165,7 @@ def _columns(table: Path) -> dict[str, list[Any]]:
     import pyarrow.parquet as pq
 
     try:
-        return dict(pq.read_table(table).to_pydict())
+        return dict(pq.read_table(table.absolute()).to_pydict())
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{table} can't be read: expected a Parquet table; restore or delete it") from error
 

@@ -24,18 +24,22 @@ class Density:
     needs = frozenset({"neighbours"})
     higher: Literal["keep", "drop"] = "keep"
 
-    def __call__(self, inputs: Mapping[str, Any], *, k: int = 5, direction: Literal["high", "low"] = "high") -> Scored:
+    def __call__(
+        self, inputs: Mapping[str, Any], *, nearest: int = 5, direction: Literal["high", "low"] = "high"
+    ) -> Scored:
         """Score every row that has neighbours; `direction=low` prefers rows in crowds.
 
         Raises:
-            RequestError: k that isn't 1 to the number of neighbours there are, or another direction.
+            RequestError: `nearest` that isn't 1 to the number of neighbours there are, or another direction.
         """
         cosine_Nk = inputs["neighbours"].cosine_Nk
-        if not 1 <= k <= cosine_Nk.shape[1]:
-            raise RequestError(f"k={k}: expected 1 to {cosine_Nk.shape[1]} neighbours; correct --option k")
+        if not 1 <= nearest <= cosine_Nk.shape[1]:
+            raise RequestError(
+                f"nearest={nearest}: expected 1 to {cosine_Nk.shape[1]} neighbours; correct --option nearest"
+            )
         if direction not in ("high", "low"):
             raise RequestError(f"direction={direction!r}: expected high or low; correct --option direction")
-        near_Nk = cosine_Nk[:, :k].astype(np.float64)
+        near_Nk = cosine_Nk[:, :nearest].astype(np.float64)
         there_N = (~np.isnan(near_Nk)).sum(axis=1)
         # Rounded: cosines of copies are 1 up to float32, and a mean adds in whatever order numpy likes.
         far_N = np.round(1.0 - np.nansum(near_Nk, axis=1) / np.where(there_N > 0, there_N, np.nan), 9)

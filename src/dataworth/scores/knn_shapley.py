@@ -27,22 +27,22 @@ class KnnShapley:
     needs = frozenset({"vectors", "labels", "goal_vectors", "goal_labels"})
     higher: Literal["keep", "drop"] = "keep"
 
-    def __call__(self, inputs: Mapping[str, Any], *, k: int = 5, reduce: Reduce = "mean") -> Scored:
+    def __call__(self, inputs: Mapping[str, Any], *, nearest: int = 5, reduce: Reduce = "mean") -> Scored:
         """Score every row from `vectors` [N, D], `labels` [N], `goal_vectors` and `goal_labels` (by subtask).
 
         Raises:
-            RequestError: k below 1, an unknown reduction, or subtasks whose vectors and labels don't pair up.
+            RequestError: `nearest` below 1, an unknown reduction, or subtasks whose vectors and labels don't pair up.
             NonsenseRefused: A goal vector is zero or not finite, or a subtask has no row.
         """
-        if k < 1:
-            raise RequestError(f"k={k}: expected at least 1 neighbour; correct --option k")
+        if nearest < 1:
+            raise RequestError(f"nearest={nearest}: expected at least 1 neighbour; correct --option nearest")
         unit_ND, usable_N = directions(inputs["vectors"], np.arange(len(inputs["ids"])))
         label_N = np.asarray(inputs["labels"])[usable_N]
         goals = inputs["goal_vectors"]
         values_NG = np.full((len(usable_N), len(goals)), np.nan)
         for g, (name, rows_QD) in enumerate(goals.items()):
             goal_QD, label_Q = _paired(name, rows_QD, inputs["goal_labels"].get(name))
-            values_NG[usable_N, g] = knn_shapley(unit_ND[usable_N], label_N, goal_QD, label_Q, k)
+            values_NG[usable_N, g] = knn_shapley(unit_ND[usable_N], label_N, goal_QD, label_Q, nearest)
         return assemble(over_subtasks(values_NG, reduce), inputs, "it has no usable vector")
 
 

@@ -162,7 +162,7 @@ class RunFolder:
         if not path.exists():
             raise RequestError(f"{path} does not exist: expected a run that wrote {name!r}; run its verb first")
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(path.absolute())
         except pa.ArrowInvalid as error:
             raise FormatError(f"{path} is damaged ({error}): expected Parquet; delete it and run again") from error
         return {c: _plain(table.column(c)) for c in table.column_names}

@@ -1,0 +1,176 @@
+"""Every method of the catalogue through the verb itself, on a small pool, with an encoder and with a learner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import dataworth as dw
+from dataworth import plugins
+from dataworth.errors import RequestError
+
+WORDS = "red blue green stone river cloud bread house light music".split()
+OF_TEXT = ("dsir", "ncd", "compression", "column:quality")
+OF_VECTORS = ("prototypes", "density")
+OF_LEARNER = ("ifd", "perplexity", "entropy", "prototypes", "density")
+OF_CLASSES = ("moderate", "pvi", "knn_shapley")
+CLASS_PICKS = ("balanced", "craig")
+OWN_TESTS = ("random", "length", "bm25", "loss", "rds", "less")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("catalogue"), np.random.default_rng(0)
+
+    def text(n: int) -> str:
+        return " ".join(rng.choice(WORDS[: 4 + n % 7], size=int(rng.integers(3, 9))))
+
+    rows = [{"prompt": f"say {text(n)}", "completion": text(n), "quality": n % 13} for n in range(60)]
+    rows[7] = {**rows[3], "quality": None}
+    write(folder / "pool.jsonl", rows)
+    write(folder / "goal.jsonl", [{"prompt": f"tell {text(2)}", "completion": text(2)} for _ in range(6)])
+    center = rng.normal(0, 0.7, (3, 8))
+    label = np.arange(45) % 3
+    np.savez(folder / "vectors.npz", vector=center[label] + rng.normal(size=(45, 8)), label=label)
+    write(folder / "vector-goal.jsonl", [{"vector": (center[k % 3] + 0.1).tolist(), "label": k % 3} for k in range(9)])
+    return folder
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def encoder(place: Path) -> str:
+    """A static encoder of ten words, made here."""
+    model2vec = pytest.importorskip("model2vec")
+    tokenizers = pytest.importorskip("tokenizers")
+    vocabulary = {"[UNK]": 0, "[PAD]": 1, **{word: n for n, word in enumerate(["say", *WORDS], 2)}}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    vectors = np.random.default_rng(1).normal(size=(len(vocabulary), 12)).astype(np.float32)
+    model2vec.StaticModel(vectors, tokenizer).save_pretrained(str(place / "encoder"))
+    return str(place / "encoder")
+
+
+def kept(place: Path, tmp_path: Path, **more: object) -> dw.SelectResult:
+    """A selection of 9 rows, written, replayed, and accounted for."""
+    pool = more.pop("pool", place / "pool.jsonl")
+    out = tmp_path / f"out{Path(str(pool)).suffix}"
+    found = dw.select(str(pool), keep=9, workers=0, run=str(tmp_path / "run"), out=str(out), **more)
+    assert len(found.ids) == 9
+    assert sum(found.selection.counts().values()) == len(found.selection.kept_N)
+    assert dw.replay(tmp_path / "run").identical
+    weights = pq.read_table(f"{out}.dataworth/weights.parquet").column("weight").to_numpy()
+    np.testing.assert_array_equal(weights, found.selection.weights)
+    return found
+
+
+def test_every_method_of_the_catalogue_is_run_here_or_has_tests_of_its_own() -> None:
+    run = {*OF_TEXT, *OF_VECTORS, *OF_LEARNER, *OF_CLASSES, *OWN_TESTS}
+    assert set(plugins.SCORES) == {name for name in run if ":" not in name}
+
+
+@pytest.mark.parametrize("method", OF_TEXT)
+def test_scores_that_need_no_model(place: Path, tmp_path: Path, method: str) -> None:
+    found = kept(place, tmp_path, goal=str(place / "goal.jsonl"), method=method)
+    assert found.method == method
+
+
+@pytest.mark.parametrize("method", OF_VECTORS)
+def test_scores_of_vectors_by_an_encoder(place: Path, tmp_path: Path, encoder: str, method: str) -> None:
+    found = kept(place, tmp_path, encoder=encoder, method=method)
+    assert np.ptp(found.scored.values_N) > 0
+
+
+@pytest.mark.parametrize("pick", sorted(set(plugins.PICKS) - {"top_k", "random", "quota", *CLASS_PICKS}))
+def test_picks(place: Path, tmp_path: Path, encoder: str, pick: str) -> None:
+    above = {"option": ("above=5",)} if pick == "threshold" else {}
+    method = {"method": "column:quality"} if "score" in plugins.load("picks", pick).needs else {}
+    found = kept(place, tmp_path, encoder=encoder, pick=pick, **method, **above)
+    assert found.pick == pick
+    if pick in ("lightweight", "sensitivity"):
+        assert np.ptp(found.selection.weights) > 0
+
+
+@pytest.mark.parametrize("method", OF_CLASSES)
+def test_scores_of_rows_with_a_class(place: Path, tmp_path: Path, method: str) -> None:
+    pool, goal = place / "vectors.npz", str(place / "vector-goal.jsonl")
+    found = kept(place, tmp_path, pool=pool, goal=goal if method == "knn_shapley" else None, method=method)
+    assert not found.scored.unscored
+
+
+@pytest.mark.parametrize("pick", CLASS_PICKS)
+def test_picks_of_rows_with_a_class(place: Path, tmp_path: Path, pick: str) -> None:
+    kept(place, tmp_path, pool=place / "vectors.npz", pick=pick, method="moderate")
+    with pytest.raises(RequestError, match="needs rows with a class"):
+        dw.select(str(place / "pool.jsonl"), pick=pick, method="length", keep=9, run=str(tmp_path / "no"))
+
+
+@pytest.mark.lm
+@pytest.mark.parametrize("method", OF_LEARNER)
+def test_scores_by_a_learner(place: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("peft")
+    from tests.learners.tinymodel import tiny_folder
+
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cache"))
+    if not (place / "model").is_dir():
+        tiny_folder(place / "model", layers=1)
+    options = ("threshold=inf",) if method == "ifd" else ()
+    kept(place, tmp_path, model=str(place / "model"), method=method, device="cpu", option=options)
+
+
+@pytest.mark.lm
+def test_losses_without_prompts_are_those_of_the_response_behind_one_token(place: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from tests.learners.tinymodel import tiny_folder
+
+    from dataworth import artefacts, config
+    from dataworth.learners.alone import without_prompt
+    from dataworth.recipe import Recipe
+    from dataworth.session import open_session
+    from dataworth.trial import response_loss
+
+    model = str(tmp_path / "model")
+    tiny_folder(tmp_path / "model", layers=1)
+    request = config.build(config.SelectRequest, {"pool": str(place / "pool.jsonl"), "model": model, "workers": 0})
+    with open_session(request, None) as session:
+        alone_N = artefacts.losses_alone(session)
+        lead, rows = session.learner.lead, [session.learner.renderer.encode(e) for e in session.pool.examples()]
+        given_N = artefacts.losses(session)
+        from dataworth.probes.losses import open_losses
+
+        settings = {"model": str(session.learner.source.folder), "recipe": Recipe().to_dict(), "checkpoint": None}
+        by_hand, _ = open_losses(settings, "cpu")([r.id for r in rows], [without_prompt(r, lead) for r in rows])
+        whole = response_loss(model, Recipe(), None, list(session.pool.examples()))
+    np.testing.assert_allclose(alone_N, by_hand["loss_sum"] / by_hand["targets"], rtol=1e-5)
+    np.testing.assert_allclose(given_N, whole.sum_Q / whole.targets_Q, rtol=1e-5)
+    np.testing.assert_array_equal(by_hand["targets"], whole.targets_Q)
+
+
+def test_methods_without_vectors_say_what_would_make_them(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="needs vectors of the rows: expected --model or --encoder"):
+        dw.select(str(place / "pool.jsonl"), method="density", keep=9, run=str(tmp_path / "a"))
+    with pytest.raises(RequestError, match="pick herding needs vectors"):
+        dw.select(str(place / "pool.jsonl"), method="length", pick="herding", keep=9, run=str(tmp_path / "b"))
+    with pytest.raises(RequestError, match="is not a folder here"):
+        dw.select(str(place / "pool.jsonl"), method="density", encoder="none", keep=9, run=str(tmp_path / "c"))
+
+
+def test_rows_with_a_class_are_no_pool_for_a_proof_yet(place: Path, tmp_path: Path) -> None:
+    rows = [{"vector": [float(k), 1.0], "label": k % 2} for k in range(90)]
+    write(tmp_path / "goal.jsonl", rows)
+    write(tmp_path / "mine.jsonl", rows[:9])
+    pool, goal = str(place / "vectors.npz"), str(tmp_path / "goal.jsonl")
+    with pytest.raises(RequestError, match="no trial trains a classifier yet"):
+        dw.prove(str(tmp_path / "mine.jsonl"), pool=pool, goal=goal, model="resnet", run=str(tmp_path / "run"))
+
+
+def test_an_output_may_have_a_colon_in_its_name(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    dw.select(str(place / "pool.jsonl"), method="column:quality", keep=9, workers=0, out="a:b.jsonl")
+    assert pq.read_table(tmp_path / "a:b.jsonl.dataworth" / "weights.parquet").num_rows == 9
