@@ -165,22 +165,21 @@ def _lazily(
 ) -> None:
     """A kernel: `item` and `bound` are a heap of bounds on gains; fills `picked` and `gains`."""
     size, found = len(item), 0
+    measured = np.full(len(cover), -1)  # in which step a row's bound was last its gain
     while found < len(picked):
-        j, gain = item[0], 0.0
-        for e in range(indptr[j], indptr[j + 1]):
-            gain += max(data[e] - cover[indices[e]], 0.0)
-        best = True
-        for child in range(1, min(3, size)):
-            if bound[child] > gain or (bound[child] == gain and item[child] < j):
-                best = False
-        bound[0] = gain
-        if best:
-            picked[found], gains[found] = j, gain
+        j = item[0]
+        if measured[j] == found:
+            picked[found], gains[found] = j, bound[0]
             found += 1
             for e in range(indptr[j], indptr[j + 1]):
                 cover[indices[e]] = max(cover[indices[e]], data[e])
             size -= 1
             item[0], bound[0] = item[size], bound[size]
+        else:
+            gain = 0.0
+            for e in range(indptr[j], indptr[j + 1]):
+                gain += max(data[e] - cover[indices[e]], 0.0)
+            bound[0], measured[j] = gain, found
         sink(item, bound, size)
 
 
