@@ -84,7 +84,7 @@ def test_every_score_of_the_house_needs_only_what_can_be_made(name: str) -> None
 
 def test_an_artefact_that_nobody_makes_is_refused_before_any_is_made(plain: Session) -> None:
     with pytest.raises(
-        RequestError, match="artefact 'hessian' is unknown: expected one of entropies, goal_vectors, losses"
+        RequestError, match="artefact 'hessian' is unknown: expected one of clusters, dynamics, entropies"
     ):
         artefacts.resolve(plain, frozenset({"losses", "hessian"}))
     assert plain.costs == {}

@@ -18,7 +18,8 @@ OF_TEXT = ("dsir", "ncd", "compression", "column:quality")
 OF_VECTORS = ("prototypes", "density")
 OF_LEARNER = ("ifd", "perplexity", "entropy", "prototypes", "density")
 OF_CLASSES = ("moderate", "pvi", "knn_shapley")
-CLASS_PICKS = ("balanced", "craig")
+OF_NETS = ("el2n", "grand", "forgetting", "aum", "cartography", "dual", "least_confidence", "margin", "entropy")
+CLASS_PICKS = ("balanced", "craig", "dual_beta")
 OWN_TESTS = ("random", "length", "bm25", "loss", "rds", "less")
 
 
@@ -71,7 +72,7 @@ def kept(place: Path, tmp_path: Path, **more: object) -> dw.SelectResult:
 
 
 def test_every_method_of_the_catalogue_is_run_here_or_has_tests_of_its_own() -> None:
-    run = {*OF_TEXT, *OF_VECTORS, *OF_LEARNER, *OF_CLASSES, *OWN_TESTS}
+    run = {*OF_TEXT, *OF_VECTORS, *OF_LEARNER, *OF_CLASSES, *OF_NETS, *OWN_TESTS}
     assert set(plugins.SCORES) == {name for name in run if ":" not in name}
 
 
@@ -104,9 +105,92 @@ def test_scores_of_rows_with_a_class(place: Path, tmp_path: Path, method: str) -
     assert not found.scored.unscored
 
 
+@pytest.fixture
+def trained(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A small classifier of the vectors, trained once for the module."""
+    pytest.importorskip("torch")
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cache"))
+    (place / "nets.yaml").write_text("epochs: 12\nbatch_size: 9\nlr: 0.02\nwidth: 2\ndtype: fp32\n")
+    return {
+        "pool": place / "vectors.npz",
+        "model": "mlp",
+        "recipe": str(place / "nets.yaml"),
+        "option": ("nets=2",),
+        "device": "cpu",
+    }
+
+
+@pytest.mark.lm
+@pytest.mark.parametrize("method", OF_NETS)
+def test_scores_of_trained_nets(place: Path, tmp_path: Path, trained: dict[str, object], method: str) -> None:
+    given = trained if method != "entropy" else {**trained, "option": ()}
+    found = kept(place, tmp_path, method=method, **given)
+    assert found.record["learner"]["model"] == "mlp" and not found.scored.unscored
+
+
+@pytest.mark.lm
+def test_two_workers_train_the_same_nets(place: Path, tmp_path: Path, trained: dict[str, object]) -> None:
+    one = kept(place, tmp_path, method="aum", **trained)
+    again = dw.score(**{**trained, "pool": str(trained["pool"])}, method="aum", workers=2, run=str(tmp_path / "two"))
+    np.testing.assert_array_equal(again.scores["aum"].values_N, one.scored.values_N)
+
+
+@pytest.mark.lm
+def test_wrong_labels_have_the_lowest_margins(place: Path, tmp_path: Path, trained: dict[str, object]) -> None:
+    rng, true = np.random.default_rng(3), np.arange(45) % 3
+    wrong, label = [1, 11, 21, 31, 41], true.copy()
+    label[wrong] = (label[wrong] + 1) % 3
+    np.savez(tmp_path / "noisy.npz", vector=4 * np.eye(3)[true] + rng.normal(size=(45, 3)), label=label)
+    given = {**trained, "pool": tmp_path / "noisy.npz", "model": "linear"}
+    worst = kept(place, tmp_path, method="aum", **given)  # low margins are kept: the hard end
+    assert len(set(worst.ids) & {row_id(tmp_path / "noisy.npz", n) for n in wrong}) == 5
+
+
+def row_id(pool: Path, n: int) -> str:
+    from dataworth.formats import open_pool
+
+    return open_pool(pool).ids[n]
+
+
+@pytest.mark.lm
+def test_images_are_classified_and_broken_ones_are_told(
+    place: Path, tmp_path: Path, trained: dict[str, object]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for n in range(30):
+        shade = 60 + 130 * (n % 2)
+        path = tmp_path / "images" / "ab"[n % 2] / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(rng.normal(shade, 20, (8, 8, 3)).clip(0, 255).astype(np.uint8)).save(path)
+    (tmp_path / "images" / "a" / "broken.png").write_bytes(b"no image")
+    given = {**trained, "pool": str(tmp_path / "images"), "model": "resnet", "option": ()}
+    found = dw.select(**given, method="el2n", keep=9, workers=0, run=str(tmp_path / "run"), out=str(tmp_path / "kept"))
+    assert len(found.ids) == 9 and len(list((tmp_path / "kept").rglob("*.png"))) == 9
+    assert ["decoded" in why for why in found.scored.unscored.values()] == [True]
+    near = dw.select(**given, pick="k_center", keep=9, workers=0, run=str(tmp_path / "near"))
+    assert len(near.ids) == 9
+
+
+@pytest.mark.lm
+def test_texts_are_classified_behind_an_encoder(
+    place: Path, tmp_path: Path, encoder: str, trained: dict[str, object]
+) -> None:
+    rows = [
+        {"text": " ".join(WORDS[(n % 2) * 5 + k] for k in range(n % 3, 4)), "label": "xy"[n % 2]} for n in range(40)
+    ]
+    write(tmp_path / "texts.jsonl", [{**row, "text": f"{row['text']} {n}"} for n, row in enumerate(rows)])
+    given = {**trained, "pool": tmp_path / "texts.jsonl", "model": "linear"}
+    found = kept(place, tmp_path, task="classify", encoder=encoder, method="aum", **given)
+    assert np.nanmin(found.scored.values_N) > 0, "all of them are learned"
+
+
 @pytest.mark.parametrize("pick", CLASS_PICKS)
-def test_picks_of_rows_with_a_class(place: Path, tmp_path: Path, pick: str) -> None:
-    kept(place, tmp_path, pool=place / "vectors.npz", pick=pick, method="moderate")
+def test_picks_of_rows_with_a_class(place: Path, tmp_path: Path, pick: str, trained: dict[str, object]) -> None:
+    given = (
+        {**trained, "method": "dual"} if pick == "dual_beta" else {"pool": place / "vectors.npz", "method": "moderate"}
+    )
+    kept(place, tmp_path, pick=pick, **given)
     with pytest.raises(RequestError, match="needs rows with a class"):
         dw.select(str(place / "pool.jsonl"), pick=pick, method="length", keep=9, run=str(tmp_path / "no"))
 

@@ -40,7 +40,8 @@ class PoolText:
 
 COLUMN = "column:"
 GEOMETRY = ("neighbours", "clusters", "near_duplicates")
-OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity"})
+OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity", "dynamics", "probabilities", "grad_norms"})
+OF_CLASSES = frozenset({"labels", "goal_labels", "dynamics", "probabilities", "grad_norms"})
 OF_VECTORS = frozenset({"vectors", "goal_vectors", "neighbours", "clusters"})
 """What is made from rows' vectors, whether those are the learner's hidden states or an encoder's."""
 
@@ -220,7 +221,12 @@ def losses_alone(session: Session) -> NDArray[np.float64]:
 
 
 def entropies(session: Session) -> NDArray[np.float64]:
-    """Mean entropy of the untouched learner's predictions of each row's response in nats, NaN where it has none."""
+    """Mean entropy of the untouched learner's predictions of each row's response in nats, NaN where it has none.
+
+    For rows with a class: of the trained nets' prediction of it.
+    """
+    if session.classifies:
+        return _of_nets("entropies")(session)
     return _per_token(session, probe(session, "losses", session.pool, "losses"), "entropy_sum")
 
 
@@ -260,6 +266,8 @@ def vectors_of(session: Session, pool: Pool, stage: str) -> tuple[NDArray[np.flo
     """
     if has_own_vectors(pool):
         return own_vectors(pool)
+    if session.classifies and session.request.encoder is None:
+        return _net_features(session, pool)
     if session.request.encoder is None:
         table = probe(session, "embeddings", pool, stage)
         return table.column("vector", fill=np.nan), table.unscored
@@ -275,6 +283,26 @@ def vectors_of(session: Session, pool: Pool, stage: str) -> tuple[NDArray[np.flo
     runner = "dataworth.probes.encoder:open_encoder"
     table = session.fill(stage, artefact, pool.ids, runner, settings, payload, TOKEN_SHARD)
     return table.column("vector", fill=np.nan), table.unscored
+
+
+def _net_features(session: Session, pool: Pool) -> tuple[NDArray[np.float32], dict[str, str]]:
+    if pool is not session.pool:
+        raise RequestError(
+            "goal rows have no vectors here: expected rows that are vectors, or texts and --encoder; a classifier's "
+            "features are made of the pool alone"
+        )
+    return _of_nets("features")(session), session.unscored
+
+
+def _of_nets(name: str) -> Callable[[Session], Any]:
+    """A maker from `classifying`, which imports this module."""
+
+    def make(session: Session) -> Any:
+        from dataworth import classifying
+
+        return getattr(classifying, name)(session)
+
+    return make
 
 
 def has_own_vectors(pool: Pool) -> bool:
@@ -395,6 +423,9 @@ MAKERS: Mapping[str, Callable[[Session], Any]] = {
     "clusters": clusters,
     "near_duplicates": near_duplicate_groups,
     "labels": labels,
+    "dynamics": _of_nets("dynamics"),
+    "probabilities": _of_nets("probabilities"),
+    "grad_norms": _of_nets("gradient_norms"),
     "goal_labels": goal_labels,
     "goal_vectors": goal_vectors,
     "similarity": similarity,

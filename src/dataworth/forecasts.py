@@ -71,11 +71,14 @@ def keep_outcome(root: Path, key: str, outcome: Outcome) -> None:
 
 def forecast_subject(session: Session, ids: Sequence[str]) -> dict[str, str | None]:
     """What a forecast is about: pool, goal, the rows picked, and the learner where the pick knew one."""
+    card = None
+    if session.request.model is not None:
+        card = session.classifier if session.classifies else session.learner
     return {
         "pool": session.pool.fingerprint,
         "goal": session.goal.fingerprint if session.goal else None,
         "picked": fingerprint({"ids": sorted(ids)}),
-        "learner": session.learner.fingerprint if session.request.model is not None else None,
+        "learner": card.fingerprint if card else None,
     }
 
 

@@ -18,6 +18,7 @@ from dataworth.results import Pick, Score
 
 _OF_GEOMETRY = {"neighbours": "neighbours", "clusters": "clusters", "near_duplicates": "similar"}
 """Artefact -> the option that says how it is made."""
+_OF_NETS = {"nets", "record"}
 _OF_FEATURES = ("kind", "width", "format", "optimizer", "eps_mode", "bias_correction", "loss", "k")
 
 
@@ -66,12 +67,31 @@ class GeometryOptions:
             raise RequestError(f"option similar={self.similar!r}: expected more than 0 and at most 1; correct --option")
 
 
+@dataclass(frozen=True, slots=True)
+class ClassifierOptions:
+    """How many classifiers are trained on a pool with classes, and what is recorded of every row in every epoch.
+
+    `record`: `train` as the training meets the row (augmented, before its step), `eval` without augmentation after the
+    epoch, for a third more time.
+    """
+
+    nets: int = 1
+    record: str = "train"
+
+    def __post_init__(self) -> None:
+        if type(self.nets) is not int or self.nets < 1:
+            raise RequestError(f"option nets={self.nets!r}: expected a whole number from 1 on; correct --option")
+        if self.record not in ("train", "eval"):
+            raise RequestError(f"option record={self.record!r}: expected train or eval; correct --option")
+
+
 @dataclass(frozen=True)
 class MethodOptions:
     """The given options, each with whom it is for."""
 
     gradient: GradientOptions
     geometry: GeometryOptions
+    classifier: ClassifierOptions
     score: dict[str, Any]
     pick: dict[str, Any]
 
@@ -93,8 +113,9 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
             raise RequestError(f"option {name!r} is unknown to method {score.name}; {hint}")
     probe = {k: _value(k, v) for k, v in given.items() if k in of_probe}
     return MethodOptions(
-        _gradient({k: v for k, v in probe.items() if k not in _OF_GEOMETRY.values()}),
+        _gradient({k: v for k, v in probe.items() if k not in {*_OF_GEOMETRY.values(), *_OF_NETS}}),
         GeometryOptions(**{k: v for k, v in probe.items() if k in _OF_GEOMETRY.values()}),
+        ClassifierOptions(**{k: v for k, v in probe.items() if k in _OF_NETS}),
         plugins.options(score, {k: v for k, v in given.items() if k in _keywords(score)}),
         plugins.options(pick, {k: v for k, v in given.items() if k in of_pick}) if pick else {},
     )
@@ -126,6 +147,8 @@ def _value(name: str, text: str) -> Any:
 
 def _of_probe(needs: frozenset[str]) -> set[str]:
     of_features = {"warmup", *_OF_FEATURES} if "similarity" in needs else set()
+    if needs & {"dynamics", "probabilities", "grad_norms"}:
+        of_features |= _OF_NETS
     return of_features | {_OF_GEOMETRY[need] for need in needs & set(_OF_GEOMETRY)}
 
 

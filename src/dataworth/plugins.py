@@ -35,6 +35,14 @@ SCORES = {
     "moderate": "dataworth.scores.moderate:Moderate",
     "pvi": "dataworth.scores.pvi:PVI",
     "knn_shapley": "dataworth.scores.knn_shapley:KnnShapley",
+    "el2n": "dataworth.scores.el2n:EL2N",
+    "grand": "dataworth.scores.grand:GraNd",
+    "forgetting": "dataworth.scores.forgetting:Forgetting",
+    "aum": "dataworth.scores.aum:AUM",
+    "cartography": "dataworth.scores.cartography:Cartography",
+    "dual": "dataworth.scores.dual:DUAL",
+    "least_confidence": "dataworth.scores.least_confidence:LeastConfidence",
+    "margin": "dataworth.scores.margin:Margin",
 }
 PICKS = {
     "top_k": "dataworth.picks.top_k:TopK",
@@ -58,6 +66,7 @@ PICKS = {
     "d2": "dataworth.picks.d2:D2",
     "craig": "dataworth.picks.craig:Craig",
     "lightweight": "dataworth.picks.lightweight:Lightweight",
+    "dual_beta": "dataworth.picks.dual_beta:DualBeta",
     "sensitivity": "dataworth.picks.sensitivity:Sensitivity",
 }
 CHECKS = {

@@ -66,10 +66,10 @@ def _refuse_changed(path: Path, session: Session, record: Mapping[str, Any]) -> 
         RequestError: Rows, recipe or weights are others.
     """
     was = {"pool": record["pool"]["fingerprint"], "recipe": record["recipe"], "goal": None}
-    now = {"pool": session.pool.fingerprint, "recipe": session.recipe.to_dict(), "goal": None}
+    now = {"pool": session.pool.fingerprint, "recipe": session.recipe_in_force.to_dict(), "goal": None}
     if session.goal is not None and record["goal"]:
         was["goal"], now["goal"] = record["goal"]["fingerprint"], session.goal.fingerprint
-    if "learner" in record:
+    if "weights_sha256" in record.get("learner", {}):
         was["model"], now["model"] = record["learner"]["weights_sha256"], session.learner.spec["weights_sha256"]
     changed = differing_keys(was, now)
     if changed:

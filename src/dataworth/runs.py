@@ -120,7 +120,7 @@ def record_of(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
             ],
         },
         "goal": None,
-        "recipe": session.recipe.to_dict(),
+        "recipe": session.recipe_in_force.to_dict(),
         "guards": session.guards,
         "notes": session.notes,
         "artefacts": dict(sorted(session.used.items())),
@@ -131,6 +131,8 @@ def record_of(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
         content["goal"] = {"fingerprint": session.goal.fingerprint, "steer_rows": subtasks}
     if "learner" in vars(session):
         content["learner"] = {"fingerprint": session.learner.fingerprint, **session.learner.spec}
+    if "classifier" in vars(session):
+        content["learner"] = {"fingerprint": session.classifier.fingerprint, **session.classifier.spec}
     timings = {"costs": session.costs, "machine": platform.processor() or platform.machine(), "command": sys.argv[1:]}
     return content, timings
 

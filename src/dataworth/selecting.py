@@ -67,7 +67,7 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     """
     refuse_kinds(session, method)
     refuse_needs(session, method.needs, f"method {method.name}")
-    session.gradient, session.geometry = given.gradient, given.geometry
+    session.gradient, session.geometry, session.classifier_options = given.gradient, given.geometry, given.classifier
     inputs = artefacts.resolve(session, method.needs)
     seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
     with session.costing(f"score {method.name}", len(session.pool)):
@@ -114,10 +114,12 @@ def refuse_needs(session: Session, needs: frozenset[str], who: str) -> None:
         RequestError: It needs vectors that nobody makes, classes that the rows haven't, or a goal.
     """
     request, given = session.request, artefacts.has_own_vectors(session.pool)
-    if needs & {"labels", "goal_labels"}:
+    if needs & artefacts.OF_CLASSES:
         artefacts.class_numbers(session)
     if needs & artefacts.OF_VECTORS and request.model is None and request.encoder is None and not given:
         raise RequestError(f"{who} needs vectors of the rows: expected --model or --encoder; name one")
+    if needs & artefacts.OF_LEARNER and request.model is None:
+        raise RequestError(f"{who} needs --model: expected the learner; name it")
     if artefacts.needs_goal(needs) and session.goal is None:
         raise RequestError(f"{who} needs --goal FILE with examples of what the model should become good at")
 

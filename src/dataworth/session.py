@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError, TooManyRejects
-from dataworth.options import GeometryOptions, GradientOptions
-from dataworth.recipe import Recipe
+from dataworth.options import ClassifierOptions, GeometryOptions, GradientOptions
+from dataworth.recipe import ClassifierRecipe, Recipe
 from dataworth.records import Goal, Pool
 from dataworth.results import ScoreResult, SelectResult
 from dataworth.store.artefact import Artefact
@@ -25,6 +25,7 @@ from dataworth.store.table import Table
 if TYPE_CHECKING:
     from dataworth.engines.local import LocalEngine
     from dataworth.learners.causal_lm import LearnerCard
+    from dataworth.learners.classifier import ClassifierCard
     from dataworth.proof.result import ProofResult
     from dataworth.proving.trainers import Metric, UserTrainer
 
@@ -69,6 +70,8 @@ class Session:
     progress: Progress
     gradient: GradientOptions = field(default_factory=GradientOptions)
     geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    classifier_options: ClassifierOptions = field(default_factory=ClassifierOptions)
+    classifier_recipe: ClassifierRecipe = field(default_factory=ClassifierRecipe)
     excluded: dict[str, tuple[str, str]] = field(default_factory=dict)
     warmup_ids: tuple[str, ...] | None = None
     warmup_record: dict[str, Any] | None = None
@@ -98,6 +101,27 @@ class Session:
         from dataworth.learners.causal_lm import describe_learner
 
         return describe_learner(self.request.model, self.recipe, device=self.request.device)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the pool's rows have classes, so that the learner is a classifier."""
+        return self.pool.kinds == {"classify"}
+
+    @cached_property
+    def classifier(self) -> ClassifierCard:
+        """The classifier of the request, fingerprinted; no net is made.
+
+        Raises:
+            RequestError: No model was named, or the rows have no classes.
+        """
+        from dataworth.classifying import describe
+
+        return describe(self)
+
+    @property
+    def recipe_in_force(self) -> Recipe | ClassifierRecipe:
+        """How the learner of this pool is trained."""
+        return self.classifier_recipe if self.classifies else self.recipe
 
     @cached_property
     def trainer(self) -> UserTrainer | None:
@@ -208,8 +232,11 @@ def open_session(request: config.Request, run: Path | None, progress: Progress =
         # Rows to classify have a goal of such rows; whatever else the pool is, a goal's answers are answers.
         task = "classify" if request.task == "classify" else None
         goal = open_goal(request.goal, mapping=mapping, rejects=rejects, task=task)
-    recipe = config.load_recipe(request.recipe, {"mask_like": request.mask_like})
+    classes = pool.kinds == {"classify"}
+    recipe = config.load_recipe(None if classes else request.recipe, {"mask_like": request.mask_like})
     session = Session(request, pool, goal, recipe, Cache(), progress)
+    if classes:
+        session.classifier_recipe = config.load_classifier_recipe(request.recipe)
     spent = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu}
     session.costs["reading"] = {"rows": len(pool), **spent}
     return session

@@ -1,9 +1,12 @@
 """Every score and every pick, under everything a pool may throw at them."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from dataworth import plugins
+from dataworth.dynamics import Dynamics, quantities
 from dataworth.errors import DataworthError, RequestError
 from dataworth.numerics.clusters import kmeans
 from dataworth.numerics.neighbours import nearest
@@ -13,8 +16,8 @@ from dataworth.results import Scored, Similarity
 SCORES = sorted(plugins.SCORES)
 PICKS = sorted(plugins.PICKS)
 NUMBERS = ("losses", "losses_alone", "entropies")
-ROWS = (*NUMBERS, "labels", "near_duplicates")
-OF_PICKS = ("text:pool", "vectors", "neighbours", "clusters", "labels", "near_duplicates")
+ROWS = (*NUMBERS, "labels", "near_duplicates", "probabilities")
+OF_PICKS = ("text:pool", "dynamics", "vectors", "neighbours", "clusters", "labels", "near_duplicates")
 WORDS = np.array(["red", "blue", "seven", "goal", "why", "cat", "sum", "of"])
 
 
@@ -36,10 +39,23 @@ def artefacts(n, seed=0):
         "labels": np.arange(n) % 3,
         "goal_labels": {"a": np.array([0, 1, 2, 0]), "b": np.array([1, 2])},
         "near_duplicates": np.arange(n),
+        "dynamics": trainings(rng.normal(size=(2, 12, n, 3)), np.arange(n) % 3),
+        "probabilities": (p := rng.uniform(0.1, 1, size=(n, 3))) / p.sum(axis=1, keepdims=True),
+        "grad_norms": rng.uniform(0.5, 4, size=(2, n)),
         "goal_vectors": {"a": rng.normal(size=(4, 24)), "b": rng.normal(size=(2, 24))},
         "similarity": Similarity(table, table[::-1].copy(), np.array([0.7, 0.3]), ("a", "b", "c")),
         **geometry(row_ids(n), rng.normal(size=(n, 24))),
     }
+
+
+def trainings(logits_SENK, label):
+    """Dynamics of made logits."""
+    found = [[quantities(logits_NK, label) for logits_NK in net] for net in logits_SENK]
+    return Dynamics(*np.array(found).transpose(2, 0, 1, 3))
+
+
+def rows_of(dynamics, order):
+    return Dynamics(*(np.asarray(getattr(dynamics, f.name))[:, :, order] for f in fields(dynamics)))
 
 
 def geometry(ids, vectors):
@@ -57,12 +73,25 @@ def reordered(inputs, order):
         "ids": (ids := [inputs["ids"][i] for i in order]),
         "text:pool": [inputs["text:pool"][i] for i in order],
         **{name: inputs[name][order] for name in ROWS},
+        "dynamics": rows_of(inputs["dynamics"], order),
+        "grad_norms": inputs["grad_norms"][:, order],
         **geometry(ids, inputs["vectors"][order]),
         "similarity": Similarity(
             sim.mean_CNG[:, order], sim.centroid_CNG[:, order], sim.weight_C, sim.subtasks, sim.unscored
         ),
         "unscored": unscored,
     }
+
+
+def holed(values, rows):
+    """Values of which the last axis is rows, NaN at some."""
+    out = np.array(values, dtype=float)
+    out[..., rows] = np.nan
+    return out
+
+
+def without(dynamics, rows):
+    return Dynamics(*(holed(getattr(dynamics, f.name), rows).astype(np.float32) for f in fields(dynamics)))
 
 
 def spoiled(inputs, rows):
@@ -79,6 +108,9 @@ def spoiled(inputs, rows):
         **inputs,
         "text:pool": ["" if i in rows else t for i, t in enumerate(inputs["text:pool"])],
         **numbers,
+        "dynamics": without(inputs["dynamics"], rows),
+        "grad_norms": holed(inputs["grad_norms"], rows),
+        "probabilities": holed(inputs["probabilities"].T, rows).T,
         **geometry(ids, vectors),
         "similarity": Similarity(mean, centroid, sim.weight_C, sim.subtasks, reasons),
         "unscored": reasons,
@@ -167,6 +199,7 @@ def shuffled(inputs, order):
         "score:x": Scored(scored.values_N[order], scored.unscored),
         **{key: inputs[key][order] for key in ("eligible_N", "tokens_N", "source_N", "labels", "near_duplicates")},
         "text:pool": [inputs["text:pool"][i] for i in order],
+        "dynamics": rows_of(inputs["dynamics"], order),
         **geometry([inputs["ids"][i] for i in order], inputs["vectors"][order]),
     }
 

@@ -51,7 +51,7 @@ class LabelledEncoder:
 
     def __init__(self, classes: Sequence[str | int], shape: Shape) -> None:
         self.classes, self.shape = tuple(classes), tuple(shape)
-        self._number = {label: n for n, label in enumerate(self.classes)}
+        self._number = {str(label): n for n, label in enumerate(self.classes)}  # 1 and "1" are one class
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class LabelledEncoder:
             return Labelled(example.id, nothing, reason=str(error))
         if x.shape != self.shape:
             return Labelled(example.id, nothing, reason=f"its shape is {x.shape}, the others' {self.shape}")
-        label = self._number.get(example.label, -1) if example.label is not None else -1
+        label = self._number.get(str(example.label), -1) if example.label is not None else -1
         why = "" if label >= 0 else f"its class {example.label!r} is none of the pool's {len(self.classes)}"
         return Labelled(example.id, x, label, why)
 

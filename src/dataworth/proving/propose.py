@@ -54,7 +54,7 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     """
     if "classify" in session.pool.kinds:
         raise RequestError(
-            "the pool has rows with a class: expected rows to train a language model on; no trial trains a classifier yet"
+            "the pool has rows with a class: expected rows for a language model; no trial trains a classifier yet"
         )
     looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
     subsets = _subsets(session, request, best, looks.seeds[-1])

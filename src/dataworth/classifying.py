@@ -1,0 +1,197 @@
+"""What classifiers trained on a pool with classes show of its rows: dynamics, predictions, features, gradient norms.
+
+Nets differ in their seed alone. They are trained on every row that can be read, and what they say of a row is said in
+sample: a net that has learned its rows by heart tells little by its last predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from dataworth.artefacts import as_read, class_numbers, labels, vectors_of
+from dataworth.dynamics import Dynamics
+from dataworth.errors import RequestError
+from dataworth.session import Session
+from dataworth.store.artefact import Artefact
+from dataworth.store.cache import is_done
+from dataworth.store.fingerprint import fingerprint
+from dataworth.store.json_files import read_json
+from dataworth.store.lock import EntryLock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dataworth.learners.classifier import ClassifierCard
+    from dataworth.learners.labelled import Labelled
+
+
+def dynamics(session: Session) -> Dynamics:
+    """What the trainings recorded, `[S, E, N]` in pool order, NaN for rows that can't be read."""
+    nets = _nets(session, "dynamics")
+    epochs = len(nets["dynamics"][0]) // (5 * nets["rows"])
+    values_SE5n = np.stack([d.reshape(5, epochs, -1) for d in nets["dynamics"]])
+    return Dynamics(*(_spread(session, nets, values_SE5n[:, q]) for q in range(5)))
+
+
+def probabilities(session: Session) -> NDArray[np.float32]:
+    """Mean softmax of the trained nets, `[N, K]`."""
+    nets = _nets(session, "logits")
+    logits_SnK = np.stack([found.reshape(nets["rows"], -1) for found in nets["logits"]]).astype(np.float64)
+    mean_nK = np.exp(log_softmax(logits_SnK, axis=2)).mean(axis=0)
+    return _spread(session, nets, mean_nK.T.astype(np.float32)).T
+
+
+def entropies(session: Session) -> NDArray[np.float64]:
+    """Entropy of `probabilities` in nats, `[N]`."""
+    p_NK = probabilities(session).astype(np.float64)
+    return -(p_NK * np.log(np.maximum(p_NK, 1e-300))).sum(axis=1)
+
+
+def features(session: Session) -> NDArray[np.float32]:
+    """What the first net's head reads, `[N, F]`."""
+    nets = _nets(session, "features")
+    return _spread(session, nets, nets["features"][0].reshape(nets["rows"], -1).T).T
+
+
+def gradient_norms(session: Session) -> NDArray[np.float32]:
+    """Norm of each row's loss gradient in every trained net, `[S, N]`."""
+    nets = _nets(session, "norms")
+    return _spread(session, nets, np.stack(nets["norms"]))
+
+
+def _spread(session: Session, nets: dict[str, Any], values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values whose last axis is the trained rows, over all rows of the pool."""
+    out = np.full((*values.shape[:-1], len(session.pool)), np.nan, dtype=np.float32)
+    out[..., nets["place"]] = values
+    return out
+
+
+def _nets(session: Session, what: str) -> dict[str, Any]:
+    """Ragged columns of the nets of the request, `place` of their rows in the pool, and `rows`, how many these are."""
+    options, card = session.classifier_options, session.classifier
+    folder = _inputs(session)
+    recipe = card.recipe.to_dict()
+    seeds = [card.recipe.seed + s for s in range(options.nets)]
+    of_rows = {"inputs": folder.name, "record": options.record}
+    norms = what == "norms"
+    spec = {"learner": {**card.spec, "recipe": {**recipe, "seed": 0}}, **of_rows, "norms": norms}
+    artefact: Artefact = session.artefact("nets", spec)
+    ids = [fingerprint({"seed": seed})[:32] for seed in seeds]
+    trained = {s: {"learner": {**card.spec, "recipe": {**recipe, "seed": s}}, **of_rows} for s in seeds}
+    settings = {
+        "model": card.model,
+        "recipe": recipe,
+        "classes": list(card.renderer.classes),
+        "shape": list(card.renderer.shape),
+        "inputs": str(folder),
+        "record": options.record,
+        "trainings": {str(s): str(session.cache.folder("trainings", t)) for s, t in trained.items()},
+        "norms": norms,
+    }
+    by_id = dict(zip(ids, seeds, strict=True))
+
+    def payload(shard: Sequence[str]) -> list[int]:
+        return [by_id[i] for i in shard]
+
+    missing = artefact.missing(ids)
+    if missing:
+        with session.costing("trainings", len(missing)):
+            session.engine.run(
+                artefact,
+                ids,
+                runner="dataworth.probes.nets:open_nets",
+                config=settings,
+                payload=payload,
+                shard_rows=1,
+                progress=lambda done, total: session.progress("trainings", done, total),
+                hang_s=86_400.0,
+            )
+    table = artefact.table(ids)
+    trained_ids = np.load(folder / "ids.npy", allow_pickle=False).tolist()
+    place = np.array([session.pool.position[i] for i in trained_ids], dtype=np.int64)
+    return {what: table.ragged(what), "place": place, "rows": len(place)}
+
+
+def _inputs(session: Session) -> Path:
+    """The pool as the classifier sees it, read once; rows that can't be read are unscored.
+
+    Raises:
+        RequestError: Fewer than two classes can be read.
+    """
+    from dataworth.probes.nets import UNREAD, write_inputs
+
+    card, pool = session.classifier, session.pool
+    spec = as_read(pool, {"pool": pool.fingerprint, "renderer": card.renderer.spec, "encoder": _encoder(session)})
+    folder = session.cache.folder("inputs", spec)
+    if not is_done(folder):
+        with EntryLock(folder), session.costing("inputs", len(pool)):
+            rows = list(_rows(session))
+            usable = [row for row in rows if not row.reason]
+            if len({row.label for row in usable}) < 2:
+                raise RequestError(
+                    f"{len(usable):,} of {len(pool):,} rows can be read, of fewer than two classes: expected two or "
+                    "more; check images and labels"
+                )
+            write_inputs(folder, usable, {row.id: row.reason for row in rows if row.reason})
+    session.unscored |= read_json(folder / UNREAD, f"delete the folder {folder}")
+    return folder
+
+
+def _encoder(session: Session) -> dict[str, Any] | None:
+    from dataworth.probes.encoder import encoder_spec
+
+    return encoder_spec(session.request.encoder) if session.request.encoder is not None else None
+
+
+def _rows(session: Session) -> Iterator[Labelled]:
+    """Every row as the net gets it: its pixels or vector, or what the encoder makes of its text."""
+    from dataworth.learners.labelled import Labelled
+
+    renderer = session.classifier.renderer
+    if session.request.encoder is None:
+        yield from (renderer.encode(example) for example in session.pool.examples())
+        return
+    vectors_ND, unscored = vectors_of(session, session.pool, "embeddings")
+    for row_id, vector_D, label in zip(session.pool.ids, vectors_ND, labels(session).tolist(), strict=True):
+        yield Labelled(row_id, vector_D, label, unscored.get(row_id, ""))
+
+
+def describe(session: Session) -> ClassifierCard:
+    """The classifier of the request: its classes are the pool's, its shape the first readable row's.
+
+    Raises:
+        RequestError: No model was named, or no row can be read.
+    """
+    from dataworth.learners.classifier import describe_classifier
+    from dataworth.learners.labelled import LabelledEncoder
+
+    request = session.request
+    if request.model is None:
+        raise RequestError(
+            "this needs a classifier: expected --model linear, mlp, resnet, torchvision:NAME, timm:NAME or "
+            "module:function"
+        )
+    renderer = LabelledEncoder(list(class_numbers(session)), _shape(session))
+    return describe_classifier(request.model, session.classifier_recipe, renderer, request.device)
+
+
+def _shape(session: Session) -> tuple[int, ...]:
+    from dataworth.learners.labelled import array_of
+
+    if session.request.encoder is not None:
+        return vectors_of(session, session.pool, "embeddings")[0].shape[1:]
+    reason = "it is empty"
+    for example in session.pool.examples():
+        try:
+            return array_of(example).shape
+        except ValueError as error:
+            reason = str(error)
+    raise RequestError(
+        f"no row of the pool can be read ({reason}): expected images or vectors, or texts and --encoder; name another "
+        "pool"
+    )
