@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dataworth import config, options, plugins
-from dataworth.errors import TooManyRejects
+from dataworth.errors import RequestError, TooManyRejects
 from dataworth.forecasts import forecast_plan, score_forecasts
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
@@ -346,6 +346,8 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
     method, pick = choose_method(request, request.method), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     with open_session(request, None, progress) as session:
+        if session.classifies and request.model is not None:
+            raise RequestError("plan doesn't price the training of classifiers yet: expected rows for a language model")
         refuse_kinds(session, method)
         refuse_needs(session, method.needs | pick.needs, f"method {method.name} with pick {pick.name}")
         session.gradient, session.geometry = given.gradient, given.geometry
