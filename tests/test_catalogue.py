@@ -236,6 +236,26 @@ def test_losses_without_prompts_are_those_of_the_response_behind_one_token(place
     np.testing.assert_array_equal(by_hand["targets"], whole.targets_Q)
 
 
+@pytest.mark.lm
+def test_a_mask_on_prompts_leaves_no_response_alone(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from tests.learners.tinymodel import tiny_folder
+
+    tiny_folder(tmp_path / "model", layers=1)
+    turns = [{"role": "user", "content": "say red"}, {"role": "assistant", "content": "red"}]
+    write(tmp_path / "pool.jsonl", [{"messages": turns} for _ in range(20)])
+    with pytest.raises(RequestError, match="no response stands alone"):
+        dw.select(
+            str(tmp_path / "pool.jsonl"),
+            model=str(tmp_path / "model"),
+            method="ifd",
+            mask_like="trl",
+            keep=9,
+            workers=0,
+            run=str(tmp_path / "run"),
+        )
+
+
 def test_methods_without_vectors_say_what_would_make_them(place: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="needs vectors of the rows: expected --model or --encoder"):
         dw.select(str(place / "pool.jsonl"), method="density", keep=9, run=str(tmp_path / "a"))

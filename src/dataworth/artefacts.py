@@ -203,10 +203,19 @@ def losses(session: Session) -> NDArray[np.float64]:
 
 
 def losses_alone(session: Session) -> NDArray[np.float64]:
-    """Mean loss of each pool row's response without its prompt, over the tokens of `losses`; NaN where it has none."""
+    """Mean loss of each pool row's response without its prompt, over the tokens of `losses`; NaN where it has none.
+
+    Raises:
+        RequestError: The mask covers prompts, too: nothing would be left out.
+    """
     from dataworth.learners.alone import without_prompt
 
     pool, lead = session.pool, session.learner.lead
+    if session.recipe.mask_like == "trl" and any(f.schema in ("messages", "sharegpt") for f in pool.files):
+        raise RequestError(
+            "mask_like='trl' lets prompts of conversations carry loss, so no response stands alone: expected a mask on "
+            "the answers; leave --mask-like out"
+        )
     token_table(session, pool)
     spec = as_read(pool, {"learner": session.learner.frozen_spec, "probe": "losses_alone", "lead": lead})
     whole = encoded_payload(session, pool)
