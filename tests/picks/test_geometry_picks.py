@@ -113,6 +113,13 @@ class TestAll:
             assert code == code.lower() and len(text) > 10 and code.startswith("kept") == text.startswith("kept")
         assert (got.weights > 0).all() and (pick.name in WEIGHTED or (got.weights == 1).all())
 
+    def test_equal_costs_are_spent_to_the_last_token(self, pick):
+        inputs = {**pool(), "tokens_N": np.full(60, 30)}
+        got = pick(inputs, Budget("tokens", 215), seed=0)
+        assert len(got.ids) == 7 and not got.notes
+        sampled = pick.name in ("lightweight", "sensitivity")  # as many rows as fit: none is next in line
+        assert got.counts().get("over-budget", 0) == (0 if sampled or pick.name == "cluster_quota" else 1)
+
     @pytest.mark.parametrize("k", [60, 61])
     def test_all_and_more_than_all(self, pick, k):
         got = pick(pool(), Budget("rows", k), seed=0)
@@ -155,8 +162,8 @@ class TestAll:
         alone = shuffled(inputs, rest)
         if pick.name in ("facility_location", "d2"):  # lists of neighbours hold rows that are out
             inputs["neighbours"] = alone["neighbours"].__class__(
-                np.pad(alone["neighbours"].index_Nk, ((0, 15), (0, 0)), constant_values=30),
-                np.pad(alone["neighbours"].cosine_Nk, ((0, 15), (0, 0)), constant_values=0.9),
+                np.pad(alone["neighbours"].index_Nk, ((0, 15), (0, 3)), constant_values=30),
+                np.pad(alone["neighbours"].cosine_Nk, ((0, 15), (0, 3)), constant_values=0.9),
             )
             one = pick(inputs, Budget("rows", 7), seed=0)
         two = pick(alone, Budget("rows", 7), seed=0)
