@@ -135,6 +135,19 @@ def test_two_workers_train_the_same_nets(place: Path, tmp_path: Path, trained: d
     np.testing.assert_array_equal(again.scores["aum"].values_N, one.scored.values_N)
 
 
+def test_a_recording_of_ones_own_loop_stands_in_for_a_training(place: Path, tmp_path: Path) -> None:
+    from dataworth.dynamics import Recorder, quantities
+
+    logits, label = np.random.default_rng(0).normal(size=(3, 45, 3)), np.arange(45) % 3
+    recorder = Recorder(range(45), 3)
+    for epoch in range(3):
+        recorder.record(epoch, range(45), logits[epoch], label)
+    recorder.save(tmp_path / "dynamics.npz")
+    found = kept(place, tmp_path, pool=place / "vectors.npz", method="aum", dynamics=(str(tmp_path / "dynamics.npz"),))
+    margin = np.mean([quantities(logits[e], label)[2] for e in range(3)], axis=0)
+    np.testing.assert_allclose(found.scored.values_N, margin, rtol=1e-5)
+
+
 @pytest.mark.lm
 def test_wrong_labels_have_the_lowest_margins(place: Path, tmp_path: Path, trained: dict[str, object]) -> None:
     rng, true = np.random.default_rng(3), np.arange(45) % 3

@@ -153,7 +153,7 @@ def test_an_unknown_key_names_the_nearest(key: str, near: str) -> None:
 
 
 def test_a_key_like_no_other_lists_those_there_are() -> None:
-    with pytest.raises(RequestError, match="known keys: device, duplicate_keys, encoder, goal"):
+    with pytest.raises(RequestError, match="known keys: device, duplicate_keys, dynamics, encoder"):
         config.build(config.ScoreRequest, {"pool": "p", "zzz": 1})
     with pytest.raises(RequestError, match="unknown to ScoreRequest"):
         config.build(config.ScoreRequest, {"pool": "p", "out": "x"})

@@ -73,3 +73,33 @@ def test_unknown_rows_and_epochs_are_refused():
         recorder.record(1, [1], np.zeros((1, 2)), [0])
     with pytest.raises(RequestError, match="distinct ids"):
         Recorder([1, 1], 1)
+
+
+def test_recordings_of_several_nets_are_read_in_the_pools_order(tmp_path):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 3, 4, 5))
+    labels = np.array([0, 1, 2, 3])
+    for net, by in enumerate((["a", "b", "c", "d"], [0, 1, 2, 3])):
+        recorder = Recorder(by, 3)
+        for epoch in range(3):
+            recorder.record(epoch, by[::-1], logits[net, epoch, ::-1], labels[::-1])
+        recorder.save(tmp_path / f"{net}.npz")
+    found = Dynamics.load([tmp_path / "0.npz", tmp_path / "1.npz"], ["a", "b", "c", "d"])
+    for net in range(2):
+        for epoch in range(3):
+            np.testing.assert_array_equal(found.margin_SEN[net, epoch], quantities(logits[net, epoch], labels)[2])
+    some = Dynamics.load([tmp_path / "0.npz"], ["d", "new", "a", "b", "c"])
+    np.testing.assert_array_equal(some.p_SEN[0, 1], [found.p_SEN[0, 1][3], np.nan, *found.p_SEN[0, 1][:3]])
+
+
+def test_what_is_no_recording_of_these_rows_is_refused(tmp_path):
+    Recorder(["x", "y"], 2).save(tmp_path / "a.npz")
+    Recorder([0, 1], 3).save(tmp_path / "b.npz")
+    (tmp_path / "c.npz").write_text("no archive")
+    with pytest.raises(RequestError, match="names row 'x'"):
+        Dynamics.load([tmp_path / "a.npz"], ["p", "q"])
+    with pytest.raises(RequestError, match="different lengths"):
+        Dynamics.load([tmp_path / "a.npz", tmp_path / "b.npz"], ["x", "y"])
+    for name in ("c.npz", "none.npz"):
+        with pytest.raises(RequestError, match="is no recording"):
+            Dynamics.load([tmp_path / name], ["x"])

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 
 def dynamics(session: Session) -> Dynamics:
-    """What the trainings recorded, `[S, E, N]` in pool order, NaN for rows that can't be read."""
+    """What the trainings recorded, `[S, E, N]` in pool order, NaN for rows that can't be read.
+
+    `--dynamics` names recordings of the user's own.
+    """
+    if session.request.dynamics:
+        return Dynamics.load(session.request.dynamics, session.pool.ids)
     nets = _nets(session, "dynamics")
     epochs = len(nets["dynamics"][0]) // (5 * nets["rows"])
     values_SE5n = np.stack([d.reshape(5, epochs, -1) for d in nets["dynamics"]])

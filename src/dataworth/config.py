@@ -29,6 +29,8 @@ class Request:
     """What the model should become good at: a .jsonl of examples, or goal.yaml with subtasks."""
     model: str | None = None
     """The learner: a folder with safetensors, a .gguf file, a hub id, smollm2; for classes linear, mlp, resnet."""
+    dynamics: tuple[str, ...] = ()
+    """What a training loop of yours recorded of rows with a class (dataworth.dynamics.Recorder), a file a net."""
     encoder: str | None = None
     """Embeds the rows in the learner's place: a sentence-transformers or model2vec folder."""
     map: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import zipfile
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
+
+NAMES = ("loss", "p", "margin", "error", "correct")
+"""What is recorded of a row in an epoch, in the order of `quantities`."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,50 @@ class Dynamics:
         if len(shapes) != 1 or len(next(iter(shapes))) != 3:
             raise RequestError(f"dynamics of shapes {sorted(shapes)}: expected five [nets, epochs, rows] of one shape")
 
+    @classmethod
+    def load(cls, paths: Sequence[str | Path], ids: Sequence[str]) -> Dynamics:
+        """What `Recorder.save` wrote, a file a net, for rows in the order of `ids`.
+
+        Files name rows by these ids, or by their places among them ("0" is the first); a row that they don't name
+        holds NaN.
+
+        Raises:
+            RequestError: A file that isn't one, names other rows, or has another number of epochs.
+        """
+        known = {row_id: n for n, row_id in enumerate(ids)}
+        nets = [_recorded(Path(path), known) for path in paths]
+        if len({net_5EN.shape for net_5EN in nets}) != 1:
+            shown = ", ".join(f"{path}: {net_5EN.shape[1]}" for path, net_5EN in zip(paths, nets, strict=True))
+            raise RequestError(f"recordings of different lengths (epochs of {shown}): expected one number of epochs")
+        return cls(*np.stack(nets).transpose(1, 0, 2, 3))
+
     @property
     def epochs(self) -> int:
         """How many epochs were recorded."""
         return self.loss_SEN.shape[1]
+
+
+def _recorded(path: Path, known: Mapping[str, int]) -> NDArray[np.float32]:
+    """`[5, E, N]` of a file.
+
+    Raises:
+        RequestError: It isn't a recording of these rows.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            names, values_5En = found["ids"].tolist(), np.stack([found[name] for name in NAMES])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path} is no recording ({error}): expected what dataworth's Recorder saved") from None
+    places = {str(n): n for n in known.values()}
+    place = known if set(names) <= set(known) else places
+    other = next((name for name in names if name not in place), None)
+    if other is not None or len(set(names)) < len(names) or values_5En.shape[2:] != (len(names),):
+        raise RequestError(
+            f"{path} names row {other!r}: expected ids of the pool's rows, or their places from 0 to {len(known) - 1}"
+        )
+    out_5EN = np.full((*values_5En.shape[:2], len(known)), np.nan, dtype=np.float32)
+    out_5EN[:, :, [place[name] for name in names]] = values_5En
+    return out_5EN
 
 
 class Recorder:
@@ -75,8 +119,7 @@ class Recorder:
 
     def save(self, path: str | Path) -> None:
         """Write ids and arrays as an `.npz` of plain arrays."""
-        names = ("loss", "p", "margin", "error", "correct")
-        arrays: dict[str, Any] = dict(zip(names, self.values_5EN, strict=True))
+        arrays: dict[str, Any] = dict(zip(NAMES, self.values_5EN, strict=True))
         with Path(path).open("wb") as file:
             np.savez_compressed(file, ids=np.array([str(i) for i in self.position]), **arrays)
 

@@ -55,6 +55,9 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
         files.append(Path(request.recipe))
     if request.model is not None:
         files += _model_files(Path(request.model).expanduser())
+    files += [Path(path) for path in request.dynamics if Path(path).is_file()]
+    if request.encoder is not None:
+        files += _model_files(Path(request.encoder).expanduser())
     if isinstance(request, config.TrialRequest):
         files += _subset_files(request)
     return {"verb": verb, **values, "inputs": {str(f): list(stamp_of(f)) for f in files}}

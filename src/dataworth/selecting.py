@@ -29,12 +29,18 @@ def choose_method(request: config.Request, wanted: str | None) -> Score:
             raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")
         wanted = "less" if request.model is not None else "bm25"
     method: Score = plugins.load("scores", wanted)
-    if method.needs & artefacts.OF_LEARNER and request.model is None:
+    if _lacks_learner(request, method.needs):
         free = [n for n in plugins.SCORES if not artefacts.needs_model(plugins.load("scores", n).needs)]
         raise RequestError(f"method {wanted} needs --model; without a model there are: {', '.join(free)}")
     if artefacts.needs_goal(method.needs) and request.goal is None:
         raise RequestError(f"method {wanted} needs --goal FILE with examples of what the model should become good at")
     return method
+
+
+def _lacks_learner(request: config.Request, needs: frozenset[str]) -> bool:
+    """Whether a learner is needed that the request doesn't name; a recording stands in for its training."""
+    given = {"dynamics"} if request.dynamics else set()
+    return request.model is None and bool(needs & artefacts.OF_LEARNER - given)
 
 
 def _unscored(pick: str) -> bool:
@@ -118,7 +124,7 @@ def refuse_needs(session: Session, needs: frozenset[str], who: str) -> None:
         artefacts.class_numbers(session)
     if needs & artefacts.OF_VECTORS and request.model is None and request.encoder is None and not given:
         raise RequestError(f"{who} needs vectors of the rows: expected --model or --encoder; name one")
-    if needs & artefacts.OF_LEARNER and request.model is None:
+    if _lacks_learner(request, needs):
         raise RequestError(f"{who} needs --model: expected the learner; name it")
     if artefacts.needs_goal(needs) and session.goal is None:
         raise RequestError(f"{who} needs --goal FILE with examples of what the model should become good at")
