@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,64 @@ def test_scores_of_trained_nets(place: Path, tmp_path: Path, trained: dict[str, 
     given = trained if method != "entropy" else {**trained, "option": ()}
     found = kept(place, tmp_path, method=method, **given)
     assert found.record["learner"]["model"] == "mlp" and not found.scored.unscored
+    assert "learner" in str(dw.view(tmp_path / "run").to_dict())
+
+
+@pytest.mark.lm
+def test_values_belong_to_rows_however_these_are_ordered(
+    place: Path, tmp_path: Path, trained: dict[str, object]
+) -> None:
+    with np.load(place / "vectors.npz") as found:
+        arrays = dict(found)
+    np.savez(tmp_path / "turned.npz", **{name: array[::-1] for name, array in arrays.items()})
+    one = kept(place, tmp_path, method="aum", **trained)
+    other = dw.score(
+        **{**trained, "pool": str(tmp_path / "turned.npz")}, method="aum", workers=0, run=str(tmp_path / "t")
+    )
+    np.testing.assert_array_equal(other.scores["aum"].values_N[::-1], one.scored.values_N)
+
+
+@pytest.mark.lm
+def test_a_net_that_fails_is_no_silent_loss_and_is_tried_again(
+    place: Path, tmp_path: Path, trained: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataworth.learners.classifier import Classifier
+
+    whole = Classifier.gradient_norms
+
+    def breaks(self: Classifier, rows: object) -> object:
+        if self.recipe.seed == 1:
+            raise RuntimeError("out of memory")
+        return whole(self, rows)
+
+    monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "cache"))
+    given = {**trained, "pool": str(trained["pool"]), "method": "grand", "workers": 0, "run": str(tmp_path / "run")}
+    with monkeypatch.context() as broken:
+        broken.setattr(Classifier, "gradient_norms", breaks)
+        with pytest.raises(RequestError, match="net of seed 1 can't be trained"):
+            dw.score(**given)
+    assert len(dw.score(**given).scores["grand"].values_N) == 45
+
+
+@pytest.mark.lm
+def test_rows_with_a_class_have_no_token_budget(tmp_path: Path, trained: dict[str, object]) -> None:
+    with pytest.raises(RequestError, match="rows with a class have no tokens"):
+        dw.select(**{**trained, "pool": str(trained["pool"])}, method="aum", keep="10tok", run=str(tmp_path / "run"))
+
+
+def test_another_seed_makes_other_clusters_in_one_session(place: Path) -> None:
+    from dataclasses import replace
+
+    from dataworth import artefacts, config
+    from dataworth.session import open_session
+
+    request = config.build(config.SelectRequest, {"pool": str(place / "vectors.npz"), "workers": 0})
+    with open_session(request, None) as session:
+        found = []
+        for seed in range(4):
+            session.request = replace(request, seed=seed)
+            found.append(artefacts.resolve_once(session, "clusters").cosine_N.tobytes())
+    assert len(set(found)) > 1
 
 
 @pytest.mark.lm
@@ -181,6 +240,11 @@ def test_images_are_classified_and_broken_ones_are_told(
     found = dw.select(**given, method="el2n", keep=9, workers=0, run=str(tmp_path / "run"), out=str(tmp_path / "kept"))
     assert len(found.ids) == 9 and len(list((tmp_path / "kept").rglob("*.png"))) == 9
     assert ["decoded" in why for why in found.scored.unscored.values()] == [True]
+    shutil.rmtree(tmp_path / "kept")
+    again = dw.select(**given, method="el2n", keep=9, workers=0, run=str(tmp_path / "run"), out=str(tmp_path / "kept"))
+    assert again.ids == found.ids and len(list((tmp_path / "kept").rglob("*.png"))) == 9
+    with pytest.raises(RequestError, match="--encoder reads texts"):
+        dw.select(**given, pick="k_center", encoder=str(tmp_path), keep=9, workers=0, run=str(tmp_path / "texts"))
     near = dw.select(**given, pick="k_center", keep=9, workers=0, run=str(tmp_path / "near"))
     assert len(near.ids) == 9
 

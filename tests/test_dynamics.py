@@ -65,6 +65,13 @@ def test_a_loop_of_ones_own_is_recorded_and_saved(tmp_path):
         assert np.isnan(found["loss"][1]).tolist() == [True, False, True]
 
 
+def test_ids_may_come_as_a_tensor():
+    torch = pytest.importorskip("torch")
+    recorder = Recorder(range(3), 1)
+    recorder.record(0, torch.tensor([2, 0]), torch.zeros(2, 2), torch.tensor([1, 0]))
+    assert np.isnan(recorder.values_5EN[0, 0]).tolist() == [False, True, False]
+
+
 def test_unknown_rows_and_epochs_are_refused():
     recorder = Recorder([1, 2], 1)
     with pytest.raises(RequestError, match="row 3"):

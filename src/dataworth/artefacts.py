@@ -76,7 +76,7 @@ def resolve_once(session: Session, name: str) -> Any:
     """An artefact that a score and a pick of one run may both need, made once where making it takes time."""
     if name not in GEOMETRY:
         return MAKERS[name](session)
-    key = (name, session.geometry)
+    key = (name, session.geometry, session.request.seed)
     if key not in session.made:
         session.made[key] = MAKERS[name](session)
     return session.made[key]
@@ -277,6 +277,8 @@ def vectors_of(session: Session, pool: Pool, stage: str) -> tuple[NDArray[np.flo
         return own_vectors(pool)
     if session.classifies and session.request.encoder is None:
         return _net_features(session, pool)
+    if session.request.encoder is not None and any(f.schema == "labelled_image" for f in pool.files):
+        raise RequestError("--encoder reads texts, but the pool has images: expected --model, such as resnet; name one")
     if session.request.encoder is None:
         table = probe(session, "embeddings", pool, stage)
         return table.column("vector", fill=np.nan), table.unscored

@@ -16,6 +16,7 @@ from scipy.special import log_softmax
 from dataworth.artefacts import as_read, class_numbers, labels, vectors_of
 from dataworth.dynamics import Dynamics
 from dataworth.errors import RequestError
+from dataworth.records import id_order
 from dataworth.session import Session
 from dataworth.store.artefact import Artefact
 from dataworth.store.cache import is_done
@@ -103,7 +104,7 @@ def _nets(session: Session, what: str) -> dict[str, Any]:
     def payload(shard: Sequence[str]) -> list[int]:
         return [by_id[i] for i in shard]
 
-    missing = artefact.missing(ids)
+    missing = artefact.missing(ids, retry_unscored=True)
     if missing:
         with session.costing("trainings", len(missing)):
             session.engine.run(
@@ -115,8 +116,13 @@ def _nets(session: Session, what: str) -> dict[str, Any]:
                 shard_rows=1,
                 progress=lambda done, total: session.progress("trainings", done, total),
                 hang_s=86_400.0,
+                retry_unscored=True,  # a machine without memory is no property of a net
             )
     table = artefact.table(ids)
+    for row_id, why in table.unscored.items():
+        raise RequestError(
+            f"the net of seed {by_id[row_id]} can't be trained ({why}): expected all {options.nets}; mend it, run again"
+        )
     trained_ids = np.load(folder / "ids.npy", allow_pickle=False).tolist()
     place = np.array([session.pool.position[i] for i in trained_ids], dtype=np.int64)
     return {what: table.ragged(what), "place": place, "rows": len(place)}
@@ -136,7 +142,7 @@ def _inputs(session: Session) -> Path:
     if not is_done(folder):
         with EntryLock(folder), session.costing("inputs", len(pool)):
             rows = list(_rows(session))
-            usable = [row for row in rows if not row.reason]
+            usable = [rows[i] for i in id_order([row.id for row in rows]).tolist() if not rows[i].reason]
             if len({row.label for row in usable}) < 2:
                 raise RequestError(
                     f"{len(usable):,} of {len(pool):,} rows can be read, of fewer than two classes: expected two or "

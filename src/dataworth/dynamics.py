@@ -110,6 +110,7 @@ class Recorder:
         Raises:
             RequestError: An unknown row or epoch, or logits that aren't any.
         """
+        ids = _plain(ids).tolist() if hasattr(ids, "detach") or isinstance(ids, np.ndarray) else ids
         unknown = [i for i in ids if i not in self.position]
         if unknown or not 0 <= epoch < self.values_5EN.shape[1]:
             what = f"row {unknown[0]!r}" if unknown else f"epoch {epoch}"

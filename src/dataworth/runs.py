@@ -57,7 +57,7 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
         files += _model_files(Path(request.model).expanduser())
     files += [Path(path) for path in request.dynamics if Path(path).is_file()]
     if request.encoder is not None:
-        files += _model_files(Path(request.encoder).expanduser())
+        files += sorted(p for p in Path(request.encoder).expanduser().rglob("*") if p.is_file())
     if isinstance(request, config.TrialRequest):
         files += _subset_files(request)
     return {"verb": verb, **values, "inputs": {str(f): list(stamp_of(f)) for f in files}}
@@ -80,6 +80,10 @@ def _model_files(model: Path) -> list[Path]:
     """The files of a local model, so that a model trained on is another one; a hub id has none here."""
     if model.is_file():
         return [model]
+    if ":" in model.name and not model.is_dir() and model.name.partition(":")[0] not in ("torchvision", "timm"):
+        from dataworth.learners.modules import importable
+
+        return importable(model.name.partition(":")[0])
     return sorted(p for p in model.iterdir() if p.is_file()) if model.is_dir() else []
 
 

@@ -59,6 +59,8 @@ def choose_rows(
             f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
         )
     refuse_needs(session, pick.needs, f"pick {pick.name}")
+    if session.classifies and budget.unit == "tokens":
+        raise RequestError(f"keep {budget}: rows with a class have no tokens: expected rows or a share; correct --keep")
     scored = score_one(session, method, given)
     inputs = pick_inputs(session, method, pick, scored, budget)
     return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)

@@ -85,7 +85,9 @@ def _already_there(run: RunFolder, out: Path) -> bool:
 
 
 def _stamp(path: Path) -> list[int]:
-    return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
+    from dataworth.formats.table_formats import stamp_of
+
+    return list(stamp_of(path)) if path.exists() else []
 
 
 def _remember(run: RunFolder, out: Path, files: list[Path]) -> None:

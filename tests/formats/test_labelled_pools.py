@@ -12,6 +12,7 @@ import pytest
 
 from dataworth.errors import FormatError, RequestError
 from dataworth.formats import open_pool, preview, write_subset
+from dataworth.formats.table_formats import stamp_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -98,6 +99,39 @@ def test_a_changed_image_folder_is_noticed(tmp_path):
         pool.example(0)
 
 
+def test_an_image_moved_to_another_class_is_a_change(tmp_path):
+    root = image_folder(tmp_path / "images")
+    before = stamp_of(root)
+    (root / "cat" / "a.png").rename(root / "dog" / "a.png")
+    assert stamp_of(root) != before
+    assert [r.label for r in open_pool(root).examples()] == ["cat", "dog", "dog"]
+
+
+def test_conversations_with_an_embedding_and_a_label_stay_conversations(tmp_path):
+    row = {"messages": [{"role": "user", "content": "q"}], "embedding": [0.1, 0.2], "label": "math"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    assert open_pool(tmp_path / "a.jsonl").kinds == {"sft"}
+    assert open_pool(tmp_path / "a.jsonl", task="sft").kinds == {"sft"}
+    (tmp_path / "b.jsonl").write_text('{"embedding": [0.5], "label": 1}\n')
+    with pytest.raises(FormatError, match="no known schema"):
+        open_pool(tmp_path / "b.jsonl", task="sft")
+
+
+def test_numbers_beyond_any_float_are_no_vector(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "hello", "x": [1%s]}\n' % ("0" * 400))
+    assert open_pool(tmp_path / "a.jsonl").kinds == {"text"}
+    (tmp_path / "b.jsonl").write_text('{"x": [1.0, 2.0], "label": 1}\n{"x": [1e39, 1], "label": 1}\n')
+    assert (len(pool := open_pool(tmp_path / "b.jsonl")), pool.rejected) == (1, 1)
+
+
+def test_an_archive_with_something_else_inside_is_refused(tmp_path):
+    archive(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as found:
+        found.writestr("notes.txt", "hello")
+    with pytest.raises(FormatError, match=r"notes.txt.*no array"):
+        open_pool(tmp_path / "a.npz")
+
+
 def test_labelled_text_is_one_only_when_asked(tmp_path):
     rows = [{"text": "good", "label": 1}, {"text": "bad", "label": 0}, {"text": "?", "label": None}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -141,6 +175,7 @@ def test_kept_images_are_copied_to_a_new_folder(tmp_path):
     found = {p.relative_to(tmp_path / "kept").as_posix(): p.read_bytes() for p in (tmp_path / "kept").rglob("*.*")}
     assert found == {"cat/a.png": PNG + b"1", "dog/deep/c.JPG": PNG + b"3"}
     assert open_pool(tmp_path / "kept").ids == (pool.ids[0], pool.ids[2])
+    assert write_subset(pool, [2, 0], tmp_path / "kept") == [tmp_path / "kept"], "an interrupted command's are left"
     with pytest.raises(RequestError, match="expected a new folder"):
         write_subset(pool, [0], tmp_path / "kept")
     with pytest.raises(RequestError, match="expected a new folder"):

@@ -72,7 +72,8 @@ CASES = [
         (U("q"), T("r")),
     ),
     ({"image": {"bytes": b"png", "path": None}, "label": "cat"}, "labelled_image", "classify", ()),
-    ({"embedding": [0.5, 2], "label": 3, "text": "t"}, "labelled_vector", "classify", ()),
+    ({"embedding": [0.5, 2], "label": 3}, "labelled_vector", "classify", ()),
+    ({"messages": [{"role": "user", "content": "q"}], "embedding": [0.5], "label": 3}, "messages", "sft", (U("q"),)),
 ]
 
 

@@ -241,7 +241,7 @@ def test_rows_become_arrays():
     broken = encoder.encode(Example("a", "classify", "labelled_image", label="cat", content=b"no image"))
     empty = encoder.encode(Example("a", "classify", "labelled_text", label="cat", text="t"))
     assert "its shape is (3, 3, 5)" in wide.reason and "'cow' is none of the pool's 2" in unknown.reason
-    assert "can't be decoded" in broken.reason and "no image and no vector" in empty.reason
+    assert "no image that can be decoded" in broken.reason and "no image and no vector" in empty.reason
 
 
 def test_an_encoded_image_is_read_as_rgb():
@@ -284,8 +284,43 @@ def test_a_net_of_ones_own_is_used_with_its_last_linear_as_head(tmp_path, monkey
     net = learner(rows, "mynet:small", replace(PLAIN, epochs=12))
     train_classifier(net, rows, out=tmp_path / "t")
     assert net.features(rows).shape == (60, 7) and accuracy(net, rows) > 0.9
-    with pytest.raises(RequestError, match=r"gives \(2, 4\) for two rows: expected logits \(2, 3\)"):
+    with pytest.raises(RequestError, match="no linear layer of 3 outputs"):
         learner(rows, "mynet:wrong")
+
+
+def test_a_net_that_draws_trains_alike_and_its_source_is_in_its_key(tmp_path, monkeypatch):
+    source = (
+        "import torch\n"
+        "class Odd(torch.nn.Module):\n"
+        "    def __init__(self, width, classes):\n"
+        "        super().__init__()\n"
+        "        self.head = torch.nn.Linear(16, classes)\n"
+        "        self.body = torch.nn.Linear(width, 16)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(torch.nn.functional.dropout(self.body(x).relu(), 0.5, self.training))\n"
+        "def net(shape, classes):\n"
+        "    return Odd(shape[0], classes)\n"
+    )
+    (tmp_path / "drawing.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    rows = vectors()
+    first, second = learner(rows, "drawing:net"), learner(rows, "drawing:net")
+    torch.manual_seed(1)
+    train_classifier(first, rows, out=tmp_path / "a")
+    torch.manual_seed(2)
+    train_classifier(second, rows, out=tmp_path / "b")
+    np.testing.assert_array_equal(first.logits(rows), second.logits(rows))
+    assert first.features(rows).shape == (60, 16), "the head is the layer that makes the logits, wherever it stands"
+    (tmp_path / "drawing.py").write_text(source + "# edited\n")
+    assert learner(rows, "drawing:net").card.fingerprint != first.card.fingerprint
+
+
+def test_a_lone_last_row_joins_the_step_before_it(tmp_path):
+    rows = [replace(r, x=np.ascontiguousarray(r.x[:, :8, :8])) for r in images(17)]  # 1 x 1 in the last stage
+    done = train_classifier(learner(rows, "resnet"), rows, out=tmp_path / "t")
+    assert done.tokens == 4 * 17
+    with pytest.raises(RequestError, match="can't be trained on 1 rows"):
+        train_classifier(learner(rows, "resnet"), rows[:1], out=tmp_path / "one")
 
 
 def test_a_training_that_explodes_is_refused(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from dataworth.errors import FormatError
 
-_BROKEN = (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError)
+_BROKEN = (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError)
 
 
 class ArrayFile:
@@ -41,6 +43,9 @@ class ArrayFile:
                 f"{self.path} can't be read as arrays ({why}); expected an .npz of plain arrays; save it again with "
                 "numpy.savez"
             ) from None
+        others = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
+        if others:
+            raise FormatError(f"{self.path} holds {others[0]!r}, no array: expected arrays only; save it again")
         lengths = {name: array.shape[0] if array.ndim else None for name, array in found.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
             shown = ", ".join(f"{name} {array.shape}" for name, array in found.items()) or "none"
@@ -67,3 +72,5 @@ class ArrayFile:
                 member.compress_type = packing
                 with archive.open(member, "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, array[rows], allow_pickle=False)
+        with target.open("rb") as written:
+            os.fsync(written.fileno())

@@ -43,10 +43,11 @@ class ImageFolder:
         return {**columns, "label": name.parts[0]} if len(name.parts) > 1 else columns
 
     def stamp(self) -> tuple[int, int]:
-        """Bytes of all images and the latest change of any, or of their number."""
-        stats = [(self.path / name).stat() for name in self.names]
-        latest = max((s.st_mtime_ns for s in stats), default=0)
-        return sum(s.st_size for s in stats) + len(stats), latest
+        """Bytes of all images, and a number made of their names, sizes and dates: a renamed image is a change, too."""
+        stats = [((self.path / name).stat(), name.as_posix()) for name in self.names]
+        said = "\n".join(f"{name} {s.st_size} {s.st_mtime_ns}" for s, name in stats)
+        number = int.from_bytes(hashlib.sha256(said.encode("utf-8", "surrogateescape")).digest()[:7], "big")
+        return sum(s.st_size for s, _ in stats), number
 
     def sha256(self) -> str:
         """Over names and bytes."""
@@ -62,4 +63,15 @@ class ImageFolder:
         for n in rows.tolist():
             to = target / self.names[n]
             to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_bytes((self.path / self.names[n]).read_bytes())
+            with to.open("wb") as file:
+                file.write((self.path / self.names[n]).read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+
+    def copied_to(self, rows: NDArray[np.int64], target: Path) -> bool:
+        """Whether a folder holds exactly these rows' images, as an interrupted command left them."""
+        names = [self.names[n] for n in rows.tolist()]
+        found = {p.relative_to(target) for p in target.rglob("*") if p.is_file()}
+        return found == set(names) and all(
+            (self.path / name).read_bytes() == (target / name).read_bytes() for name in names
+        )

@@ -18,7 +18,7 @@ from dataworth.formats.paths import find_files, source_names
 from dataworth.formats.reader import FileReader, Reading
 from dataworth.formats.rejects import Rejects
 from dataworth.formats.rows import InputFile, Row
-from dataworth.formats.schemas import Schema, Task, choose, implied, order_for
+from dataworth.formats.schemas import Schema, Task, choose, implied, order_for, text
 from dataworth.formats.schemas.base import Columns
 from dataworth.formats.streams import readable
 from dataworth.formats.table_formats import stamp_of
@@ -102,7 +102,7 @@ class _Index:
         rows = file.rows()
         first = _first_readable(rows)
         views = self._views(file.path, first)
-        schema = choose(views, self.order, file.path) if views else self.order[-1]  # no rows, nothing to hold them to
+        schema = choose(views, self.order, file.path) if views else text.SCHEMA  # no rows, nothing to hold them to
         self._add_rows(chain(first, rows), schema, file.path, source)
         size, mtime_ns = stamp_of(file.path)
         if before != (size, mtime_ns):

@@ -17,6 +17,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
+from dataworth.formats.images import ImageFolder
 from dataworth.formats.paths import FORMAT_OF, PACKED, format_of
 from dataworth.formats.reader import FileReader
 from dataworth.formats.table_formats import TABLES
@@ -69,6 +70,8 @@ def write_subset(
                 f"{target} is an input of this pool: expected another place to write to; change the output"
             )
     reader.verify(used)
+    if used and pool.files[used[0]].format == "images" and _copied(pool, reader, chosen, targets):
+        return list(targets)
     with all_or_nothing(targets) as aside:
         for target, files in targets.items():
             own = chosen[np.isin(pool.file_N[chosen], files)]
@@ -129,7 +132,7 @@ def _targets(pool: Pool, used: list[int], out: Path) -> dict[Path, list[int]]:
     fmt = format_of(out)
     formats = {pool.files[f].format for f in used}
     if formats == {"images"} and len(pool.files) == 1:
-        if fmt is not None or (out.exists() and any(out.iterdir() if out.is_dir() else [out])):
+        if fmt is not None or out.is_file():
             raise RequestError(f"{out}: expected a new folder to copy the kept images to; choose another output")
         return {out: used}
     schemas = {pool.files[f].schema for f in used}
@@ -150,6 +153,21 @@ def _targets(pool: Pool, used: list[int], out: Path) -> dict[Path, list[int]]:
     return {out / name: [f] for name, f in zip(names, used, strict=True)}
 
 
+def _copied(pool: Pool, reader: FileReader, chosen: NDArray[np.int64], targets: dict[Path, list[int]]) -> bool:
+    """Whether folders of images hold what is to be written already; nothing else may stand in the way.
+
+    Raises:
+        RequestError: One holds something else.
+    """
+    there = [target for target in targets if target.is_dir() and any(target.iterdir())]
+    for target in there:
+        file = targets[target][0]
+        folder, rows = reader.table(file), pool.offset_N[chosen[pool.file_N[chosen] == file]]
+        if not isinstance(folder, ImageFolder) or not folder.copied_to(rows, target):
+            raise RequestError(f"{target}: expected a new folder to copy the kept images to; choose another output")
+    return bool(there) and len(there) == len(targets)
+
+
 def _check_suffix(out: Path, fmt: str) -> None:
     packed = out.suffix.lower() in PACKED
     inner = Path(out.stem).suffix.lower() if packed else out.suffix.lower()
@@ -158,7 +176,7 @@ def _check_suffix(out: Path, fmt: str) -> None:
 
 
 def _endings(fmt: str) -> str:
-    return "a name ending in " + " or ".join(_SUFFIXES[fmt])
+    return "a name ending in " + " or ".join(_SUFFIXES[fmt]) if fmt in _SUFFIXES else "a new folder"
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

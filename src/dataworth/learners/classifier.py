@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.causal_lm import fast_dtype, minor_version, resolve_device
 from dataworth.learners.labelled import Labelled, LabelledEncoder
 from dataworth.learners.load import require
+from dataworth.learners.modules import importable
 from dataworth.learners.nets import build
 from dataworth.recipe import ClassifierRecipe
 from dataworth.store.fingerprint import fingerprint
@@ -63,20 +62,20 @@ class ClassifierCard:
 
 
 def _code(model: str) -> dict[str, str]:
-    """What else decides a net that isn't ours: its library's version, or the content of the user's own module."""
+    """What else decides a net that isn't ours: its library's version, or the source of the user's own module."""
     library, _, attribute = model.partition(":")
     if not attribute:
         return {}
     if library in ("torchvision", "timm"):
         require(library, f"model {model}", extra="vision")
         return {library: metadata.version(library)}
-    try:
-        found = importlib.util.find_spec(library)
-    except (ImportError, ValueError):
-        found = None
-    if found is None or found.origin is None or not Path(found.origin).is_file():
+    files = importable(library)
+    if not files:
         raise RequestError(f"model {model!r}: there is no module {library!r} here: expected one that can be imported")
-    return {"module_sha256": hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()}
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return {"module_sha256": total.hexdigest()}
 
 
 def describe_classifier(

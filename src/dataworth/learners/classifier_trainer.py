@@ -83,6 +83,7 @@ def train_classifier(
     """
     weight_N = _weights(rows, weights)
     plan = plan_steps([r.id for r in rows], weight_N, learner.recipe, [1] * len(rows), tokens)  # type: ignore[arg-type]
+    plan = _without_lone_rows(plan)
     out.mkdir(parents=True, exist_ok=True)
     job = _job(learner, rows, weight_N, tokens, record)
     _claim(out, job)
@@ -178,9 +179,10 @@ class _Run:
             group["lr"] = float(self.lr_S[step])
         x_B = augmented(self.x_N[rows], recipe.augment, _generator(recipe.seed, step)).to(learner.device)
         label_B, weight_B = self.label_N[rows].to(learner.device), self.weight_N[rows].to(learner.device)
-        with learner.arithmetic():
-            logits_BK = learner.model(x_B)
-        logits_BK = logits_BK.float()
+        with torch.random.fork_rng(devices=[learner.device] if learner.device.type == "cuda" else []):
+            torch.manual_seed(_number(recipe.seed, step))  # for nets that draw: dropout, stochastic depth
+            with learner.arithmetic():
+                logits_BK = self._logits(x_B)
         loss_B = functional.cross_entropy(logits_BK, label_B, reduction="none", label_smoothing=recipe.label_smoothing)
         loss = (loss_B * weight_B).sum() / weight_B.sum()
         if not math.isfinite(loss.item()):
@@ -197,6 +199,17 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.item(), float(weight_B.sum())
+
+    def _logits(self, x_B: Tensor) -> Tensor:
+        try:
+            logits_BK: Tensor = self.learner.model(x_B)
+        except (ValueError, RuntimeError) as error:  # what a net can't do with so few rows, or so small ones
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RequestError(
+                f"the net can't be trained on {len(x_B)} rows of shape {tuple(x_B.shape[1:])} ({said}): expected "
+                "another net or batch_size; change --model or --recipe"
+            ) from error
+        return logits_BK.float()
 
     def _net(self) -> dict[str, Tensor]:
         return {name: t.detach().cpu().contiguous() for name, t in self.learner.model.state_dict().items()}
@@ -247,9 +260,25 @@ def augmented(x_B: Tensor, how: str, generator: torch.Generator) -> Tensor:
     return padded[torch.arange(rows)[:, None, None], :, at_BH[:, :, None], at_BW[:, None, :]].permute(0, 3, 1, 2)
 
 
+def _number(seed: int, step: int) -> int:
+    return int(hashlib.sha256(f"{seed}:{step}".encode()).hexdigest()[:15], 16)
+
+
 def _generator(seed: int, step: int) -> torch.Generator:
-    number = int(hashlib.sha256(f"{seed}:{step}".encode()).hexdigest()[:15], 16)
-    return torch.Generator().manual_seed(number)
+    return torch.Generator().manual_seed(_number(seed, step))
+
+
+def _without_lone_rows(plan: StepPlan) -> StepPlan:
+    """The plan with an epoch's last step of one row joined to the one before it: a lone row has no batch statistics."""
+    steps: list[tuple[int, ...]] = []
+    ends: list[int] = []
+    for first, end in zip((0, *plan.epoch_ends), plan.epoch_ends, strict=False):
+        of_epoch = list(plan.rows_S[first:end])
+        if len(of_epoch) > 1 and len(of_epoch[-1]) == 1:
+            of_epoch[-2:] = [of_epoch[-2] + of_epoch[-1]]
+        steps += of_epoch
+        ends.append(len(steps))
+    return StepPlan(tuple(steps), tuple(ends))
 
 
 def _optimizer(learner: Classifier) -> torch.optim.Optimizer:

@@ -107,6 +107,8 @@ def _decoded(content: bytes) -> NDArray[np.uint8]:
     try:
         with image.open(io.BytesIO(content)) as opened:
             pixels = np.asarray(opened.convert("RGB"))
+    except importlib.import_module("PIL").UnidentifiedImageError as error:  # whose text names an address in memory
+        raise ValueError("its bytes are no image that can be decoded") from error
     except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:
         raise ValueError(f"its image can't be decoded ({str(error).splitlines()[0]})") from error
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

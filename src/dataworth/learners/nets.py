@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from dataworth.errors import RequestError
 from dataworth.learners.load import require
+from dataworth.learners.modules import importable
 from dataworth.recipe import ClassifierRecipe
 
 Shape = tuple[int, ...]
@@ -110,15 +111,18 @@ def _made(name: str, shape: Shape, classes: int, recipe: ClassifierRecipe) -> An
     library, _, attribute = name.partition(":")
     if library == "torchvision" and attribute:
         made = require("torchvision", f"model {name}", extra="vision").models
-        return _headless(_call(lambda: made.get_model(attribute, weights=None, num_classes=classes), name), name)
+        return _headless(
+            _call(lambda: made.get_model(attribute, weights=None, num_classes=classes), name), name, classes
+        )
     if library == "timm" and attribute:
         made = require("timm", f"model {name}", extra="vision")
         options = {"num_classes": classes, "in_chans": shape[0]} if len(shape) == 3 else {"num_classes": classes}
-        return _headless(_call(lambda: made.create_model(attribute, pretrained=False, **options), name), name)
+        net = _call(lambda: made.create_model(attribute, pretrained=False, **options), name)
+        return _headless(net, name, classes)
     if attribute:
-        return _headless(
-            _call(lambda: getattr(importlib.import_module(library), attribute)(shape, classes), name), name
-        )
+        importable(library)
+        own = _call(lambda: getattr(importlib.import_module(library), attribute)(shape, classes), name)
+        return _headless(own, name, classes)
     raise RequestError(
         f"model {name!r} for rows with a class: expected linear, mlp, resnet, torchvision:NAME, timm:NAME, or a "
         "module:function of your own"
@@ -135,17 +139,19 @@ def _call(make: Callable[[], Any], name: str) -> Any:
         ) from error
 
 
-def _headless(model: Any, name: str) -> nn.Module:
-    """The module with a `features` of its own: the input of its last linear layer.
+def _headless(model: Any, name: str, classes: int) -> nn.Module:
+    """The module with a `features` of its own: the input of its last linear layer that makes so many logits.
 
     Raises:
-        RequestError: It isn't a module, or has no linear layer.
+        RequestError: It isn't a module, or has no such layer.
     """
     if not isinstance(model, nn.Module):
         raise RequestError(f"model {name!r} gave a {type(model).__name__}: expected a torch module; correct it")
-    linears = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    linears = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == classes]
     if not linears:
-        raise RequestError(f"model {name!r} has no linear layer: expected one as its head; add one")
+        raise RequestError(
+            f"model {name!r} has no linear layer of {classes} outputs: expected one as its head; add one"
+        )
     return _Wrapped(model, linears[-1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dataworth.learners.load import require, safetensors_only
 from dataworth.store.part import Column
 
 Work = Callable[[Sequence[str], Sequence[str]], tuple[dict[str, Column], dict[str, str]]]
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _READ = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What decides an encoder's vectors."""
 
@@ -31,8 +33,10 @@ def encoder_folder(named: str) -> Path:
             f"encoder {named!r} is not a folder here: expected a sentence-transformers or model2vec folder; correct "
             "--encoder"
         )
-    if not any(folder.glob("*/*.safetensors")):
+    if not any(folder.rglob("*.safetensors")):
         safetensors_only(folder, f"encoder {named!r}")
+    for file in sorted(f for f in folder.rglob("*") if f.suffix in _PICKLED):
+        safetensors_only(file.parent, f"encoder {named!r} in {file.parent.name}")
     return folder
 
 
@@ -45,7 +49,9 @@ def encoder_spec(named: str) -> dict[str, Any]:
         with file.open("rb") as opened:
             content = hashlib.file_digest(opened, "sha256").digest()
         total.update(file.relative_to(folder).as_posix().encode() + b"\0" + content)
-    return {"files_sha256": total.hexdigest()}
+    library = "model2vec" if _static(folder) else "sentence-transformers"
+    require(library.replace("-", "_"), f"encoder {named!r}", extra="encoders")
+    return {"files_sha256": total.hexdigest(), library: metadata.version(library)}
 
 
 def open_encoder(config: dict[str, Any], device: str) -> Work:
@@ -71,9 +77,14 @@ def open_encoder(config: dict[str, Any], device: str) -> Work:
     return work
 
 
-def _opened(folder: Path, device: str) -> Callable[[list[str]], NDArray[np.float32]]:
+def _static(folder: Path) -> bool:
+    """Whether an encoder is one of model2vec's, which also writes the file of sentence-transformers' modules."""
     modules = folder / "modules.json"
-    if modules.is_file() and "StaticEmbedding" not in modules.read_text(encoding="utf-8"):  # model2vec writes one, too
+    return not modules.is_file() or "StaticEmbedding" in modules.read_text(encoding="utf-8")
+
+
+def _opened(folder: Path, device: str) -> Callable[[list[str]], NDArray[np.float32]]:
+    if not _static(folder):
         library = require("sentence_transformers", "an encoder with modules.json", extra="encoders")
         model = library.SentenceTransformer(str(folder), device=device, trust_remote_code=False)
         return lambda texts: np.asarray(model.encode(texts, show_progress_bar=False), dtype=np.float32)

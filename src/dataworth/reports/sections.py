@@ -136,7 +136,8 @@ def record_sections(recorded: Recorded) -> list[Section]:
     pool, goal, learner = content["pool"], content.get("goal"), content.get("learner")
     prints = [("pool", pool["fingerprint"])]
     prints += [("goal", goal["fingerprint"])] if goal else []
-    prints += [("learner", learner["fingerprint"]), ("weights", learner["weights_sha256"])] if learner else []
+    prints += [("learner", learner["fingerprint"])] if learner else []
+    prints += [("weights", learner["weights_sha256"])] if learner and "weights_sha256" in learner else []
     files = tuple((f["path"], f"{f['rows']:,}", f["schema"], f["sha256"]) for f in pool["files"])
     guards = tuple((g["guard"], "passed" if g["passed"] else "failed", g["evidence"]) for g in content["guards"])
     versions = tuple((name, str(version)) for name, version in content["versions"].items())

@@ -27,13 +27,13 @@ ORDER: tuple[Schema, ...] = (
     rl.SCHEMA,
     choice.SCHEMA,
     question_answer.SCHEMA,
-    labelled.IMAGE,
-    labelled.VECTOR,
     messages.SCHEMA,
     sharegpt.SCHEMA,
     prompt_completion.SCHEMA,
     alpaca.SCHEMA,
     text.SCHEMA,
+    labelled.IMAGE,
+    labelled.VECTOR,
 )
 LABELLED = (labelled.IMAGE, labelled.VECTOR, labelled.TEXT)
 ROLES = tuple(dict.fromkeys([*(role for schema in (*ORDER, *LABELLED) for role in schema.roles), "source"]))
@@ -43,9 +43,10 @@ def order_for(task: Task | None) -> tuple[Schema, ...]:
     """The order of detection; a task settles rows that could serve as either, `classify` texts with a label."""
     if task == "classify":
         return LABELLED
+    asked = tuple(s for s in ORDER if task is None or s not in LABELLED)
     if task == "rl":
-        return (preference.SCHEMA, rl.ASKED_FOR, *ORDER[2:])
-    return tuple(s for s in ORDER if s is not rl.SCHEMA) if task == "sft" else ORDER
+        return (preference.SCHEMA, rl.ASKED_FOR, *asked[2:])
+    return tuple(s for s in asked if s is not rl.SCHEMA) if task == "sft" else asked
 
 
 def implied(row: Columns) -> str | None:

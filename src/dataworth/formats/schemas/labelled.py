@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,11 +39,18 @@ def _vector(columns: Columns) -> Any:
     """Numbers [D], all finite; None where it is something else."""
     value = columns.get(_named(columns, VECTORS))
     if isinstance(value, np.ndarray):
-        fits = value.ndim == 1 and value.size and value.dtype.kind in "fiu" and np.isfinite(value).all()
-        return value.astype(np.float32) if fits else None
+        if value.ndim != 1 or not value.size or value.dtype.kind not in "fiu":
+            return None
+        with np.errstate(over="ignore"):
+            found = value.astype(np.float32)
+        return found if np.isfinite(found).all() else None
     if not isinstance(value, list) or not value or not all(type(v) in (int, float) for v in value):
         return None
-    return np.array(value, dtype=np.float32) if all(map(math.isfinite, value)) else None
+    try:
+        found = np.array(value, dtype=np.float32)
+    except OverflowError:  # an integer beyond any float
+        return None
+    return found if np.isfinite(found).all() else None
 
 
 def _text(columns: Columns) -> Any:
