@@ -17,7 +17,7 @@ from dataworth.session import open_session
 
 EXAMPLE = Path(dw.__file__).parent / "data" / "example"
 
-PLAIN = options.MethodOptions(options.GradientOptions(), options.GeometryOptions(), {}, {})
+PLAIN = options.MethodOptions(options.GradientOptions(), options.GeometryOptions(), options.ClassifierOptions(), {}, {})
 
 
 @pytest.fixture(autouse=True)

@@ -98,6 +98,8 @@ DIFFERENT = {
     "goal": None,
     "model": "some/model",
     "recipe": "absent.yaml",
+    "encoder": "some/encoder",
+    "dynamics": ("recorded.npz",),
 }
 SAME = {"device": "cpu", "workers": 3, "run": "mine", "out": "x.jsonl", "portable": True, "max_rejected": 0.5}
 

@@ -219,7 +219,7 @@ def test_reading_without_a_run_writes_nothing(tmp_path: Path) -> None:
     ("more", "message"),
     [
         ({"duplicate_keys": "merge"}, "expected reject or last"),
-        ({"task": "dpo"}, "expected sft or rl"),
+        ({"task": "dpo"}, "expected sft, rl or classify"),
         ({"map": ("prompt",)}, "NAME=VALUE"),
         ({"device": "tpu"}, "expected auto, cpu"),
         ({"workers": -2}, "workers -2"),
