@@ -7,7 +7,7 @@ from tests.formats import pool_files as files
 
 from dataworth.errors import FormatError
 from dataworth.formats import open_pool
-from dataworth.formats.schemas import ORDER, ROLES, choose, order_for
+from dataworth.formats.schemas import LABELLED, ORDER, ROLES, choose, order_for
 from dataworth.formats.schemas.base import ROLE_OF
 from dataworth.records import Message
 
@@ -214,7 +214,9 @@ def test_every_required_role_is_read_and_may_be_mapped():
         assert set(schema.required) <= set(schema.roles) <= set(ROLES)
         assert problem(schema.name, {}) is not None
     assert len(ROLES) == len(set(ROLES)) and ROLES[-1] == "source"
-    assert {s.name for s in order_for("sft")} == {s.name for s in ORDER} - {"rl"}
+    labelled = {s.name for s in LABELLED}
+    assert {s.name for s in order_for("sft")} == {s.name for s in ORDER} - {"rl"} - labelled
+    assert {s.name for s in order_for("classify")} == labelled and not labelled & {s.name for s in order_for("rl")}
 
 
 LEAVES = st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from(["", "user", "gpt", "x"])
