@@ -8,6 +8,7 @@ and weight decay see a row of weight 2 once, so there weights mean what they say
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import time
@@ -25,11 +26,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dataworth.dynamics import quantities
-from dataworth.errors import FingerprintMismatch, NonsenseRefused, RequestError
+from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.checkpoint import FINISHED, STATE
 from dataworth.learners.classifier import Classifier, stacked
 from dataworth.learners.labelled import Labelled
-from dataworth.learners.trainer import STATE_SECONDS, StepPlan, plan_steps
+from dataworth.learners.trainer import STATE_SECONDS, StepPlan, claim, plan_steps, weights_of
 from dataworth.numerics.schedules import learning_rates
 from dataworth.store.atomic import write_atomic
 from dataworth.store.json_files import read_json
@@ -86,7 +87,7 @@ def train_classifier(
     plan = _without_lone_rows(plan)
     out.mkdir(parents=True, exist_ok=True)
     job = _job(learner, rows, weight_N, tokens, record)
-    _claim(out, job)
+    claim(out, job)
     if (out / FINISHED).is_file():
         load_weights(learner, out)
         return load_trained_classifier(out)
@@ -300,12 +301,7 @@ def _weights(rows: Sequence[Labelled], weights: Sequence[float] | None) -> NDArr
     dull = next((row for row in rows if row.reason), None)
     if dull is not None:
         raise RequestError(f"row {dull.id} can't be trained on: {dull.reason}; leave it out")
-    weight_N = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weight_N.shape != (len(rows),) or not np.isfinite(weight_N).all() or (weight_N < 0).any() or not weight_N.sum():
-        raise RequestError(
-            f"weights of shape {weight_N.shape} for {len(rows)} rows: expected one finite number >= 0 each, not all 0"
-        )
-    return weight_N
+    return weights_of(len(rows), weights)
 
 
 def _job(
@@ -319,27 +315,7 @@ def _job(
     return {"learner": learner.card.spec, "rows": content.hexdigest(), "tokens": tokens, "record": record}
 
 
-def _claim(out: Path, job: dict[str, Any]) -> None:
-    """Mark `out` as this training's folder.
-
-    Raises:
-        FingerprintMismatch: It belongs to another training.
-        FormatError: What it holds is damaged.
-    """
-    path = out / "job.json"
-    if path.is_file():
-        stored = read_json(path, f"delete the folder {out} to train again")
-        differing = sorted(k for k in {*job, *stored} if stored.get(k) != job.get(k))
-        if differing:
-            raise FingerprintMismatch(
-                f"{out} holds a training with other {', '.join(differing)}: choose another folder or remove it"
-            )
-    write_atomic(path, (json.dumps(job, indent=1, sort_keys=True) + "\n").encode())
-
-
 def _npy(values: NDArray[np.float32]) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()

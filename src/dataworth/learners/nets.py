@@ -58,7 +58,7 @@ class Block(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """Nine layers: a stem that halves the side, then three stages of one block each, `width` channels doubling.
+    """Eight layers: a stem that halves the side, three stages of one block each with `width` channels doubling, a head.
 
     Sized for CPUs: on 32 x 32 images its forward costs about 12 million multiplications at width 32.
     """

@@ -286,10 +286,19 @@ def _checked_weights(rows: Sequence[Encoded], weights: Sequence[float] | None) -
             f"{len(dull)} of {len(rows)} rows carry no loss (first: {dull[0].id}, {why}): "
             "expected rows with an answer; leave them out"
         )
-    weight_N = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weight_N.shape != (len(rows),) or not np.isfinite(weight_N).all() or (weight_N < 0).any() or not weight_N.sum():
+    return weights_of(len(rows), weights)
+
+
+def weights_of(rows: int, weights: Sequence[float] | None) -> np.ndarray:
+    """One weight a row, all 1 if None.
+
+    Raises:
+        RequestError: Another number of them, or impossible ones.
+    """
+    weight_N = np.ones(rows) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weight_N.shape != (rows,) or not np.isfinite(weight_N).all() or (weight_N < 0).any() or not weight_N.sum():
         raise RequestError(
-            f"weights of shape {weight_N.shape} for {len(rows)} rows: expected one finite number >= 0 each, not all 0"
+            f"weights of shape {weight_N.shape} for {rows} rows: expected one finite number >= 0 each, not all 0"
         )
     return weight_N
 
@@ -324,7 +333,13 @@ def _job(
 
 
 def _claim(out: Path, job: dict[str, Any], resume: bool) -> Trained | None:
-    """Mark `out` as this training's folder; the finished record if there is one.
+    """Mark `out` as this training's folder; the finished record if there is one."""
+    claim(out, job)
+    return load_trained(out) if resume and (out / FINISHED).is_file() else None
+
+
+def claim(out: Path, job: dict[str, Any]) -> None:
+    """Mark `out` as a training's folder.
 
     Raises:
         FingerprintMismatch: It belongs to another training.
@@ -338,7 +353,4 @@ def _claim(out: Path, job: dict[str, Any], resume: bool) -> Trained | None:
             raise FingerprintMismatch(
                 f"{out} holds a training with other {', '.join(differing)}: choose another folder or remove it"
             )
-        if resume and (out / FINISHED).is_file():
-            return load_trained(out)
     write_atomic(path, (json.dumps(job, indent=1, sort_keys=True) + "\n").encode())
-    return None
