@@ -29,7 +29,7 @@ from dataworth.session import Session
 from dataworth.store.atomic import refused, write_atomic
 from dataworth.store.cache import Cache
 from dataworth.store.fingerprint import canonical_json, fingerprint
-from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder
+from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder, said
 
 if TYPE_CHECKING:
     from dataworth.proof.arms import ArmPlan
@@ -96,7 +96,7 @@ def open_run(verb: str, request: config.Request) -> RunFolder:
     content = identity(verb, request)
     name = Path(request.pool[0]).name.split(".")[0].replace("*", "all")
     stem = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-") or "pool"
-    path = Path(request.run) if request.run else Path(DEFAULT_RUNS) / f"{verb}-{stem}-{fingerprint(content)[:8]}"
+    path = Path(request.run) if request.run else Path(DEFAULT_RUNS) / f"{verb}-{stem}-{fingerprint(said(content))[:8]}"
     return RunFolder(path, content)
 
 

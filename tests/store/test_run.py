@@ -23,6 +23,14 @@ def test_another_request_is_refused_by_its_keys(tmp_path):
         RunFolder(tmp_path / "r", other)
 
 
+def test_an_option_that_a_release_adds_leaves_old_runs_theirs_until_it_is_used(tmp_path):
+    RunFolder(tmp_path / "r", CONFIG)
+    RunFolder(tmp_path / "r", {**CONFIG, "encoder": None, "dynamics": [], "rewarm": False})
+    for value in (0, 0.0, "", "m", [0]):
+        with pytest.raises(RequestError, match="differs in encoder"):
+            RunFolder(tmp_path / "r", {**CONFIG, "encoder": value})
+
+
 def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(RequestError, match=r"thesis\.tex"):

@@ -39,6 +39,11 @@ _AGAIN = "delete it, and the command that made the run makes it again"
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 
 
+def said(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request says: an option left alone and one that a release didn't have yet are the same request."""
+    return {k: v for k, v in config.items() if v is not None and v is not False and v not in ([], (), {})}
+
+
 class RunFolder:
     """One run on disk.
 
@@ -56,7 +61,7 @@ class RunFolder:
         self.lock = EntryLock(self.path)
         found = self.path / "config.yaml"
         if found.exists():
-            keys = differing_keys(_read_config(found), self.config)
+            keys = differing_keys(said(_read_config(found)), said(self.config))
             if keys:
                 raise RequestError(
                     f"run folder {self.path} belongs to another request (differs in {', '.join(keys)}): "
