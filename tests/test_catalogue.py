@@ -19,7 +19,8 @@ OF_TEXT = ("dsir", "ncd", "compression", "column:quality")
 OF_VECTORS = ("prototypes", "density")
 OF_LEARNER = ("ifd", "perplexity", "entropy", "prototypes", "density")
 OF_CLASSES = ("moderate", "pvi", "knn_shapley")
-OF_NETS = ("el2n", "grand", "forgetting", "aum", "cartography", "dual", "least_confidence", "margin", "entropy")
+OF_NETS = ("el2n", "grand", "forgetting", "aum", "cartography", "dual", "least_confidence", "margin")
+OF_ITS_OWN_NETS = ("entropy", "aum_threshold")
 CLASS_PICKS = ("balanced", "craig", "dual_beta")
 OWN_TESTS = ("random", "length", "bm25", "loss", "rds", "less")
 
@@ -73,7 +74,7 @@ def kept(place: Path, tmp_path: Path, **more: object) -> dw.SelectResult:
 
 
 def test_every_method_of_the_catalogue_is_run_here_or_has_tests_of_its_own() -> None:
-    run = {*OF_TEXT, *OF_VECTORS, *OF_LEARNER, *OF_CLASSES, *OF_NETS, *OWN_TESTS}
+    run = {*OF_TEXT, *OF_VECTORS, *OF_LEARNER, *OF_CLASSES, *OF_NETS, *OF_ITS_OWN_NETS, *OWN_TESTS}
     assert set(plugins.SCORES) == {name for name in run if ":" not in name}
 
 
@@ -122,9 +123,9 @@ def trained(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 @pytest.mark.lm
-@pytest.mark.parametrize("method", OF_NETS)
+@pytest.mark.parametrize("method", [*OF_NETS, *OF_ITS_OWN_NETS])
 def test_scores_of_trained_nets(place: Path, tmp_path: Path, trained: dict[str, object], method: str) -> None:
-    given = trained if method != "entropy" else {**trained, "option": ()}
+    given = {**trained, "option": ()} if method in OF_ITS_OWN_NETS else trained
     found = kept(place, tmp_path, method=method, **given)
     assert found.record["learner"]["model"] == "mlp" and not found.scored.unscored
     assert "learner" in str(dw.view(tmp_path / "run").to_dict())
@@ -216,6 +217,32 @@ def test_wrong_labels_have_the_lowest_margins(place: Path, tmp_path: Path, train
     given = {**trained, "pool": tmp_path / "noisy.npz", "model": "linear"}
     worst = kept(place, tmp_path, method="aum", **given)  # low margins are kept: the hard end
     assert len(set(worst.ids) & {row_id(tmp_path / "noisy.npz", n) for n in wrong}) == 5
+
+
+@pytest.mark.lm
+def test_threshold_classes_find_wrong_labels_and_the_threshold_pick_drops_them(
+    place: Path, tmp_path: Path, trained: dict[str, object]
+) -> None:
+    rng, rows = np.random.default_rng(5), 400
+    true = rng.integers(0, 4, size=rows)
+    wrong = rng.random(rows) < 0.15
+    label = np.where(wrong, (true + rng.integers(1, 4, size=rows)) % 4, true)
+    np.savez(tmp_path / "noisy.npz", vector=4 * np.eye(6)[true] + rng.normal(size=(rows, 6)), label=label)
+    given = {**trained, "pool": str(tmp_path / "noisy.npz"), "model": "linear", "workers": 0}
+    asked = {**given, "option": ("above=0",), "keep": "100%", "pick": "threshold", "method": "aum_threshold"}
+    found = dw.select(**asked, run=str(tmp_path / "run"))
+    flagged = found.scored.values_N <= 0
+    assert (~found.selection.kept_N == flagged).all() and 30 < flagged.sum() < 100
+    assert wrong[flagged].mean() > 0.8 and flagged[wrong].mean() > 0.8, "chance: 0.15"
+    assert any(f"{flagged.sum()} of 400 rows" in note for note in found.record["notes"])
+    again = dw.select(**{**asked, "pool": str(tmp_path / "noisy.npz"), "seed": 1}, run=str(tmp_path / "other"))
+    assert (again.scored.values_N != found.scored.values_N).any(), "another seed relabels other rows"
+
+
+def test_a_recording_has_no_threshold_class(place: Path, tmp_path: Path) -> None:
+    given = {"method": "aum_threshold", "dynamics": ("mine.npz",), "keep": 9, "run": str(tmp_path / "run")}
+    with pytest.raises(RequestError, match="can't read --dynamics"):
+        dw.select(str(place / "vectors.npz"), **given)
 
 
 def row_id(pool: Path, n: int) -> str:

@@ -40,8 +40,9 @@ class PoolText:
 
 COLUMN = "column:"
 GEOMETRY = ("neighbours", "clusters", "near_duplicates")
-OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity", "dynamics", "probabilities", "grad_norms"})
-OF_CLASSES = frozenset({"labels", "goal_labels", "dynamics", "probabilities", "grad_norms"})
+OF_NETS = frozenset({"dynamics", "threshold_dynamics", "probabilities", "grad_norms"})
+OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity"}) | OF_NETS
+OF_CLASSES = frozenset({"labels", "goal_labels"}) | OF_NETS
 OF_VECTORS = frozenset({"vectors", "goal_vectors", "neighbours", "clusters"})
 """What is made from rows' vectors, whether those are the learner's hidden states or an encoder's."""
 
@@ -435,6 +436,7 @@ MAKERS: Mapping[str, Callable[[Session], Any]] = {
     "near_duplicates": near_duplicate_groups,
     "labels": labels,
     "dynamics": _of_nets("dynamics"),
+    "threshold_dynamics": _of_nets("threshold_dynamics"),
     "probabilities": _of_nets("probabilities"),
     "grad_norms": _of_nets("gradient_norms"),
     "goal_labels": goal_labels,

@@ -6,7 +6,8 @@ sample: a net that has learned its rows by heart tells little by its last predic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from dataworth.artefacts import as_read, class_numbers, labels, vectors_of
-from dataworth.dynamics import Dynamics
+from dataworth.dynamics import NAMES, Dynamics, ThresholdDynamics
 from dataworth.errors import RequestError
-from dataworth.records import id_order
+from dataworth.records import Example, Pool, id_order
+from dataworth.scores.threshold_classes import threshold_sets
 from dataworth.session import Session
 from dataworth.store.artefact import Artefact
 from dataworth.store.cache import is_done
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dataworth.learners.classifier import ClassifierCard
-    from dataworth.learners.labelled import Labelled
 
 
 def dynamics(session: Session) -> Dynamics:
@@ -70,6 +71,29 @@ def gradient_norms(session: Session) -> NDArray[np.float32]:
     return _spread(session, nets, np.stack(nets["norms"]))
 
 
+def threshold_dynamics(session: Session) -> ThresholdDynamics:
+    """What two trainings with a threshold class recorded, rows in pool order; NaN for rows that can't be read.
+
+    Both have one seed, and which rows are relabelled is drawn by that of the request.
+
+    Raises:
+        RequestError: Too few rows for two sets of them.
+    """
+    from dataworth.probes.nets import trained_ids
+
+    drawn_by = session.request.seed
+    seeds = {"seed": session.classifier.recipe.seed + drawn_by, "relabelled_by": drawn_by}
+    names = trained_ids(inputs(session))
+    sets = threshold_sets(names, len(session.classifier.renderer.classes), drawn_by)
+    jobs = [_Job({**seeds, "set": r}, tuple(rows.tolist())) for r, rows in enumerate(sets)]
+    nets = _trained(session, jobs, "dynamics")
+    margin_2En = np.stack([d.reshape(5, -1, nets["rows"])[NAMES.index("margin")] for d in nets["dynamics"]])
+    own_2N = np.ones((2, len(session.pool)), dtype=bool)
+    for own_N, rows in zip(own_2N, sets, strict=True):
+        own_N[nets["place"][rows]] = False
+    return ThresholdDynamics(_spread(session, nets, margin_2En), own_2N)
+
+
 def _spread(session: Session, nets: dict[str, Any], values: NDArray[Any]) -> NDArray[np.float32]:
     """Values whose last axis is the trained rows, over all rows of the pool."""
     out = np.full((*values.shape[:-1], len(session.pool)), np.nan, dtype=np.float32)
@@ -77,18 +101,48 @@ def _spread(session: Session, nets: dict[str, Any], values: NDArray[Any]) -> NDA
     return out
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A net to train: `key` is what it differs by, its seed among that; `relabelled` are places of trained rows."""
+
+    key: Mapping[str, int]
+    relabelled: tuple[int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its row of the artefact."""
+        return fingerprint(self.key)[:32]
+
+
 def _nets(session: Session, what: str) -> dict[str, Any]:
-    """Ragged columns of the nets of the request, `place` of their rows in the pool, and `rows`, how many these are."""
+    """What `_trained` says of the nets of the request."""
+    nets = session.classifier_options.nets
+    # A proof of a method selects anew in every trial, with other nets.
+    first = session.classifier.recipe.seed + nets * session.request.seed
+    return _trained(session, [_Job({"seed": first + s}) for s in range(nets)], what)
+
+
+def _trained(session: Session, jobs: Sequence[_Job], what: str) -> dict[str, Any]:
+    """Ragged columns of trained nets, `place` of their rows in the pool, and `rows`, how many these are."""
+    from dataworth.probes.nets import trained_ids
+
     options, card = session.classifier_options, session.classifier
-    folder = _inputs(session)
+    folder = inputs(session)
     recipe = card.recipe.to_dict()
-    seeds = [card.recipe.seed + s for s in range(options.nets)]
     of_rows = {"inputs": folder.name, "record": options.record}
     norms = what == "norms"
     spec = {"learner": {**card.spec, "recipe": {**recipe, "seed": 0}}, **of_rows, "norms": norms}
     artefact: Artefact = session.artefact("nets", spec)
-    ids = [fingerprint({"seed": seed})[:32] for seed in seeds]
-    trained = {s: {"learner": {**card.spec, "recipe": {**recipe, "seed": s}}, **of_rows} for s in seeds}
+    by_id = {job.id: job for job in jobs}
+    ids = list(by_id)
+    trained = {
+        job.id: {
+            "learner": {**card.spec, "recipe": {**recipe, "seed": job.key["seed"]}},
+            **of_rows,
+            **{name: value for name, value in job.key.items() if name != "seed"},
+        }
+        for job in jobs
+    }
     settings = {
         "model": card.model,
         "recipe": recipe,
@@ -96,13 +150,12 @@ def _nets(session: Session, what: str) -> dict[str, Any]:
         "shape": list(card.renderer.shape),
         "inputs": str(folder),
         "record": options.record,
-        "trainings": {str(s): str(session.cache.folder("trainings", t)) for s, t in trained.items()},
+        "trainings": {i: str(session.cache.folder("trainings", t)) for i, t in trained.items()},
         "norms": norms,
     }
-    by_id = dict(zip(ids, seeds, strict=True))
 
-    def payload(shard: Sequence[str]) -> list[int]:
-        return [by_id[i] for i in shard]
+    def payload(shard: Sequence[str]) -> list[tuple[int, tuple[int, ...]]]:
+        return [(by_id[i].key["seed"], by_id[i].relabelled) for i in shard]
 
     missing = artefact.missing(ids, retry_unscored=True)
     if missing:
@@ -121,27 +174,28 @@ def _nets(session: Session, what: str) -> dict[str, Any]:
     table = artefact.table(ids)
     for row_id, why in table.unscored.items():
         raise RequestError(
-            f"the net of seed {by_id[row_id]} can't be trained ({why}): expected all {options.nets}; mend it, run again"
+            f"the net of seed {by_id[row_id].key['seed']} can't be trained ({why}): expected all {len(ids)}; mend it, "
+            "run again"
         )
-    trained_ids = np.load(folder / "ids.npy", allow_pickle=False).tolist()
-    place = np.array([session.pool.position[i] for i in trained_ids], dtype=np.int64)
+    place = np.array([session.pool.position[i] for i in trained_ids(folder)], dtype=np.int64)
     return {what: table.ragged(what), "place": place, "rows": len(place)}
 
 
-def _inputs(session: Session) -> Path:
+def inputs(session: Session) -> Path:
     """The pool as the classifier sees it, read once; rows that can't be read are unscored.
 
     Raises:
         RequestError: Fewer than two classes can be read.
     """
-    from dataworth.probes.nets import UNREAD, write_inputs
+    from dataworth.probes.nets import write_inputs
 
     card, pool = session.classifier, session.pool
-    spec = as_read(pool, {"pool": pool.fingerprint, "renderer": card.renderer.spec, "encoder": _encoder(session)})
+    spec = as_read(pool, {"pool": pool.fingerprint, "renderer": card.renderer.spec, "encoder": encoder_key(session)})
     folder = session.cache.folder("inputs", spec)
     if not is_done(folder):
         with EntryLock(folder), session.costing("inputs", len(pool)):
-            rows = list(_rows(session))
+            encode = session.classifier.renderer.encode
+            rows = [encode(example) for example in readable(session, pool)]
             usable = [rows[i] for i in id_order([row.id for row in rows]).tolist() if not rows[i].reason]
             if len({row.label for row in usable}) < 2:
                 raise RequestError(
@@ -149,27 +203,41 @@ def _inputs(session: Session) -> Path:
                     "more; check images and labels"
                 )
             write_inputs(folder, usable, {row.id: row.reason for row in rows if row.reason})
-    session.unscored |= read_json(folder / UNREAD, f"delete the folder {folder}")
+    session.unscored |= unread(folder)
     return folder
 
 
-def _encoder(session: Session) -> dict[str, Any] | None:
+def unread(folder: Path) -> dict[str, str]:
+    """Ids of the rows that `inputs` couldn't read, with the reason.
+
+    Raises:
+        FormatError: The list is damaged.
+    """
+    from dataworth.probes.nets import UNREAD
+
+    found: dict[str, str] = read_json(folder / UNREAD, f"delete the folder {folder}")
+    return found
+
+
+def encoder_key(session: Session) -> dict[str, Any] | None:
+    """What decides the vectors that stand for texts, if `--encoder` makes such."""
     from dataworth.probes.encoder import encoder_spec
 
     return encoder_spec(session.request.encoder) if session.request.encoder is not None else None
 
 
-def _rows(session: Session) -> Iterator[Labelled]:
-    """Every row as the net gets it: its pixels or vector, or what the encoder makes of its text."""
-    from dataworth.learners.labelled import Labelled
+def readable(session: Session, pool: Pool) -> Iterator[Example]:
+    """A pool's or goal's rows as a classifier's `LabelledEncoder` takes them: vectors stand for what an encoder reads.
 
-    renderer = session.classifier.renderer
+    A row that the encoder can't read holds nothing.
+    """
     if session.request.encoder is None:
-        yield from (renderer.encode(example) for example in session.pool.examples())
+        yield from pool.examples()
         return
-    vectors_ND, unscored = vectors_of(session, session.pool, "embeddings")
-    for row_id, vector_D, label in zip(session.pool.ids, vectors_ND, labels(session).tolist(), strict=True):
-        yield Labelled(row_id, vector_D, label, unscored.get(row_id, ""))
+    vectors_ND, unscored = vectors_of(session, pool, "embeddings")
+    session.unscored |= unscored
+    for example, vector_D in zip(pool.examples(), vectors_ND, strict=True):
+        yield replace(example, content=None if example.id in unscored else vector_D)
 
 
 def describe(session: Session) -> ClassifierCard:

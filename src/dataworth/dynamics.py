@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,45 @@ class Dynamics:
     def epochs(self) -> int:
         """How many epochs were recorded."""
         return self.loss_SEN.shape[1]
+
+
+@dataclass(frozen=True)
+class ThresholdDynamics:
+    """Two trainings, each with a threshold class: one class more, to which rows are relabelled on purpose.
+
+    `margin_2EN` is what `Dynamics.margin_SEN` is, of the label trained on; `own_2N` says whether that was the row's
+    own. A row keeps its own label in one of them at least.
+
+    Raises:
+        RequestError: Arrays of other shapes.
+    """
+
+    margin_2EN: NDArray[np.float32]
+    own_2N: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        runs, _, rows = self.margin_2EN.shape
+        if runs != 2 or self.own_2N.shape != (2, rows):
+            raise RequestError(
+                f"margins {self.margin_2EN.shape} and own labels {self.own_2N.shape}: expected [2, epochs, rows] and "
+                "[2, rows]"
+            )
+
+
+def mean_of(rows: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Mean `[N]` over arrays `[N]` of what isn't NaN, added in order; NaN where all are."""
+    total_N: NDArray[np.float64] | None = None
+    count_N: NDArray[np.float64] | None = None
+    for each in rows:
+        values_N = np.asarray(each, dtype=np.float64)
+        seen_N = ~np.isnan(values_N)
+        if total_N is None or count_N is None:
+            total_N, count_N = np.zeros(len(values_N)), np.zeros(len(values_N))
+        total_N += np.where(seen_N, values_N, 0.0)
+        count_N += seen_N
+    if total_N is None or count_N is None:
+        raise RequestError("nothing was recorded: expected at least one net and one epoch; train longer")
+    return np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
 
 
 def _recorded(path: Path, known: Mapping[str, int]) -> NDArray[np.float32]:

@@ -149,6 +149,8 @@ def _of_probe(needs: frozenset[str]) -> set[str]:
     of_features = {"warmup", *_OF_FEATURES} if "similarity" in needs else set()
     if needs & {"dynamics", "probabilities", "grad_norms"}:
         of_features |= _OF_NETS
+    if "threshold_dynamics" in needs:
+        of_features |= {"record"}
     return of_features | {_OF_GEOMETRY[need] for need in needs & set(_OF_GEOMETRY)}
 
 

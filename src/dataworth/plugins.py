@@ -39,6 +39,7 @@ SCORES = {
     "grand": "dataworth.scores.grand:GraNd",
     "forgetting": "dataworth.scores.forgetting:Forgetting",
     "aum": "dataworth.scores.aum:AUM",
+    "aum_threshold": "dataworth.scores.threshold_classes:AUMThreshold",
     "cartography": "dataworth.scores.cartography:Cartography",
     "dual": "dataworth.scores.dual:DUAL",
     "least_confidence": "dataworth.scores.least_confidence:LeastConfidence",

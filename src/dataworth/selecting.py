@@ -29,6 +29,10 @@ def choose_method(request: config.Request, wanted: str | None) -> Score:
             raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")
         wanted = "less" if request.model is not None else "bm25"
     method: Score = plugins.load("scores", wanted)
+    if request.dynamics and "threshold_dynamics" in method.needs:
+        raise RequestError(
+            f"method {wanted} can't read --dynamics, whose trainings have no threshold class: expected --model; use aum"
+        )
     if _lacks_learner(request, method.needs):
         free = [n for n in plugins.SCORES if not artefacts.needs_model(plugins.load("scores", n).needs)]
         raise RequestError(f"method {wanted} needs --model; without a model there are: {', '.join(free)}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dataworth import plugins
-from dataworth.dynamics import Dynamics, quantities
+from dataworth.dynamics import Dynamics, ThresholdDynamics, quantities
 from dataworth.errors import DataworthError, RequestError
 from dataworth.numerics.clusters import kmeans
 from dataworth.numerics.neighbours import nearest
@@ -40,6 +40,7 @@ def artefacts(n, seed=0):
         "goal_labels": {"a": np.array([0, 1, 2, 0]), "b": np.array([1, 2])},
         "near_duplicates": np.arange(n),
         "dynamics": trainings(rng.normal(size=(2, 12, n, 3)), np.arange(n) % 3),
+        "threshold_dynamics": ThresholdDynamics(rng.normal(size=(2, 6, n)).astype(np.float32), own_labels(n)),
         "probabilities": (p := rng.uniform(0.1, 1, size=(n, 3))) / p.sum(axis=1, keepdims=True),
         "grad_norms": rng.uniform(0.5, 4, size=(2, n)),
         "goal_vectors": {"a": rng.normal(size=(4, 24)), "b": rng.normal(size=(2, 24))},
@@ -54,6 +55,11 @@ def trainings(logits_SENK, label):
     return Dynamics(*np.array(found).transpose(2, 0, 1, 3))
 
 
+def own_labels(n):
+    """Every fourth row is relabelled in the first training, the row after it in the second."""
+    return np.stack([np.arange(n) % 4 != r for r in range(2)])
+
+
 def rows_of(dynamics, order):
     return Dynamics(*(np.asarray(getattr(dynamics, f.name))[:, :, order] for f in fields(dynamics)))
 
@@ -66,7 +72,7 @@ def geometry(ids, vectors):
 
 def reordered(inputs, order):
     """The same pool in another row order (an order with repeats makes exact copies)."""
-    sim = inputs["similarity"]
+    sim, threshold = inputs["similarity"], inputs["threshold_dynamics"]
     unscored = inputs.get("unscored", {})
     return {
         **inputs,
@@ -74,6 +80,7 @@ def reordered(inputs, order):
         "text:pool": [inputs["text:pool"][i] for i in order],
         **{name: inputs[name][order] for name in ROWS},
         "dynamics": rows_of(inputs["dynamics"], order),
+        "threshold_dynamics": ThresholdDynamics(threshold.margin_2EN[..., order], threshold.own_2N[:, order]),
         "grad_norms": inputs["grad_norms"][:, order],
         **geometry(ids, inputs["vectors"][order]),
         "similarity": Similarity(
@@ -97,7 +104,7 @@ def without(dynamics, rows):
 def spoiled(inputs, rows):
     """Rows `rows` have no usable artefact of any kind."""
     ids = inputs["ids"]
-    sim = inputs["similarity"]
+    sim, threshold = inputs["similarity"], inputs["threshold_dynamics"]
     vectors, mean, centroid = inputs["vectors"].copy(), sim.mean_CNG.copy(), sim.centroid_CNG.copy()
     vectors[rows], mean[:, rows], centroid[:, rows] = np.nan, np.nan, np.nan
     numbers = {name: inputs[name].copy() for name in NUMBERS}
@@ -109,6 +116,7 @@ def spoiled(inputs, rows):
         "text:pool": ["" if i in rows else t for i, t in enumerate(inputs["text:pool"])],
         **numbers,
         "dynamics": without(inputs["dynamics"], rows),
+        "threshold_dynamics": ThresholdDynamics(holed(threshold.margin_2EN, rows).astype(np.float32), threshold.own_2N),
         "grad_norms": holed(inputs["grad_norms"], rows),
         "probabilities": holed(inputs["probabilities"].T, rows).T,
         **geometry(ids, vectors),
@@ -140,6 +148,10 @@ class TestScores:
         np.testing.assert_array_equal(score(inputs).values_N, one)
 
     def test_one_row(self, name):
+        if name == "aum_threshold":  # a row alone has no row beside it that was relabelled
+            with pytest.raises(RequestError, match="no threshold row"):
+                plugins.load("scores", name)(artefacts(1))
+            return
         got = plugins.load("scores", name)(artefacts(1))
         assert got.values_N.shape == (1,)
         if name == "density":  # a row alone has no neighbours
@@ -173,6 +185,8 @@ class TestScores:
             return
         inputs = reordered(artefacts(20), np.zeros(20, dtype=int))
         inputs["ids"] = row_ids(20)
+        alike = inputs["threshold_dynamics"].margin_2EN
+        inputs["threshold_dynamics"] = ThresholdDynamics(alike, own_labels(20))  # which are relabelled isn't the rows'
         assert np.ptp(plugins.load("scores", name)(inputs).values_N) == 0
 
 

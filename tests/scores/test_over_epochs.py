@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from dataworth.dynamics import mean_of
 from dataworth.errors import RequestError
-from dataworth.scores.over_epochs import first_epochs, forgotten, mean_and_spread, mean_of, one_of
+from dataworth.scores.over_epochs import first_epochs, forgotten, mean_and_spread, one_of
 
 
 def holed(shape=(7, 30), seed=0):

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dataworth.dynamics import Dynamics
+from dataworth.dynamics import Dynamics, mean_of
 from dataworth.results import Scored
 from dataworth.scores.nets import scored_by_nets
-from dataworth.scores.over_epochs import mean_of
 
 
 class AUM:
     """Mean over epochs and nets of the label's logit minus the largest other one; low is hard, negative mislabelled.
 
     Source: Pleiss et al. 2020, arXiv 2001.10528. The low end is kept, as "keep hard" has it in data pruning; in a pool
-    with wrong labels take `--pick bottom_k`, `threshold` or `stratified`, or the cut of `threshold_classes`.
+    with wrong labels take `--pick bottom_k`, `threshold` or `stratified`, or the score `aum_threshold`.
     """
 
     name = "aum"

@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.dynamics import Dynamics
+from dataworth.dynamics import Dynamics, mean_of
 from dataworth.errors import RequestError
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
 from dataworth.scores.forgetting import counts
-from dataworth.scores.over_epochs import first_epochs, mean_and_spread, mean_of, mean_over_nets, one_of
+from dataworth.scores.over_epochs import first_epochs, mean_and_spread, mean_over_nets, one_of
 
 Measure = Literal["variability", "confidence", "correctness", "forgetfulness", "threshold_closeness"]
 

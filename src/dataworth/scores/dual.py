@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.dynamics import Dynamics
+from dataworth.dynamics import Dynamics, mean_of
 from dataworth.errors import RequestError
 from dataworth.results import Scored
 from dataworth.scores.nets import scored_by_nets
-from dataworth.scores.over_epochs import first_epochs, mean_and_spread, mean_of
+from dataworth.scores.over_epochs import first_epochs, mean_and_spread
 
 _EPOCHS = 30
 

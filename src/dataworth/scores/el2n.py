@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dataworth.dynamics import Dynamics
+from dataworth.dynamics import Dynamics, mean_of
 from dataworth.results import Scored
 from dataworth.scores.nets import scored_by_nets
-from dataworth.scores.over_epochs import first_epochs, mean_of, one_of
+from dataworth.scores.over_epochs import first_epochs, one_of
 
 _EPOCH, _SUMMED = 20, 10
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.dynamics import Dynamics
+from dataworth.dynamics import Dynamics, mean_of
 from dataworth.errors import RequestError
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import forgotten, mean_of, mean_over_nets, one_of
+from dataworth.scores.over_epochs import forgotten, mean_over_nets, one_of
 
 
 class Forgetting:

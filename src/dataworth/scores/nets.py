@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from dataworth.dynamics import mean_of
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import mean_of
 
 _NOISE = 0.5
 

@@ -6,11 +6,12 @@ neither on its place nor on the other rows, and a memory-mapped recording of any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataworth.dynamics import mean_of
 from dataworth.errors import RequestError
 
 
@@ -34,22 +35,6 @@ def first_epochs(recorded: int, wanted: int, usual: int) -> int:
     if not 0 <= wanted <= recorded:
         raise RequestError(f"{wanted} epochs asked for: expected 0 to the {recorded} recorded; correct that --option")
     return wanted or min(usual, recorded)
-
-
-def mean_of(rows: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Mean `[N]` over arrays `[N]` of what isn't NaN, added in order; NaN where all are."""
-    total_N: NDArray[np.float64] | None = None
-    count_N: NDArray[np.float64] | None = None
-    for each in rows:
-        values_N = np.asarray(each, dtype=np.float64)
-        seen_N = ~np.isnan(values_N)
-        if total_N is None or count_N is None:
-            total_N, count_N = np.zeros(len(values_N)), np.zeros(len(values_N))
-        total_N += np.where(seen_N, values_N, 0.0)
-        count_N += seen_N
-    if total_N is None or count_N is None:
-        raise RequestError("nothing was recorded: expected at least one net and one epoch; train longer")
-    return np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
 
 
 def mean_over_nets(

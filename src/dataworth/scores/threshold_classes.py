@@ -1,18 +1,52 @@
 """Threshold classes: which AUM a mislabelled row has, learned from rows that are mislabelled on purpose.
 
-Source: Pleiss et al. 2020, arXiv 2001.10528. Train twice, each time with `relabelled` labels and one class more, and
-hand both AUMs to `mislabelled`.
+Source: Pleiss et al. 2020, arXiv 2001.10528. Two trainings are made, each with one of two sets of rows relabelled to
+one class more than there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataworth.dynamics import ThresholdDynamics, mean_of
 from dataworth.errors import RequestError
 from dataworth.records import hash_unit, id_order
+from dataworth.results import Scored
+from dataworth.scores.assemble import assemble
+
+
+class AUMThreshold:
+    """AUM minus the cut-off of its training's threshold rows, the larger of two trainings; 0 or below is mislabelled.
+
+    A training says nothing of its own threshold rows, so those have the other's difference alone. High is surely
+    labelled right, and kept: this is for leaving out wrong labels, with `--pick threshold --option above=0`.
+    """
+
+    name = "aum_threshold"
+    kinds = frozenset({"classify"})
+    needs = frozenset({"threshold_dynamics"})
+    higher: Literal["keep", "drop"] = "keep"
+
+    def __call__(self, inputs: Mapping[str, Any], *, percentile: float = 99.0) -> Scored:
+        """Score every row; the cut-off is a `percentile` of the threshold rows' AUMs.
+
+        Raises:
+            RequestError: A percentile outside 0 to 100, or a training whose threshold rows have no AUM.
+        """
+        if not 0 <= percentile <= 100:
+            raise RequestError(f"percentile={percentile}: expected 0 to 100; correct --option percentile")
+        found: ThresholdDynamics = inputs["threshold_dynamics"]
+        aum_2N = np.stack([mean_of(margin_EN) for margin_EN in found.margin_2EN])
+        value_N = beyond_cut_off(aum_2N, found.own_2N, percentile)
+        scored = assemble(value_N, inputs, "no net saw it with its own label")
+        flagged = int((value_N <= 0).sum())
+        told = f"{flagged:,} of {len(value_N):,} rows are at or below the cut-off, so likely mislabelled"
+        return replace(scored, notes=(f"{self.name}: {told}",))
 
 
 def threshold_sets(ids: Sequence[str], classes: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -30,35 +64,21 @@ def threshold_sets(ids: Sequence[str], classes: int, seed: int = 0) -> tuple[NDA
     return order_N[:size], order_N[size : 2 * size]
 
 
-def relabelled(labels_N: NDArray[np.int64], rows: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """The labels with class `classes`, one more than there are, at `rows`."""
-    out_N = np.array(labels_N, dtype=np.int64)
-    out_N[rows] = classes
-    return out_N
-
-
-def cut_off(aum_N: NDArray[np.floating], rows: NDArray[np.int64], percentile: float = 99.0) -> float:
-    """The AUM below which a row behaves like one that is mislabelled: a percentile of the threshold rows'.
+def cut_off(aum_N: NDArray[np.floating], own_N: NDArray[np.bool_], percentile: float = 99.0) -> float:
+    """The AUM at or below which a row behaves like one that is mislabelled: a percentile of the threshold rows'.
 
     Raises:
-        RequestError: None of the threshold rows has an AUM.
+        RequestError: None of the threshold rows, which are those without their own label, has an AUM.
     """
-    known = aum_N[rows][~np.isnan(aum_N[rows])]
+    known = aum_N[~own_N & ~np.isnan(aum_N)]
     if not len(known):
         raise RequestError("no threshold row has an AUM: expected the training to see them; train on all rows")
     return float(np.percentile(known, percentile))
 
 
-def mislabelled(
-    aum_2N: NDArray[np.floating], sets: tuple[NDArray[np.int64], NDArray[np.int64]], percentile: float = 99.0
-) -> NDArray[np.bool_]:
-    """Rows whose AUM is at or below the cut-off in every run that trained on their own label.
-
-    A run says nothing of its threshold rows, so those are judged by the other one. Rows without an AUM aren't flagged.
-    """
-    flagged_N = np.ones(aum_2N.shape[1], dtype=bool)
-    for aum_N, rows in zip(aum_2N, sets, strict=True):
-        own_N = np.ones(len(flagged_N), dtype=bool)
-        own_N[rows] = False
-        flagged_N &= ~own_N | (aum_N <= cut_off(aum_N, rows, percentile))
-    return flagged_N
+def beyond_cut_off(
+    aum_2N: NDArray[np.floating], own_2N: NDArray[np.bool_], percentile: float = 99.0
+) -> NDArray[np.float64]:
+    """AUM minus the cut-off in every training with the row's own label, the larger one; NaN where one has no AUM."""
+    beyond_2N = np.stack([a - cut_off(a, own_N, percentile) for a, own_N in zip(aum_2N, own_2N, strict=True)])
+    return np.where(own_2N.any(axis=0), np.where(own_2N, beyond_2N, -np.inf).max(axis=0), np.nan)
