@@ -17,7 +17,9 @@ from dataworth.session import open_session
 
 EXAMPLE = Path(dw.__file__).parent / "data" / "example"
 
-PLAIN = options.MethodOptions(options.GradientOptions(), options.GeometryOptions(), options.ClassifierOptions(), {}, {})
+PLAIN = options.MethodOptions(
+    options.GradientOptions(), options.GeometryOptions(), options.ClassifierOptions(), {}, {}, frozenset()
+)
 
 
 @pytest.fixture(autouse=True)

@@ -239,6 +239,25 @@ def test_threshold_classes_find_wrong_labels_and_the_threshold_pick_drops_them(
     assert (again.scored.values_N != found.scored.values_N).any(), "another seed relabels other rows"
 
 
+@pytest.mark.lm
+def test_strata_of_one_score_without_the_hardest_by_another(
+    place: Path, tmp_path: Path, trained: dict[str, object]
+) -> None:
+    both = {**trained, "option": ("nets=2", "cut_by=aum", "cut=20"), "method": "el2n", "pick": "stratified"}
+    found = kept(place, tmp_path, **both)
+    aum = dw.score(**{**trained, "pool": str(trained["pool"])}, method="aum", workers=0, run=str(tmp_path / "aum"))
+    codes = [found.selection.reasons[c] for c in found.selection.reason_code_N]
+    lowest = np.argsort(aum.scores["aum"].values_N, kind="stable")[:20].tolist()
+    assert {n for n, code in enumerate(codes) if code == "cut-hardest"} == set(lowest)
+    pool = str(place / "vectors.npz")
+    given = {"method": "moderate", "pick": "stratified", "keep": 9, "workers": 0}
+    with pytest.raises(RequestError, match="pick stratified needs --model"):
+        dw.select(pool, **given, option=("cut_by=aum",), run=str(tmp_path / "none"))
+    with pytest.raises(RequestError, match="option 'nets' is unknown"):
+        dw.select(pool, **given, option=("nets=2",), run=str(tmp_path / "score"))
+    assert len(dw.select(pool, **given, run=str(tmp_path / "plain")).ids) == 9
+
+
 def test_a_recording_has_no_threshold_class(place: Path, tmp_path: Path) -> None:
     given = {"method": "aum_threshold", "dynamics": ("mine.npz",), "keep": 9, "run": str(tmp_path / "run")}
     with pytest.raises(RequestError, match="can't read --dynamics"):

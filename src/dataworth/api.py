@@ -349,9 +349,10 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
         if session.classifies and request.model is not None:
             raise RequestError("plan doesn't price the training of classifiers yet: expected rows for a language model")
         refuse_kinds(session, method)
-        refuse_needs(session, method.needs | pick.needs, f"method {method.name} with pick {pick.name}")
+        of_pick = given.pick_needs
+        refuse_needs(session, method.needs | of_pick, f"method {method.name} with pick {pick.name}")
         session.gradient, session.geometry = given.gradient, given.geometry
-        result = price(session, method, Budget.parse(request.keep), calibrate=request.calibrate, of_pick=pick.needs)
+        result = price(session, method, Budget.parse(request.keep), calibrate=request.calibrate, of_pick=of_pick)
         if session.goal is None or result.train_pick is None:
             return result
         foretold = forecast_plan(session, method, pick, result.train_pick.rows, len(session.pool))

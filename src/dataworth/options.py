@@ -94,6 +94,8 @@ class MethodOptions:
     classifier: ClassifierOptions
     score: dict[str, Any]
     pick: dict[str, Any]
+    pick_needs: frozenset[str]
+    """What the pick reads under these options."""
 
 
 def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> MethodOptions:
@@ -102,8 +104,8 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
     Raises:
         RequestError: A name none of them knows (with the nearest), or an impossible value.
     """
-    needs = score.needs | (pick.needs if pick else frozenset())
-    of_probe = _of_probe(needs)
+    pick_needs = _needs_of(pick, given) if pick else frozenset()
+    of_probe = _of_probe(score.needs | pick_needs)
     of_pick = _keywords(pick) if pick else set()
     known = of_probe | _keywords(score) | of_pick
     for name in given:
@@ -118,6 +120,7 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
         ClassifierOptions(**{k: v for k, v in probe.items() if k in _OF_NETS}),
         plugins.options(score, {k: v for k, v in given.items() if k in _keywords(score)}),
         plugins.options(pick, {k: v for k, v in given.items() if k in of_pick}) if pick else {},
+        pick_needs,
     )
 
 
@@ -143,6 +146,12 @@ def _value(name: str, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise RequestError(f"option {name}={text!r}: expected a number or a word; correct --option") from None
+
+
+def _needs_of(pick: Pick, given: Mapping[str, str]) -> frozenset[str]:
+    """What a pick always needs, and what its `needs_by` (option, value) adds for options that are given."""
+    by: Mapping[tuple[str, str], frozenset[str]] = getattr(pick, "needs_by", {})
+    return pick.needs.union(*(more for (name, value), more in by.items() if given.get(name) == value))
 
 
 def _of_probe(needs: frozenset[str]) -> set[str]:

@@ -100,6 +100,7 @@ class Pick(Protocol):
 
     `inputs` holds `ids`, `eligible_N` (bool; rows the gate or the score excluded are False), `excluded` (id -> (reason
     code, text)), `score:NAME` as `Scored` where `needs` asks for it, `higher`, `tokens_N`, `source_N` and `sources`.
+    A pick that reads more under some options says so in `needs_by`: (option, value) -> what it then needs besides.
     """
 
     name: str

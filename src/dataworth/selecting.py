@@ -62,11 +62,11 @@ def choose_rows(
         raise RequestError(
             f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
         )
-    refuse_needs(session, pick.needs, f"pick {pick.name}")
+    refuse_needs(session, given.pick_needs, f"pick {pick.name}")
     if session.classifies and budget.unit == "tokens":
         raise RequestError(f"keep {budget}: rows with a class have no tokens: expected rows or a share; correct --keep")
     scored = score_one(session, method, given)
-    inputs = pick_inputs(session, method, pick, scored, budget)
+    inputs = pick_inputs(session, method, given.pick_needs, scored, budget)
     return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
 
 
@@ -136,7 +136,9 @@ def refuse_needs(session: Session, needs: frozenset[str], who: str) -> None:
         raise RequestError(f"{who} needs --goal FILE with examples of what the model should become good at")
 
 
-def pick_inputs(session: Session, method: Score, pick: Pick, scored: Scored, budget: Budget) -> dict[str, Any]:
+def pick_inputs(
+    session: Session, method: Score, needs: frozenset[str], scored: Scored, budget: Budget
+) -> dict[str, Any]:
     """What a pick reads: the score, who is eligible, sources, and the artefacts that it needs."""
     pool = session.pool
     excluded = {**dict.fromkeys(pool.unanswered, ("unscored", "")), **session.excluded}
@@ -153,7 +155,7 @@ def pick_inputs(session: Session, method: Score, pick: Pick, scored: Scored, bud
         "source_N": pool.source_N,
         "sources": pool.sources,
     }
-    inputs |= {need: artefacts.resolve_once(session, need) for need in sorted(pick.needs & set(artefacts.MAKERS))}
+    inputs |= {need: artefacts.resolve_once(session, need) for need in sorted(needs & set(artefacts.MAKERS))}
     return inputs if tokens_N is None else {**inputs, "tokens_N": tokens_N}
 
 
@@ -163,7 +165,7 @@ def best_rows(session: Session, name: str, rows: int, seed: int) -> tuple[str, .
     session.request = replace(asked, seed=seed)
     try:
         scored, top = score_one(session, method, options.split({}, method)), plugins.load("picks", "top_k")
-        inputs = pick_inputs(session, method, top, scored, budget)
+        inputs = pick_inputs(session, method, top.needs, scored, budget)
     finally:
         session.request = asked
     ids: tuple[str, ...] = top(inputs, budget, seed=seed).ids

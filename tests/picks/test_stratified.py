@@ -1,7 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
 from tests.picks.ballots import kept, scored, why
 
+from dataworth.dynamics import Dynamics
 from dataworth.errors import RequestError
 from dataworth.picks.stratified import Stratified
 from dataworth.records import Budget
@@ -61,6 +64,37 @@ def test_the_hardest_are_cut_by_the_score_s_own_direction():
     assert default.counts()["cut-hardest"] == 2
 
 
+def test_the_hardest_are_cut_by_aum_and_strata_are_the_score_s():
+    rng = np.random.default_rng(0)
+    margin = rng.normal(size=(2, 3, 40)).astype(np.float32)
+    margin[1, 2, 5] = np.nan
+    margin[:, :, 7] = np.nan
+    with warnings.catch_warnings(action="ignore"):  # row 7 has none
+        aum = np.nanmean(np.nanmean(margin, axis=1), axis=0)
+    values = np.arange(40.0)
+    given = scored(values, dynamics=Dynamics(margin, margin, margin, margin, margin))
+    got = Stratified()(given, Budget("rows", 20), cut=10, strata=4, cut_by="aum")
+    lowest = set(np.argsort(np.where(np.isnan(aum), np.inf, aum))[:10].tolist())
+    assert {i for i in range(40) if why(got, i) == "cut-hardest"} == lowest
+    assert why(got, 7) == "no-dynamics" and got.counts()["no-dynamics"] == 1
+    left = np.array(sorted(set(range(40)) - lowest - {7}), dtype=float)
+    stratum = np.minimum(((left - left.min()) / np.ptp(left) * 4).astype(int), 3)
+    sizes = np.bincount(stratum, minlength=4).tolist()
+    kept_N = np.isin(left, kept(got))
+    assert np.bincount(stratum[kept_N], minlength=4).tolist() == allotment(sizes, 20)
+    by_score = Stratified()(given, Budget("rows", 20), cut=10, strata=4)
+    assert {i for i in range(40) if why(by_score, i) == "cut-hardest"} == set(range(30, 40))
+
+
+def test_equal_aums_are_cut_by_id_and_the_score_s_direction_plays_no_part():
+    flat = np.zeros((1, 2, 12), dtype=np.float32)
+    for higher in ("keep", "drop"):
+        given = scored(np.arange(12.0), higher, dynamics=Dynamics(flat, flat, flat, flat, flat))
+        got = Stratified()(given, Budget("rows", 6), cut=4, cut_by="aum")
+        first = sorted(range(12), key=lambda i: given["ids"][i])[:4]
+        assert {i for i in range(12) if why(got, i) == "cut-hardest"} == set(first)
+
+
 def test_constant_scores_are_a_uniform_sample():
     seen = np.zeros(12)
     for seed in range(400):
@@ -85,5 +119,7 @@ def test_tokens_are_spent_stratum_by_stratum():
 def test_wrong_requests():
     with pytest.raises(RequestError, match="strata=0"):
         Stratified()(scored(np.arange(5.0)), Budget("rows", 2), strata=0)
+    with pytest.raises(RequestError, match="cut_by='loss'"):
+        Stratified()(scored(np.arange(5.0)), Budget("rows", 2), cut_by="loss")
     with pytest.raises(RequestError, match=r"cut=-0\.1"):
         Stratified()(scored(np.arange(5.0)), Budget("rows", 2), cut=-0.1)

@@ -52,7 +52,7 @@ class DualBeta:
         whole = Ballot.of(inputs)
         p_N = _mean_p(inputs["dynamics"], epochs)
         unseen = np.flatnonzero(~np.isnan(whole.value_N) & np.isnan(p_N))
-        ballot = _without(whole, unseen)
+        ballot = whole.without(unseen, "no-dynamics")
         by_score = ballot.ranking()
         pruned = 1.0 - kept_share(budget, by_score, inputs)
         a, b = beta_parameters(float(p_N[by_score[:_ANCHORS]].mean()) if len(by_score) else 0.0, pruned, power)
@@ -75,14 +75,6 @@ def beta_parameters(mu: float, pruned: float, power: float = 4.0) -> tuple[float
     """A and b of the density from the anchors' mean p_y and the pruned share; a / 16 is its mean."""
     b = 15.0 * (1.0 - mu) * (1.0 - pruned**power)
     return _SUM - b, b
-
-
-def _without(ballot: Ballot, rows: NDArray[np.int64]) -> Ballot:
-    value_N, code_N = ballot.value_N.copy(), list(ballot.code_N)
-    value_N[rows] = np.nan
-    for i in rows.tolist():
-        code_N[i] = "no-dynamics"
-    return Ballot(ballot.ids, value_N, ballot.rank_N, code_N, ballot.texts)
 
 
 def _mean_p(dynamics: Dynamics, epochs: int) -> NDArray[np.float64]:

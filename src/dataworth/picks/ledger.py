@@ -63,6 +63,14 @@ class Ballot:
         rank_N[id_order(ids)] = np.arange(len(ids))
         return cls(ids, np.where(out, np.nan, value_N), rank_N, code_N, texts)
 
+    def without(self, rows: NDArray[np.int64], code: str) -> Ballot:
+        """The same without eligible rows that a rule of the pick's own drops, for the reason of that code."""
+        value_N, code_N = self.value_N.copy(), list(self.code_N)
+        value_N[rows] = np.nan
+        for i in rows.tolist():
+            code_N[i] = code
+        return Ballot(self.ids, value_N, self.rank_N, code_N, self.texts)
+
     def ranking(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Eligible positions (among `rows`), best first, ties on id."""
         rows = np.arange(len(self.ids)) if rows is None else rows

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataworth.dynamics import Dynamics, mean_of
 from dataworth.errors import RequestError
 from dataworth.picks.ledger import Ballot, within
 from dataworth.picks.shares import passed_over
@@ -18,6 +19,7 @@ _TEXTS = {
     "kept-stratified": "kept: drawn at random within its stratum of the score",
     "cut-hardest": "dropped: among the hardest, which are cut as likely mislabelled",
     "not-drawn": "dropped: not drawn",
+    "no-dynamics": "dropped: no training was recorded for it",
 }
 
 
@@ -31,22 +33,39 @@ class Stratified:
 
     name = "stratified"
     needs = frozenset({"score"})
+    needs_by: ClassVar[Mapping[tuple[str, str], frozenset[str]]] = {("cut_by", "aum"): frozenset({"dynamics"})}
 
     def __call__(
-        self, inputs: Mapping[str, Any], budget: Budget, *, seed: int = 0, cut: float = 0.1, strata: int = 50
+        self,
+        inputs: Mapping[str, Any],
+        budget: Budget,
+        *,
+        seed: int = 0,
+        cut: float = 0.1,
+        strata: int = 50,
+        cut_by: Literal["score", "aum"] = "score",
     ) -> Selection:
-        """Pick; `cut` is the share (from 1: number) of eligible rows dropped from the top of the ranking.
+        """Pick; `cut` is the share (from 1: number) of eligible rows dropped as the hardest.
 
-        A budget of rows that what is left can't fill cuts fewer. Within a stratum rows are drawn by hash of id and
-        seed.
+        The hardest are those at the top of the ranking, or with `cut_by=aum` those of the lowest AUM in `dynamics`
+        (the mean margin of their label), where rows without one are dropped. A budget of rows that what is left can't
+        fill cuts fewer. Within a stratum rows are drawn by hash of id and seed.
 
         Raises:
-            RequestError: No stratum, a negative cut, or one that leaves no row of a token budget.
+            RequestError: No stratum, another word for `cut_by`, a negative cut, or one that leaves no row of a token
+                budget.
         """
-        if strata < 1:
-            raise RequestError(f"strata={strata}: expected at least one; correct --option strata")
+        if strata < 1 or cut_by not in ("score", "aum"):
+            raise RequestError(
+                f"strata={strata}, cut_by={cut_by!r}: expected at least 1, and score or aum; correct --option"
+            )
         ballot = Ballot.of(inputs)
         ranking = ballot.ranking()
+        if cut_by == "aum":
+            aum_N = _aum(inputs["dynamics"])
+            ballot = ballot.without(ranking[np.isnan(aum_N[ranking])], "no-dynamics")
+            ranking = ballot.ranking()
+            ranking = ranking[np.lexsort((ballot.rank_N[ranking], aum_N[ranking]))]
         hardest = passed_over("cut", cut, ranking, budget, inputs)
         rows = ranking[hardest:]
         draw_R = hash_unit([ballot.ids[i] for i in rows.tolist()], seed, "pick:stratified")
@@ -60,6 +79,11 @@ class Stratified:
             notes=notes,
             texts=_TEXTS,
         )
+
+
+def _aum(dynamics: Dynamics) -> NDArray[np.float64]:
+    """AUM of each row, as the score `aum` has it."""
+    return mean_of(mean_of(margin_EN) for margin_EN in dynamics.margin_SEN)
 
 
 def _strata(value_R: NDArray[np.float64], strata: int) -> NDArray[np.int64]:
