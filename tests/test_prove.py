@@ -184,7 +184,7 @@ def test_another_arm_or_seed_trains_only_what_is_new(place: Path, cache: Path) -
 
 
 def test_a_broken_off_proof_goes_on(place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataworth.proving.trials import TrialWork
+    from dataworth.proving.trial_work import TrialWork
 
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cut"))
     work, calls = TrialWork._trial, [0]
@@ -373,15 +373,15 @@ def test_a_rate_at_which_training_breaks_is_not_chosen_and_a_broken_trial_is_tol
     place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataworth.errors import NonsenseRefused
-    from dataworth.proving.trials import TrialWork
+    from dataworth.proving.trial_work import TrialWork
 
     train, calls = TrialWork._train, []
 
-    def fragile(self: TrialWork, job: Any, recipe: Any) -> Any:
-        calls.append(recipe.lr)
-        if recipe.lr > 2e-2 or (recipe.seed == 2 and len(job.rows) == 16):
+    def fragile(self: TrialWork, job: Any) -> Any:
+        calls.append(job.recipe["lr"])
+        if job.recipe["lr"] > 2e-2 or (job.recipe["seed"] == 2 and len(job.rows) == 16):
             raise NonsenseRefused("the loss is nan at step 1")
-        return train(self, job, recipe)
+        return train(self, job)
 
     monkeypatch.setattr(TrialWork, "_train", fragile)
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "fragile"))
@@ -548,7 +548,7 @@ def test_subsets_that_can_show_nothing_are_refused_and_lost_rows_told(place: Pat
 
 
 def test_what_a_dying_machine_left_is_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataworth.proving.trials import TrialWork
+    from dataworth.proving.trial_work import TrialWork
 
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dying"))
     work = TrialWork._trial

@@ -266,7 +266,7 @@ def run_worth(request: config.WorthRequest, progress: Progress = SILENT) -> Proo
 def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> ProofResult:
     from dataworth.proving.propose import propose
     from dataworth.proving.prover import Prover
-    from dataworth.proving.trials import AGAIN
+    from dataworth.proving.trial_work import AGAIN
 
     began = time.monotonic()
     refuse_unprovable(verb, request)
@@ -283,7 +283,7 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
         prover = Prover(session, run, propose(session, request, partial(best_rows, session)))
         if request.budget is not None:
             workers = max(1, len(worker_devices(request.device, request.workers)))
-            rates = prover.timed if session.trainer else lambda: training_rates(session)
+            rates = prover.timed if session.trainer else partial(training_rates, session)
             progress.say(prover.afford(config.seconds(request.budget), workers, rates))
         proof = prover.prove(progress.say)
         keys = {name: key for name, (_, key) in prover.proposal.forecasts.items()}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dataworth.learners.causal_lm import LearnerCard
     from dataworth.learners.classifier import ClassifierCard
     from dataworth.proof.result import ProofResult
+    from dataworth.proving.trainee import Trainee
     from dataworth.proving.trainers import Metric, UserTrainer
 
 
@@ -133,6 +134,17 @@ class Session:
         from dataworth.proving.trainers import trainer_of
 
         return trainer_of(self.request) if isinstance(self.request, config.TrialRequest) else None
+
+    @cached_property
+    def trainee(self) -> Trainee:
+        """The learner as the trials of a proof train it.
+
+        Raises:
+            RequestError: No model was named, or it doesn't fit the rows.
+        """
+        from dataworth.proving.trainee import trainee_of
+
+        return trainee_of(self)
 
     @property
     def metric(self) -> Metric | None:

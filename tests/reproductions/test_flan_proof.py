@@ -37,7 +37,7 @@ def test_a_small_run_keeps_its_trials_and_claims_nothing(tmp_path: Path, monkeyp
     shutil.rmtree(Cache().root)
     shutil.rmtree("work/runs")
     monkeypatch.setattr(
-        "dataworth.proving.trials.TrialWork._trial", lambda *_: pytest.fail("a kept trial was run again")
+        "dataworth.proving.trial_work.TrialWork._trial", lambda *_: pytest.fail("a kept trial was run again")
     )
     flan_proof.main(command)
     assert json.loads(Path("out.json").read_text()) == found

@@ -6,7 +6,7 @@
         tune: gsm8k.jsonl:32-232       # optional
         judge: gsm8k.jsonl:232-732     # optional, sealed: not read here
         map: {prompt: question, completion: answer}
-        judge_kind: loss               # loss, choice, choice_norm, ppl, or a judge of your own (docs/goals.md)
+        judge_kind: loss               # loss, choice, choice_norm, ppl, accuracy (classes), or your own (docs/goals.md)
       - name: common-sense
         steer: csqa.jsonl
         choices: {query: question, choices: [A, B, C, D], gold: answer}
@@ -35,7 +35,7 @@ from dataworth.formats.paths import find_files, stem_of
 from dataworth.formats.pool import open_pool, take_rows
 from dataworth.records import Goal, Pool, Protected, Sealed, Subtask
 
-JUDGE_KINDS = ("loss", "choice", "choice_norm", "ppl")
+JUDGE_KINDS = ("loss", "choice", "choice_norm", "ppl", "accuracy")
 _KEYS = ("name", "steer", "tune", "judge", "map", "judge_kind", "choices")
 _PROTECTED_KEYS = ("name", "judge", "judge_kind", "margin", "map", "choices")
 _OWN_JUDGE = re.compile(r"[\w.]+:\w+|(?=.*\{rows\}).*\{out\}.*", re.DOTALL)
@@ -139,12 +139,13 @@ def _subtask(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Su
     _check_entry(entry, _KEYS, ("name", "steer"), where)
     tune, judge = entry.get("tune"), entry.get("judge")
     options = partial(_options, reading, _mapping(entry, where))
+    steer = _slice(goal, entry["steer"], where)(**options(f"{number}-steer"))
     return Subtask(
         name=entry["name"],
-        steer=_slice(goal, entry["steer"], where)(**options(f"{number}-steer")),
+        steer=steer,
         tune=_slice(goal, tune, where)(**options(f"{number}-tune")) if tune is not None else None,
         judge=_seal(goal, judge, where, options(f"{number}-judge")) if judge is not None else None,
-        judge_kind=_judge_kind(entry, where),
+        judge_kind=_judge_kind(entry, where, "accuracy" if steer.kinds == {"classify"} else "loss"),
     )
 
 
@@ -168,8 +169,8 @@ def _check_entry(entry: Any, known: tuple[str, ...], needed: tuple[str, ...], wh
             raise RequestError(f"{where}: {key} is {entry.get(key)!r}, expected a word; add it")
 
 
-def _judge_kind(entry: Mapping[str, Any], where: str) -> str:
-    kind = str(entry.get("judge_kind", "choice" if "choices" in entry else "loss"))
+def _judge_kind(entry: Mapping[str, Any], where: str, usual: str = "loss") -> str:
+    kind = str(entry.get("judge_kind", "choice" if "choices" in entry else usual))
     if kind not in JUDGE_KINDS and not _OWN_JUDGE.fullmatch(kind):
         raise RequestError(
             f"{where}: judge_kind is {kind!r}, neither module:function nor a command with {{model}} {{rows}} {{out}}; "

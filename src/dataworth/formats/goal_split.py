@@ -53,7 +53,7 @@ def split_goal(
             "add rows (about 75 in all are enough), or name the parts yourself in a goal.yaml"
         )
     names = {part: f"{part}{path.name.removeprefix(stem_of(path))}" for part in SHARES}
-    kind = _KIND_OF.get(pool.files[0].schema, "loss")
+    kind = "accuracy" if pool.kinds == {"classify"} else _KIND_OF.get(pool.files[0].schema, "loss")
     entry: dict[str, Any] = {"name": stem_of(path), **names, "judge_kind": kind}
     text = yaml.safe_dump(
         {"subtasks": [{**entry, "map": dict(mapping)} if mapping else entry]}, sort_keys=False, allow_unicode=True

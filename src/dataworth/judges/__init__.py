@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataworth.judges.choice import Choice
+from dataworth.judges.classes import Accuracy, ClassLoss
 from dataworth.judges.command import Command
 from dataworth.judges.loss import Loss
 from dataworth.judges.perplexity import Perplexity
 from dataworth.judges.trained import Trained
+from dataworth.judges.trained_net import TrainedNet
 from dataworth.outcome import Judge
 
-__all__ = ["JUDGES", "Judge", "Trained", "judge_named"]
+__all__ = ["JUDGES", "JUDGES_OF_CLASSES", "Judge", "Trained", "TrainedNet", "judge_named"]
 
 JUDGES: dict[str, Judge] = {
     judge.name: judge for judge in (Loss(), Choice("choice"), Choice("choice_norm"), Perplexity())
 }
+
+"""Of language models."""
+JUDGES_OF_CLASSES: dict[str, Judge] = {judge.name: judge for judge in (Accuracy(), ClassLoss())}
+"""Of classifiers."""
 
 
 def judge_named(kind: str) -> Judge:

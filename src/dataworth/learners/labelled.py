@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 from collections.abc import Sequence
@@ -39,6 +40,11 @@ class Labelled:
     def targets(self) -> int:
         """How much of the row carries loss: its one label."""
         return int(self.label >= 0)
+
+    @property
+    def said(self) -> list[Any]:
+        """What decides a training on it, as plain values."""
+        return [hashlib.sha256(np.ascontiguousarray(self.x)).hexdigest(), str(self.x.dtype), *self.x.shape, self.label]
 
 
 class LabelledEncoder:

@@ -63,6 +63,11 @@ class Encoded:
         """How many tokens carry loss."""
         return int(self.supervised.sum())
 
+    @property
+    def said(self) -> list[Any]:
+        """What decides a training on it, as plain values."""
+        return [self.input_ids.tolist(), self.supervised.tolist()]
+
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from dataworth.artefacts import token_table
 from dataworth.errors import RequestError
 from dataworth.proof.arms import ArmPlan
 from dataworth.proof.forecast import Forecast
 from dataworth.proof.looks import looks_at
 from dataworth.proof.verdict import Rules
 from dataworth.proving.trainers import learns
-from dataworth.proving.trials import steer_rows
 from dataworth.records import Protected, Sealed, Subtask
 from dataworth.session import Session
 from dataworth.store.fingerprint import fingerprint
@@ -55,20 +53,21 @@ class Proposal:
 
     def sizes(self, session: Session) -> list[tuple[ArmPlan, int]]:
         """Each arm with the training tokens of its largest draw."""
-        found = token_table(session, session.pool).column("tokens", fill=0)
-        tokens = dict(zip(session.pool.ids, found.tolist(), strict=True))
-        epochs = session.recipe.epochs if learns(session.trainer, "epochs") else 1
+        trainee = session.trainee
+        tokens = dict(zip(session.pool.ids, trainee.size_N.tolist(), strict=True))
+        epochs = trainee.recipe.epochs if learns(session.trainer, "epochs") else 1
         if any(arm.draws[0].goal for arm in self.arms):
-            tokens |= {row.id: len(row) for row in steer_rows(session)}
+            tokens |= {row.id: len(row) for row in trainee.steer()}
         return [(arm, self.tokens or epochs * max(d.tokens(tokens) for d in arm.draws)) for arm in self.arms]
 
     def protocol(self, session: Session) -> str:
         """How long every arm trains, in words."""
         if self.tokens is not None:
-            return f"{self.tokens:,} training tokens each"
+            return f"{self.tokens:,} training {session.trainee.unit}s each"
         if not learns(session.trainer, "epochs"):
             return "as the command trains"
-        return f"{session.recipe.epochs} epoch{'s' if session.recipe.epochs > 1 else ''} each"
+        epochs = session.trainee.recipe.epochs
+        return f"{epochs} epoch{'s' if epochs > 1 else ''} each"
 
     def only(self, names: Sequence[str], seeds: int) -> Proposal:
         """The proposal with these arms and so many seeds in one look; the level is shared by what is left."""
@@ -86,7 +85,7 @@ class Proposal:
         return {
             "pool": session.pool.fingerprint,
             "goal": session.goal.fingerprint if session.goal else None,
-            "learner": session.learner.fingerprint,
+            "learner": session.trainee.fingerprint,
             "arms": {
                 arm.name: {
                     "role": arm.role,
@@ -101,7 +100,7 @@ class Proposal:
             "level": {"two_sided": self.rules.alpha, "margin": self.rules.alpha_margin},
             "comparisons": self.rules.comparisons,
             "margin": self.rules.margin,
-            "protocol": "epochs" if self.tokens is None else f"{self.tokens} training tokens",
+            "protocol": "epochs" if self.tokens is None else f"{self.tokens} training {session.trainee.unit}s",
             "lr_factors": list(self.lr_factors),
             "trainer": session.trainer and session.trainer.registered,
             "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],

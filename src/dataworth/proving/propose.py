@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from dataworth import config, plugins
-from dataworth.artefacts import token_table
 from dataworth.errors import RequestError
 from dataworth.forecasts import forecast_subject, is_about
 from dataworth.proof.arms import (
@@ -28,7 +27,6 @@ from dataworth.proof.verdict import Rules
 from dataworth.proving.proposal import TWIN, Proposal, pairs_of
 from dataworth.proving.provable import METHOD
 from dataworth.proving.subsets import Subset, read_subset
-from dataworth.proving.trials import steer_rows
 from dataworth.records import Budget
 from dataworth.session import Session
 from dataworth.store.fingerprint import fingerprint
@@ -52,10 +50,6 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     Raises:
         RequestError: A subset that isn't one, subsets of different sizes to prove, an unknown control.
     """
-    if "classify" in session.pool.kinds:
-        raise RequestError(
-            "the pool has rows with a class: expected rows for a language model; no trial trains a classifier yet"
-        )
     looks = looks_at(THREE_LOOKS if request.looks else (request.seeds,))
     subsets = _subsets(session, request, best, looks.seeds[-1])
     plain = list(subsets)
@@ -71,7 +65,7 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     subjects = [arm for one in named for arm in _with_clean_twin(session, one)]
     comparisons = len(pairs_of([s.name for s in subjects], [c.name for c in controls]))
     rules = Rules(looks, max(1, comparisons), request.margin)
-    tokens = max(map(arms.tokens, plain)) * session.recipe.epochs if request.protocol == "tokens" else None
+    tokens = max(map(arms.tokens, plain)) * session.trainee.recipe.epochs if request.protocol == "tokens" else None
     no_search = session.trainer.no_search if session.trainer else ""
     session.notes += [no_search] if request.lr_search and no_search else []
     factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
@@ -162,7 +156,7 @@ def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
         RequestError: None of its rows could show anything.
     """
     draw = arm.draws[0]
-    dull = token_table(session, session.pool).unscored
+    dull = session.trainee.unscored
     lost, near = (sum(i in some for i in draw.ids) for some in (dull, session.excluded))
     if max(lost, near) == len(draw.ids):
         why = "carry no loss" if lost == len(draw.ids) else "nearly equal goal or protected rows"
@@ -186,15 +180,13 @@ class _Arms:
 
     def __init__(self, session: Session, size: int, trials: int, best: Best) -> None:
         self.session, self.size, self.trials, self.best = session, size, trials, best
-        pool = session.pool
-        table = token_table(session, pool)
-        usable = [n for n, i in enumerate(pool.ids) if i not in session.excluded and i not in table.unscored]
+        pool, unscored, size_N = session.pool, session.trainee.unscored, session.trainee.size_N
+        usable = [n for n, i in enumerate(pool.ids) if i not in session.excluded and i not in unscored]
         self.position = np.array(usable, dtype=np.int64)
         self.ids = tuple(pool.ids[n] for n in usable)
-        token_N = np.asarray(table.column("tokens", fill=0), dtype=np.int64)
-        self.token_N, self.token_of = token_N[self.position], dict(zip(pool.ids, token_N.tolist(), strict=True))
+        self.token_N, self.token_of = size_N[self.position], dict(zip(pool.ids, size_N.tolist(), strict=True))
         if len(self.ids) < size:
-            near, dull = (sum(i in lost for i in pool.ids) for lost in (session.excluded, table.unscored))
+            near, dull = (sum(i in lost for i in pool.ids) for lost in (session.excluded, unscored))
             raise RequestError(
                 f"{len(self.ids):,} of {len(pool):,} rows can be drawn at random ({near:,} are near goal or protected "
                 f"rows, {dull:,} carry no loss): expected the {size:,} of the subset; check --goal, --protect and --map"
@@ -236,10 +228,10 @@ class _Arms:
         Raises:
             RequestError: None of them carries loss.
         """
-        rows = steer_rows(self.session)
+        rows = self.session.trainee.steer()
         if not rows:
             raise RequestError("--against goal-only: none of the goal's steer rows carries loss; check --goal-map")
-        said = fingerprint({"rows": [[r.input_ids.tolist(), r.supervised.tolist()] for r in rows]})
+        said = fingerprint({"rows": [r.said for r in rows]})
         return ArmPlan("goal-only", "baseline", (Draw(tuple(r.id for r in rows), goal=said),))
 
     def curve(self, sizes_of: Sequence[int]) -> list[ArmPlan]:

@@ -46,7 +46,10 @@ def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialR
     goal = Path(request.goal or "").expanduser()
     if request.metric is not None or goal.suffix.lower() in (".yaml", ".yml"):
         return request
-    split = split_goal(goal, folder / "goal", mapping=config.pairs(request.goal_map, "--goal-map") or None)
+    mapping = config.pairs(request.goal_map, "--goal-map") or None
+    # As in open_session: whatever else the pool is, a goal's answers are answers.
+    task = "classify" if request.task == "classify" else None
+    split = split_goal(goal, folder / "goal", mapping=mapping, task=task)
     return replace(request, goal=str(split.path), goal_map=())
 
 

@@ -51,7 +51,11 @@ class Prover:
         self.registration = self._register(proposed)
         opened = [(s, rows.open_for("proof")) for s, rows in sealed_parts(session)]
         refuse_seen(session, proposal.seen, {i for _, pool in opened for i in pool.ids})
-        judged = open_judged(opened) if session.metric is None else judged_by_metric(session, session.metric)
+        judged = (
+            open_judged(session.trainee, opened)
+            if session.metric is None
+            else judged_by_metric(session, session.metric)
+        )
         self.goals = len(session.goal.subtasks) if session.goal and session.metric is None else 1
         units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
         if len(units) > 1:
@@ -63,10 +67,11 @@ class Prover:
         judge_ids = {i for s, pool in opened if isinstance(s, Subtask) for i in pool.ids}
         session.notes += said(opened_by(session.cache.root, judge_ids, proposed, run.path)) if judge_ids else []
         self.trials = TrialSet(session, judged)
-        self.untouched = Training((), (), session.recipe)
+        self.recipe = session.trainee.recipe
+        self.untouched = Training((), (), self.recipe)
         # What the user's script measures on what it trained says nothing of a model that it didn't train.
         self.bare = [self.untouched] if session.metric is None else []
-        self.lr = {arm.name: session.recipe.lr for arm in proposal.arms}
+        self.lr = {arm.name: self.recipe.lr for arm in proposal.arms}
         self.tuned: dict[str, float] = {}
 
     def _register(self, proposed: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +138,7 @@ class Prover:
         return {"training": seconds / max(1, tokens), "losses": 0.0, "load losses": 0.0, "load training": 0.0}
 
     def _prices(self, rate: Mapping[str, float]) -> list[ArmPrice]:
-        judged = sum(len(self.session.learner.renderer.encode(row)) for j in self.trials.judged for row in j.rows)
+        judged = sum(self.session.trainee.length(row) for j in self.trials.judged for row in j.rows)
         fixed = judged * rate["losses"] + rate["load losses"] + rate["load training"]
         owner: dict[tuple[Draw, ...], str] = {}
         found = []
@@ -176,7 +181,7 @@ class Prover:
         if len(tuned) < self.goals:
             self.session.notes.append("no learning rate was searched: it needs tune rows for every subtask of the goal")
             return {}
-        trials, recipe = TrialSet(self.session, open_judged(tuned)), self.session.recipe
+        trials, recipe = TrialSet(self.session, open_judged(self.session.trainee, tuned)), self.recipe
         grid = {
             (arm.name, f): self._training(Trial(arm.name, 0, arm.draw(0), recipe.seed), recipe.lr * f)
             for arm in self.proposal.arms
@@ -245,10 +250,10 @@ class Prover:
         )
 
     def _schedule(self, seeds: int) -> Iterator[Trial]:
-        return schedule(self.proposal.arms, seeds, seed=self.session.recipe.seed)
+        return schedule(self.proposal.arms, seeds, seed=self.recipe.seed)
 
     def _training(self, trial: Trial, lr: float | None = None) -> Training:
-        recipe = replace(self.session.recipe, seed=trial.seed, lr=self.lr[trial.arm] if lr is None else lr)
+        recipe = replace(self.recipe, seed=trial.seed, lr=self.lr[trial.arm] if lr is None else lr)
         draw = trial.draw
         return Training(draw.ids, draw.weights, recipe, self.proposal.tokens, draw.goal)
 

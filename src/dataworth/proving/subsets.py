@@ -131,7 +131,11 @@ def _places(rows: Pool, pool: Pool) -> dict[str, str | None]:
 
 def _text_key(example: Example) -> bytes:
     turns = [(m.role, " ".join(m.content.split())) for m in example.messages]
-    return hashlib.blake2b(repr((turns, " ".join(example.text.split()))).encode(), digest_size=16).digest()
+    told: tuple[object, ...] = (turns, " ".join(example.text.split()))
+    if example.kind == "classify":  # a class is part of what is learned, and an image has no text
+        content = example.content if example.content is None else np.asarray(example.content).tobytes()
+        told = (*told, example.label, content)
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).digest()
 
 
 def _sidecar_weights(path: Path) -> dict[str, float]:

@@ -32,7 +32,7 @@ from dataworth.errors import FormatError, NonsenseRefused, RequestError
 from dataworth.judges.programs import files_among, filled, one_line, places_in, started
 from dataworth.judges.trained import weights_in
 from dataworth.outcome import ALL_ROWS, Outcome
-from dataworth.recipe import Recipe
+from dataworth.recipe import ClassifierRecipe, Recipe
 from dataworth.store.atomic import checksum, write_atomic
 from dataworth.store.json_files import read_json
 
@@ -193,7 +193,7 @@ class UserTrainer:
             return "no learning rate was searched: each arm trains at the command's own ({lr} would hand it over)"
         return ""
 
-    def given(self, recipe: Recipe, tokens: int | None, model: str) -> dict[str, Any]:
+    def given(self, recipe: Recipe | ClassifierRecipe, tokens: int | None, model: str) -> dict[str, Any]:
         """What a trial fills in, places for files aside."""
         known = {"seed": recipe.seed, "model": model, "lr": recipe.lr, "epochs": recipe.epochs, "tokens": tokens}
         return {name: value for name, value in known.items() if name in self.takes and value is not None}

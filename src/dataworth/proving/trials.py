@@ -9,6 +9,7 @@ A trainer of the user's own is run in the same place; a training of its that was
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,39 +21,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.artefacts import as_read, token_artefact, token_table
-from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.proving.trainers import OUT, Metric, TrainerFailed, UserTrainer, environment_of, seconds_of, write_rows
-from dataworth.recipe import Recipe
+from dataworth.artefacts import as_read
+from dataworth.errors import RequestError
+from dataworth.proving.trainee import Trainee
+from dataworth.proving.trainers import Metric, UserTrainer, seconds_of, write_rows
+from dataworth.proving.trial_work import AGAIN, Job, Judged
+from dataworth.recipe import ClassifierRecipe, Recipe
 from dataworth.records import Example, Pool, Protected, Subtask
 from dataworth.session import Session
 from dataworth.store.atomic import checksum
-from dataworth.store.cache import DONE, is_done, mark_done
+from dataworth.store.cache import DONE, is_done
 from dataworth.store.fingerprint import fingerprint
-from dataworth.store.lock import EntryLock
 
 if TYPE_CHECKING:
-    from dataworth.learners.render import Encoded
     from dataworth.outcome import Judge
 
-RUNNER = "dataworth.proving.trials:open_trials"
+RUNNER = "dataworth.proving.trial_work:open_trials"
 A_DAY = 86400.0
 """Seconds after which a training counts as hung."""
-AGAIN = ("quarantined", "not trained: ")
-"""How the reasons begin of trials that are tried again: a dying machine or a broken environment is no property of
-theirs."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the bytes of a trained adapter.
+    """What decides the bytes of a trained adapter or net.
 
     `tokens` is the budget of the equal-token protocol; `goal` says, as in `Draw`, that the rows are the goal's.
     """
 
     ids: tuple[str, ...]
     weights: tuple[float, ...]
-    recipe: Recipe
+    recipe: Recipe | ClassifierRecipe
     tokens: int | None = None
     goal: str = ""
 
@@ -72,36 +70,13 @@ class Training:
         }
 
 
-@dataclass(frozen=True)
-class Job:
-    """A trial as a worker gets it: encoded rows, and where its training is kept; no folder for the untouched model.
+def open_judged(trainee: Trainee, parts: Sequence[tuple[Subtask | Protected, Pool]]) -> list[Judged]:
+    """Judged sets of subtasks and protected skills with the rows that judge them.
 
-    For a trainer of the user's own there is `given`, what it is told, instead of rows; `tokens` is then what it is
-    known to train on.
+    Raises:
+        RequestError: A judge that the learner has none of.
     """
-
-    rows: tuple[Encoded, ...]
-    weights: tuple[float, ...]
-    recipe: Mapping[str, Any]
-    tokens: int | None
-    folder: str
-    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Rows that every trial is judged on, under a name, by a judge."""
-
-    name: str
-    judge: Judge
-    rows: tuple[Example, ...]
-
-
-def open_judged(parts: Sequence[tuple[Subtask | Protected, Pool]]) -> list[Judged]:
-    """Judged sets of subtasks and protected skills with the rows that judge them."""
-    from dataworth.judges import judge_named
-
-    return [Judged(s.name, judge_named(s.judge_kind), tuple(pool.examples())) for s, pool in parts]
+    return [Judged(s.name, trainee.judge(s.judge_kind), trainee.judged(pool)) for s, pool in parts]
 
 
 def judged_by_metric(session: Session, metric: Metric) -> list[Judged]:
@@ -122,117 +97,6 @@ def judged_by_metric(session: Session, metric: Metric) -> list[Judged]:
     return [Judged(metric.name, metric, ())]
 
 
-class TrialWork:
-    """What an engine calls per shard: train each job's adapter unless it is there, then judge it.
-
-    Columns, with `J` judged sets: `mean` float64 `[n, J]`, `count` int32 `[n, J]` judged rows, `tokens` int64 `[n]`
-    trained on; ragged `value`, `weight` (float64) and `row` (int32, position among the set's rows), the sets one behind
-    another. A trial whose loss isn't finite, or of which a set has nothing to judge, is unscored with that reason.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        judged: Sequence[Judged],
-        device: str,
-        trainer: UserTrainer | None = None,
-        environ: Mapping[str, str] | None = None,
-        states: Path | None = None,
-    ) -> None:
-        self.model, self.judged, self.device, self.trainer, self.environ = model, judged, device, trainer, environ or {}
-        self.states = states
-
-    def __call__(self, ids: Sequence[str], payload: Sequence[Job]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Columns of the trials that trained, and reasons for the others."""
-        found: list[dict[str, Any]] = []
-        unscored: dict[str, str] = {}
-        for trial_id, job in zip(ids, payload, strict=True):
-            try:
-                found.append(self._trial(job))
-            except TrainerFailed as error:
-                unscored[trial_id] = f"{AGAIN[1]}{error}"
-            except NonsenseRefused as error:
-                unscored[trial_id] = str(error)
-        flat = {name: np.array([f[name] for f in found], dtype) for name, dtype in _FLAT}
-        ragged = {name: [f[name] for f in found] for name in _RAGGED}
-        return ({**flat, **ragged} if found else {}), unscored
-
-    def _trial(self, job: Job) -> dict[str, Any]:
-        from dataworth.judges import Trained
-
-        recipe = Recipe.from_dict(dict(job.recipe))
-        left, tokens = self._train(job, recipe) if job.folder else (None, 0)
-        with Trained(self.model, recipe, left, device=self.device, states=self.states) as model:
-            outcomes = [j.judge(model, j.rows) for j in self.judged]
-        place = [{r.id: n for n, r in enumerate(j.rows)} for j in self.judged]
-        rows = [at.get(i, -1) for o, at in zip(outcomes, place, strict=True) for i in o.ids]
-        return {
-            "mean": [o.mean for o in outcomes],
-            "count": [len(o.ids) for o in outcomes],
-            "value": np.concatenate([o.value_Q for o in outcomes]),
-            "weight": np.concatenate([o.weight_Q for o in outcomes]),
-            "row": np.array(rows, dtype=np.int32),
-            "tokens": tokens,
-        }
-
-    def _train(self, job: Job, recipe: Recipe) -> tuple[Path, int]:
-        if self.trainer is None:
-            return self._train_ours(job, recipe)
-        folder = Path(job.folder)
-        if not is_done(folder):
-            with EntryLock(folder):
-                self.trainer.train(folder, job.given, self.environ)
-                mark_done(folder)
-        return folder / OUT, job.tokens or 0
-
-    def _train_ours(self, job: Job, recipe: Recipe) -> tuple[Path, int]:
-        from dataworth.learners.causal_lm import CausalLM
-        from dataworth.learners.checkpoint import MOMENTS, STATE
-        from dataworth.learners.trainer import load_trained, train
-
-        folder = Path(job.folder)
-        if not is_done(folder):
-            with EntryLock(folder):
-                learner = CausalLM.load(self.model, recipe=recipe, device=self.device)
-                train(
-                    learner,
-                    job.rows,
-                    out=folder,
-                    weights=job.weights or None,
-                    checkpoints=1,
-                    tokens=job.tokens,
-                    states=self.states,
-                )
-                # A judge reads the adapter alone; what it took to get there is thrice its size.
-                for spent in (folder / STATE, *folder.glob(f"checkpoint-*/{MOMENTS}")):
-                    spent.unlink(missing_ok=True)
-                mark_done(folder)
-        done = load_trained(folder)
-        return done.folders[-1], done.tokens
-
-
-def steer_rows(session: Session) -> list[Encoded]:
-    """The goal's steer rows that carry loss, as the learner sees them; a row that two subtasks share comes once."""
-    goal = session.goal
-    examples = {e.id: e for sub in (goal.subtasks if goal else ()) for e in sub.steer.examples()}
-    rows = [session.learner.renderer.encode(e) for e in examples.values()]
-    return [row for row in rows if not row.reason]
-
-
-def open_trials(config: dict[str, Any], device: str) -> TrialWork:
-    """Engine runner. `config`: `model`; `judged`, the sets that every trial is judged on; `trainer` of the user's own.
-
-    `states` is where hidden states of frozen layers are kept. With a trainer goes `environ`, the environment in which
-    the user typed, and `alone`, whether it has the machine for itself.
-    """
-    environ = environment_of(config["environ"], device, config["alone"]) if config["trainer"] else None
-    return TrialWork(config["model"], config["judged"], device, config["trainer"], environ, config["states"])
-
-
-_FLAT = (("mean", np.float64), ("count", np.int32), ("tokens", np.int64))
-_RAGGED = ("value", "weight", "row")
-
-
 def _judge_key(judge: Judge) -> dict[str, Any]:
     """What makes two judges one: their name, and the files of a user's own."""
     return {"name": judge.name, "files": [checksum(path) for path in getattr(judge, "files", ())]}
@@ -240,7 +104,17 @@ def _judge_key(judge: Judge) -> dict[str, Any]:
 
 def _rows_key(rows: Sequence[Example]) -> str:
     """A hash of what the judge reads: a row's id is that of its columns, its text depends on the goal's map too."""
-    return fingerprint({"rows": [dataclasses.asdict(row) for row in rows]})
+    return fingerprint({"rows": [_row_key(row) for row in rows]})
+
+
+def _row_key(row: Example) -> dict[str, Any]:
+    told = dataclasses.asdict(dataclasses.replace(row, content=None))
+    if row.content is None:
+        return told
+    if isinstance(row.content, bytes):
+        return {**told, "content": hashlib.sha256(row.content).hexdigest()}
+    found = np.ascontiguousarray(row.content)
+    return {**told, "content": f"{found.dtype}{found.shape}{hashlib.sha256(found.tobytes()).hexdigest()}"}
 
 
 class TrialSet:
@@ -251,13 +125,11 @@ class TrialSet:
 
     def __init__(self, session: Session, judged: Sequence[Judged]) -> None:
         self.session, self.judged = session, list(judged)
+        self.trainee = session.trainee
         self.sign_J = np.array([1.0 if j.judge.higher == "worse" else -1.0 for j in judged])
         sets = [{"name": j.name, "judge": _judge_key(j.judge), "rows": _rows_key(j.rows)} for j in judged]
-        spec = {"learner": session.learner.frozen_spec, "judged": sets}
+        spec = {"learner": self.trainee.key, "judged": sets}
         self.artefact = session.artefact("trials", as_read(session.pool, spec))
-        self.states: Path | None = None
-        if session.recipe.lora_layers and session.trainer is None:
-            self.states = session.cache.folder("states", session.learner.frozen_spec)
         self.failed: dict[Training, str] = {}
         self._worked = session.trainer is None
         self._ids: dict[Training, str] = {}
@@ -283,7 +155,7 @@ class TrialSet:
         self.session.used |= {fingerprint(self._spec(t)): "trainings" for t in trainings if t.ids}
         known = [i for i in by_id if i not in set(self.artefact.missing(by_id))]
         broken = [i for i, why in self.artefact.table(known).unscored.items() if why.startswith(AGAIN)]
-        unscored = token_table(self.session, self.session.pool).unscored
+        unscored = self.trainee.unscored
 
         def progress(count: int, total: int) -> None:
             self.session.progress(stage, count, total)
@@ -307,18 +179,17 @@ class TrialSet:
                 )
 
     def close(self) -> None:
-        """Give back the disk that hidden states took; a later proof makes its own."""
-        if self.states is not None:
-            rmtree(self.states, ignore_errors=True)
+        """Give back the disk that trials shared; a later proof makes its own."""
+        if self.trainee.states is not None:
+            rmtree(self.trainee.states, ignore_errors=True)
 
     @cached_property
     def _config(self) -> dict[str, Any]:
         session, request = self.session, self.session.request
         alone = session.engine.workers < 2 and not request.device.startswith("cuda:")
         return {
-            "model": str(session.learner.source.folder),
+            **self.trainee.config,
             "judged": self.judged,
-            "states": self.states,
             "trainer": session.trainer,
             "environ": dict(os.environ) if session.trainer else {},
             "alone": alone,
@@ -371,14 +242,12 @@ class TrialSet:
     def id_of(self, training: Training) -> str:
         """The trial's row id in the artefact."""
         if training not in self._ids:
-            spec = training.spec(self.session.learner.frozen_spec, self.session.trainer)
+            spec = training.spec(self.trainee.key, self.session.trainer)
             self._ids[training] = fingerprint(spec)[:32]
         return self._ids[training]
 
     def _job(self, training: Training, unscored: Mapping[str, str]) -> Job:
         """What a worker gets; rows without loss are left out, as a trainer would find nothing in them."""
-        from dataworth.probes.tokens import encoded_rows
-
         recipe = training.recipe.to_dict()
         if not training.ids:
             return Job((), (), recipe, None, "")
@@ -388,35 +257,27 @@ class TrialSet:
         folder = self._folder(training)
         if self.session.trainer is not None:
             return self._users_job(self.session.trainer, training, ids, weights, folder)
-        if training.goal:
-            rows = steer_rows(self.session)
-        else:
-            rows = encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids)
-        return Job(tuple(rows), weights, recipe, training.tokens, str(folder))
+        rows = tuple(self.trainee.steer()) if training.goal else self.trainee.rows(ids)
+        return Job(rows, weights, recipe, training.tokens, str(folder))
 
     def _users_job(
         self, trainer: UserTrainer, training: Training, ids: Sequence[str], weights: Sequence[float], folder: Path
     ) -> Job:
         """A job for the user's own trainer, its rows written to a file; tokens are told only where they are known."""
         pool, recipe = self.session.pool, training.recipe
-        given = trainer.given(recipe, training.tokens, str(self.session.learner.source.folder.resolve()))
+        given = trainer.given(recipe, training.tokens, self.trainee.model)
         if not (is_done(folder) and trainer.left(folder)):
             (folder / DONE).unlink(missing_ok=True)
             given["data"] = str(write_rows(pool, ids, weights, folder))
-        length_n = self._tokens_N[[pool.position[i] for i in ids]]
+        length_n = self.trainee.size_N[[pool.position[i] for i in ids]]
         once = int(np.rint(length_n @ np.asarray(weights or np.ones(len(ids)))))
         return Job(
             (), (), recipe.to_dict(), recipe.epochs * once if "epochs" in trainer.takes else 0, str(folder), given
         )
-
-    @cached_property
-    def _tokens_N(self) -> NDArray[np.int64]:
-        table = token_table(self.session, self.session.pool)
-        return np.asarray(table.column("tokens", fill=0), dtype=np.int64)
 
     def _folder(self, training: Training) -> Path:
         return self.session.cache.folder("trainings", self._spec(training))
 
     def _spec(self, training: Training) -> dict[str, Any]:
         """What a training's folder is keyed by."""
-        return as_read(self.session.pool, training.spec(self.session.learner.frozen_spec, self.session.trainer))
+        return as_read(self.session.pool, training.spec(self.trainee.key, self.session.trainer))

@@ -1,0 +1,277 @@
+"""What the trials of a proof train, a language model or a classifier: which rows it takes, and how long each is.
+
+A classifier's unit of length is the row: training on one costs one, whatever it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataworth.artefacts import token_artefact, token_table
+from dataworth.errors import RequestError
+from dataworth.recipe import ClassifierRecipe, Recipe
+from dataworth.records import Example, Pool
+from dataworth.store.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from dataworth.outcome import Judge
+    from dataworth.session import Session
+
+
+class Trainee(Protocol):
+    """The learner of a request as a proof sees it. Axis `N`: the pool's rows."""
+
+    unit: str
+    """What `size_N` counts: token or row."""
+
+    @property
+    def recipe(self) -> Recipe | ClassifierRecipe:
+        """How it is trained; arms differ in seed and learning rate."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What a registration calls it."""
+        ...
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What trainings are keyed by beside rows and recipe."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """What a trainer of the user's own is told."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a worker is told."""
+        ...
+
+    @property
+    def states(self) -> Path | None:
+        """What trials share on disk while a proof runs."""
+        ...
+
+    @property
+    def unscored(self) -> Mapping[str, str]:
+        """Rows of the pool that carry no loss, with the reason."""
+        ...
+
+    @property
+    def size_N(self) -> NDArray[np.int64]:
+        """Length of each row, 0 where it carries no loss."""
+        ...
+
+    def rows(self, ids: Sequence[str]) -> tuple[Any, ...]:
+        """Rows of the pool as a worker takes them."""
+        ...
+
+    def steer(self) -> list[Any]:
+        """The goal's steer rows that carry loss, encoded; a row that two subtasks share comes once."""
+        ...
+
+    def judge(self, kind: str) -> Judge:
+        """The judge of that kind.
+
+        Raises:
+            RequestError: None for this learner.
+        """
+        ...
+
+    def judged(self, pool: Pool) -> tuple[Example, ...]:
+        """Rows as its judges take them."""
+        ...
+
+    def length(self, row: Example) -> int:
+        """What judging the row costs, in `unit`s."""
+        ...
+
+
+class LanguageTrainee:
+    """A language model; `states` keeps hidden states of its frozen layers from one trial to the next."""
+
+    unit = "token"
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.card, self.recipe = session, session.learner, session.recipe
+        self.fingerprint, self.key = self.card.fingerprint, self.card.frozen_spec
+        self.model = str(self.card.source.folder.resolve())
+
+    @cached_property
+    def states(self) -> Path | None:
+        """None where every layer is trained, or the user's own trainer trains."""
+        if not self.recipe.lora_layers or self.session.trainer is not None:
+            return None
+        return self.session.cache.folder("states", self.key)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The folder of the model, and where states are kept."""
+        return {"language": {"model": str(self.card.source.folder), "states": self.states}}
+
+    @property
+    def unscored(self) -> Mapping[str, str]:
+        """Rows without a supervised token."""
+        return token_table(self.session, self.session.pool).unscored
+
+    @cached_property
+    def size_N(self) -> NDArray[np.int64]:
+        """Tokens."""
+        found = token_table(self.session, self.session.pool).column("tokens", fill=0)
+        return np.asarray(found, dtype=np.int64)
+
+    def rows(self, ids: Sequence[str]) -> tuple[Any, ...]:
+        """Encoded."""
+        from dataworth.probes.tokens import encoded_rows
+
+        return tuple(encoded_rows(token_artefact(self.session, self.session.pool).table(ids), ids))
+
+    def steer(self) -> list[Any]:
+        """Rendered by the learner's template."""
+        rows = [self.card.renderer.encode(e) for e in _steer_examples(self.session)]
+        return [row for row in rows if not row.reason]
+
+    def judge(self, kind: str) -> Judge:
+        """Any but those of classifiers; a user's own, too.
+
+        Raises:
+            RequestError: It is for rows with a class.
+        """
+        from dataworth.judges import JUDGES, judge_named
+
+        if kind == "accuracy":
+            raise RequestError(
+                f"judge accuracy is for rows with a class: expected {', '.join(JUDGES)} for a language model; correct "
+                "the goal's judge_kind"
+            )
+        return judge_named(kind)
+
+    def judged(self, pool: Pool) -> tuple[Example, ...]:
+        """As they are read."""
+        return tuple(pool.examples())
+
+    def length(self, row: Example) -> int:
+        """Its tokens."""
+        return len(self.card.renderer.encode(row))
+
+
+class NetTrainee:
+    """A classifier over the pool as `classifying` reads it, with an `--encoder` over its vectors."""
+
+    unit = "row"
+    states = None
+
+    def __init__(self, session: Session) -> None:
+        from dataworth import classifying
+
+        self.session, self.card, self.recipe = session, session.classifier, session.classifier_recipe
+        self.fingerprint, self.model = self.card.fingerprint, self.card.model
+        self.key = {**self.card.frozen_spec, "encoder": classifying.encoder_key(session)}
+
+    @cached_property
+    def _inputs(self) -> Path:
+        from dataworth import classifying
+
+        return classifying.inputs(self.session)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the net is, and the folder of the pool."""
+        classes, shape = list(self.card.renderer.classes), list(self.card.renderer.shape)
+        return {"net": {"model": self.model, "classes": classes, "shape": shape, "inputs": str(self._inputs)}}
+
+    @cached_property
+    def unscored(self) -> Mapping[str, str]:
+        """Rows that can't be read."""
+        from dataworth import classifying
+
+        return classifying.unread(self._inputs)
+
+    @cached_property
+    def size_N(self) -> NDArray[np.int64]:
+        """One each."""
+        return np.array([i not in self.unscored for i in self.session.pool.ids], dtype=np.int64)
+
+    def rows(self, ids: Sequence[str]) -> tuple[Any, ...]:
+        """Ids: every worker has the pool mapped."""
+        return tuple(ids)
+
+    def steer(self) -> list[Any]:
+        """Pixels or vectors with their classes."""
+        goal = self.session.goal
+        pools = [sub.steer for sub in goal.subtasks] if goal else []
+        rows = {e.id: self.card.renderer.encode(e) for pool in pools for e in self.judged(pool)}
+        return [row for row in rows.values() if not row.reason]
+
+    def judge(self, kind: str) -> Judge:
+        """Accuracy or loss.
+
+        Raises:
+            RequestError: Another one.
+        """
+        from dataworth.judges import JUDGES_OF_CLASSES
+
+        if kind not in JUDGES_OF_CLASSES:
+            raise RequestError(
+                f"judge {kind!r} for rows with a class: expected {' or '.join(JUDGES_OF_CLASSES)}; correct the goal's "
+                "judge_kind, or measure by your own --train-command with --metric"
+            )
+        return JUDGES_OF_CLASSES[kind]
+
+    def judged(self, pool: Pool) -> tuple[Example, ...]:
+        """With the encoder's vectors, where one is named."""
+        from dataworth import classifying
+
+        return tuple(classifying.readable(self.session, pool))
+
+    def length(self, row: Example) -> int:
+        """One."""
+        return 1
+
+
+class OwnTrainee(NetTrainee):
+    """Rows with a class that only the user's own trainer reads; `--model` is whatever it makes of that."""
+
+    def __init__(self, session: Session) -> None:
+        if session.metric is None:
+            raise RequestError(
+                "--train-command for rows with a class: expected --metric NAME, by which your trainer judges what it "
+                "trains, as only it can open that; add it"
+            )
+        self.session, self.recipe, self.model = session, session.classifier_recipe, session.request.model or ""
+        self.key = {"model": self.model}
+        self.fingerprint = fingerprint(self.key)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The name alone: no net of ours is made."""
+        return {"net": {"model": self.model, "classes": [], "shape": [], "inputs": ""}}
+
+    @cached_property
+    def unscored(self) -> Mapping[str, str]:
+        """None: rows are the trainer's to read."""
+        return {}
+
+
+def trainee_of(session: Session) -> Trainee:
+    """The learner of a request as its trials train it.
+
+    Raises:
+        RequestError: No model was named, or it doesn't fit the rows.
+    """
+    if not session.classifies:
+        return LanguageTrainee(session)
+    return NetTrainee(session) if session.trainer is None else OwnTrainee(session)
+
+
+def _steer_examples(session: Session) -> list[Example]:
+    goal = session.goal
+    return list({e.id: e for sub in (goal.subtasks if goal else ()) for e in sub.steer.examples()}.values())
