@@ -18,6 +18,13 @@ PICKS = sorted(plugins.PICKS)
 NUMBERS = ("losses", "losses_alone", "entropies")
 ROWS = (*NUMBERS, "labels", "near_duplicates", "probabilities")
 OF_PICKS = ("text:pool", "dynamics", "vectors", "neighbours", "clusters", "labels", "near_duplicates")
+OF_LABELS = frozenset({"labels", "goal_labels", "dynamics", "threshold_dynamics", "grad_norms"})
+WRONG_LABELS = {
+    **dict.fromkeys(("el2n", "grand", "forgetting", "moderate"), "high"),
+    **dict.fromkeys(("aum", "aum_threshold", "pvi", "knn_shapley"), "low"),
+}
+"""At which end a score has rows with a wrong label."""
+WITHOUT_COPIES = ("deduplicate", "diverse", "semdedup")
 WORDS = np.array(["red", "blue", "seven", "goal", "why", "cat", "sum", "of"])
 
 
@@ -125,6 +132,35 @@ def spoiled(inputs, rows):
     }
 
 
+def noisy(n, share=0.2, seed=0):
+    """Three classes that vectors and nets tell apart, and a share of rows with another class's label: those, too."""
+    rng = np.random.default_rng(seed)
+    true = np.arange(n) % 3
+    wrong = np.isin(np.arange(n), rng.choice(n, size=round(share * n), replace=False))
+    label = np.where(wrong, (true + 1 + np.arange(n) // 3 % 2) % 3, true)
+    grown = np.linspace(0.5, 5, 12)[:, None, None] * np.eye(3)[true]  # the nets learn what is true
+    logits = grown + rng.normal(size=(2, 12, n, 3))
+    found, own = trainings(logits, label), own_labels(n)
+    margin = np.where(own[:, None], found.margin_SEN, -np.abs(found.margin_SEN))
+    p = np.exp(logits[:, -1]).mean(axis=0)
+    center = rng.normal(size=(3, 24)) * 3
+    return {
+        **artefacts(n, seed),
+        "labels": label,
+        "dynamics": found,
+        "threshold_dynamics": ThresholdDynamics(margin.astype(np.float32), own),
+        "grad_norms": found.error_SEN[:, -1] * rng.uniform(0.9, 1.1, size=(2, n)),
+        "probabilities": p / p.sum(axis=1, keepdims=True),
+        "goal_vectors": {"a": center[[0, 1, 2, 0]], "b": center[[1, 2]]},
+        **geometry(row_ids(n), center[true] + rng.normal(size=(n, 24))),
+    }, wrong
+
+
+def tenfold(ids):
+    """Every row ten times, and what the copies are called."""
+    return np.repeat(np.arange(len(ids)), 10), [i if k == 0 else f"{i}#{k}" for i in ids for k in range(10)]
+
+
 @pytest.mark.parametrize("name", SCORES)
 class TestScores:
     def test_declares_itself(self, name):
@@ -189,6 +225,41 @@ class TestScores:
         inputs["threshold_dynamics"] = ThresholdDynamics(alike, own_labels(20))  # which are relabelled isn't the rows'
         assert np.ptp(plugins.load("scores", name)(inputs).values_N) == 0
 
+    def test_ten_copies_of_every_row_score_alike(self, name):
+        if name == "random":
+            return
+        inputs = artefacts(24)
+        order, ids = tenfold(inputs["ids"])
+        got = plugins.load("scores", name)({**reordered(inputs, order), "ids": ids})
+        assert np.isfinite(got.values_N).all() and not np.ptp(got.values_N.reshape(24, 10), axis=1).any()
+
+    @pytest.mark.parametrize("kept", [(0, 2), (1,)])
+    def test_a_class_without_rows_is_no_row_s_loss(self, name, kept):
+        """Classes of the pool's set, or of the goal, that no row has; -1 is how the goal's unknown ones arrive."""
+        inputs, order = artefacts(48), np.random.default_rng(3).permutation(48)
+        inputs["labels"] = np.array(kept)[np.arange(48) % len(kept)]
+        inputs["goal_labels"] = {"a": np.array([0, -1, 2, -1]), "b": np.array([-1, -1])}
+        score = plugins.load("scores", name)
+        got = score(inputs).values_N
+        if name == "pvi" and len(kept) == 1:
+            assert not got.any(), "where there is one class, a vector tells nothing of it"
+        assert np.isfinite(got).all()
+        np.testing.assert_array_equal(score(reordered(inputs, order)).values_N, got[order])
+
+    def test_a_fifth_of_the_labels_wrong(self, name):
+        """Every row is scored; who doesn't read labels doesn't mind; who tells wrong ones tells them."""
+        (inputs, wrong), order = noisy(90), np.random.default_rng(4).permutation(90)
+        score = plugins.load("scores", name)
+        got = score(inputs).values_N
+        assert np.isfinite(got).all()
+        np.testing.assert_array_equal(score(reordered(inputs, order)).values_N, got[order])
+        if not score.needs & OF_LABELS:
+            np.testing.assert_array_equal(score({**inputs, "labels": inputs["labels"][::-1]}).values_N, got)
+        elif name in WRONG_LABELS:
+            sign = 1 if WRONG_LABELS[name] == "high" else -1
+            above = sign * got[wrong][:, None] > sign * got[~wrong]
+            assert above.mean() > 0.9, "chance: 0.5"
+
 
 def ballot(n, seed=0):
     rng = np.random.default_rng(seed)
@@ -216,6 +287,25 @@ def shuffled(inputs, order):
         "dynamics": rows_of(inputs["dynamics"], order),
         **geometry([inputs["ids"][i] for i in order], inputs["vectors"][order]),
     }
+
+
+def changed(inputs, change):
+    """A ballot with other labels, or with copies."""
+    label, n = inputs["labels"], len(inputs["ids"])
+    if change == "tenfold":
+        order, ids = tenfold(inputs["ids"][: n // 5])
+        return {
+            **shuffled({**inputs, "ids": [*inputs["ids"]]}, order),
+            "ids": ids,
+            **geometry(ids, inputs["vectors"][order]),
+        }
+    if change == "label noise":
+        return {**inputs, "labels": noisy(n)[0]["labels"]}
+    if change == "unscored class":
+        values = np.where(label == 1, np.nan, inputs["score:x"].values_N)
+        missing = {inputs["ids"][i]: "spoiled" for i in np.flatnonzero(label == 1)}
+        return {**inputs, "score:x": Scored(values, missing)}
+    return {**inputs, "labels": np.where(label == 1, 2, label) if change == "missing class" else np.ones_like(label)}
 
 
 BUDGETS = [Budget("rows", 1), Budget("rows", 17), Budget("fraction", 0.25), Budget("tokens", 400)]
@@ -258,8 +348,9 @@ class TestPicks:
         with pytest.raises(RequestError, match="keeps nothing"):
             plugins.load("picks", name)(ballot(60), Budget("rows", 0), seed=0)
 
-    def test_one_row(self, name):
-        assert len(plugins.load("picks", name)(ballot(1), Budget("fraction", 0.01), seed=0).ids) == 1
+    @pytest.mark.parametrize("budget", [Budget("fraction", 0.01), Budget("rows", 3), Budget("tokens", 400)], ids=str)
+    def test_one_row(self, name, budget):
+        assert len(plugins.load("picks", name)(ballot(1), budget, seed=0).ids) == 1
 
     def test_constant_scores_are_broken_by_id_alone(self, name):
         inputs = {**ballot(30), "score:x": Scored(np.zeros(30))}
@@ -288,6 +379,31 @@ class TestPicks:
         inputs["eligible_N"][:] = False
         got = plugins.load("picks", name)(inputs, Budget("rows", 2), seed=0)
         assert not got.ids and got.notes
+
+    @pytest.mark.parametrize("budget", BUDGETS, ids=str)
+    @pytest.mark.parametrize("change", ["missing class", "one class", "label noise", "unscored class", "tenfold"])
+    def test_classes_noise_and_copies_spoil_neither_budgets_nor_order(self, name, budget, change):
+        inputs = changed(ballot(60), change)
+        rows = len(inputs["ids"])
+        order = np.random.default_rng(5).permutation(rows)
+        pick = plugins.load("picks", name)
+        one, two = pick(inputs, budget, seed=0), pick(shuffled(inputs, order), budget, seed=0)
+        np.testing.assert_array_equal(one.kept_N[order], two.kept_N)
+        assert one.ids and sum(one.counts().values()) == rows
+        assert np.isfinite(one.weights).all() and (one.weights > 0).all()
+        if change == "tenfold" and name in WITHOUT_COPIES:
+            assert len({i[:32] for i in one.ids}) == len(one.ids)
+        elif budget.unit != "tokens":
+            assert len(one.ids) == budget.rows(rows)
+
+    @pytest.mark.parametrize("change", ["missing class", "one class", "label noise", "tenfold"])
+    def test_all_rows_of_such_pools(self, name, change):
+        inputs = changed(ballot(60), change)
+        got = plugins.load("picks", name)(inputs, Budget("rows", len(inputs["ids"])), seed=0)
+        if change == "tenfold" and name in WITHOUT_COPIES:
+            assert {i[:32] for i in got.ids} == {i[:32] for i in inputs["ids"]} and len(got.ids) == 12 and got.notes
+        else:
+            assert got.kept_N.all()
 
     def test_copies_are_rows_like_any_other(self, name):
         inputs = ballot(6)

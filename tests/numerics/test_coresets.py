@@ -86,6 +86,12 @@ def test_craig_weights_sum_to_the_rows_not_to_rows_and_picks():
         assert {j: near.count(j) for j in mine} == {j: got[kept.tolist().index(j)] for j in mine}
 
 
+def test_of_copies_that_are_all_kept_none_is_without_weight():
+    x = np.repeat([[0.0], [5.0]], 4, axis=0)
+    got = craig.weights(x, np.zeros(8, dtype=int), np.array([6, 0, 1, 4]))
+    assert got.tolist() == [1, 3, 1, 3]
+
+
 def test_craig_of_one_class_is_greedy_on_distances():
     x = np.random.default_rng(1).normal(size=(25, 3))
     distance = cdist(x, x)

@@ -46,20 +46,23 @@ def chosen(vectors_ND: NDArray[np.float64], groups: list[NDArray[np.int64]], k: 
 def weights(
     vectors_ND: NDArray[np.float64], label_N: NDArray[np.integer[Any]], kept_K: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """How many rows of its class each kept row is the nearest for (itself among them); the first of equally near ones.
+    """How many rows of its class each kept row is the nearest for, itself always among them; the first of equally near.
 
-    They sum to the number of rows of all classes that have a kept row.
+    They are 1 at least, so that of copies that are all kept none is left without weight, and sum to the number of rows of
+    all classes that have a kept row.
     """
     weight_K = np.zeros(len(kept_K))
     for label in np.unique(label_N[kept_K]):
         # Kept rows in the order of rows; the first of equal distances wins.
         mine = np.flatnonzero(label_N[kept_K] == label)
         mine = mine[np.argsort(kept_K[mine])]
-        rows = np.flatnonzero(label_N == label)
+        rows, kept = np.flatnonzero(label_N == label), kept_K[mine]
+        nearest = np.empty(len(rows), dtype=np.int64)
         step = max(1, _PAIRS // len(mine))
         for a in range(0, len(rows), step):
-            distance = cdist(vectors_ND[rows[a : a + step]], vectors_ND[kept_K[mine]])
-            weight_K[mine] += np.bincount(distance.argmin(axis=1), minlength=len(mine))
+            nearest[a : a + step] = cdist(vectors_ND[rows[a : a + step]], vectors_ND[kept]).argmin(axis=1)
+        nearest[np.searchsorted(rows, kept)] = np.arange(len(kept))
+        weight_K[mine] += np.bincount(nearest, minlength=len(mine))
     return weight_K
 
 
