@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dataworth import config, options, plugins
-from dataworth.errors import RequestError, TooManyRejects
+from dataworth.errors import TooManyRejects
 from dataworth.forecasts import forecast_plan, score_forecasts
 from dataworth.gating import gate
 from dataworth.previews import goal_rejects, preview_text
@@ -327,11 +327,20 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
                 proposal.rules.comparisons,
                 proposal.rules.margin,
                 tuple(session.notes),
+                session.trainee.length_name,
             )
 
 
 def training_rates(session: Session) -> dict[str, float]:
-    """Seconds per token of training and of judging, and of loading for them, timed on this pool for a minute."""
+    """Seconds per token of training and of judging, and of loading for them, timed on this pool for a minute.
+
+    Per row for a classifier.
+    """
+    if session.classifies:
+        from dataworth.pricing_nets import net_rates
+
+        rate = net_rates(session)
+        return {"training": rate["training"], "losses": rate["pass"], "load losses": 0.0, "load training": rate["net"]}
     from dataworth.calibration import draw, measure
 
     sample = draw(session, session.pool, True)
@@ -342,17 +351,18 @@ def training_rates(session: Session) -> dict[str, float]:
 def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanResult:
     """`plan` for a finished request object; it leaves nothing in the cache."""
     from dataworth.pricing import price
+    from dataworth.pricing_nets import price_nets
 
     method, pick = choose_method(request, request.method), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     with open_session(request, None, progress) as session:
-        if session.classifies and request.model is not None:
-            raise RequestError("plan doesn't price the training of classifiers yet: expected rows for a language model")
         refuse_kinds(session, method)
         of_pick = given.pick_needs
         refuse_needs(session, method.needs | of_pick, f"method {method.name} with pick {pick.name}")
         session.gradient, session.geometry = given.gradient, given.geometry
-        result = price(session, method, Budget.parse(request.keep), calibrate=request.calibrate, of_pick=of_pick)
+        session.classifier_options = given.classifier
+        priced = price_nets if session.classifies else price
+        result = priced(session, method, Budget.parse(request.keep), calibrate=request.calibrate, of_pick=of_pick)
         if session.goal is None or result.train_pick is None:
             return result
         foretold = forecast_plan(session, method, pick, result.train_pick.rows, len(session.pool))

@@ -103,7 +103,7 @@ def measure(
         RequestError: No row of the sample carries loss.
     """
     began = time.perf_counter()
-    found = {**sample.seconds, **_text_costs(session, sample, method)}
+    found = {**sample.seconds, **text_costs(session, sample, method)}
     device = first_device(session.request.device) if sample.rows is not None else "cpu"
     if sample.rows is not None:
         rows = [r for r in sample.rows if not r.reason and r.supervised[1:].any()]
@@ -125,7 +125,7 @@ def measure(
     }
 
 
-def _text_costs(session: Session, sample: Sample, method: Score) -> PerUnit:
+def text_costs(session: Session, sample: Sample, method: Score) -> PerUnit:
     """Seconds a row of the gate and of a score that reads only text."""
     rows, found = len(sample.examples), {}
     if session.goal is not None:

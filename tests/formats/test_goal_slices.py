@@ -60,7 +60,7 @@ def test_slices_count_readable_rows_only_and_parts_of_one_file_do_not_overlap(tm
 def test_take_rows_of_take_rows(tmp_path):
     pool = open_pool([files.jsonl(tmp_path / f"{n}.jsonl", [{"text": t} for t in TEXTS[n : n + 5]]) for n in range(3)])
     texts = [e.text for e in pool.examples()]
-    part = take_rows(take_rows(pool, 2, 12), 3, 9)
+    part = take_rows(take_rows(pool, slice(2, 12)), slice(3, 9))
     assert [e.text for e in part.examples()] == texts[5:11] and [f.rows for f in part.files] == [0, 5, 1]
     assert len(set(part.ids)) == 6 and part.source_of(5) == "2"
 

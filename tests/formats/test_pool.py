@@ -257,7 +257,7 @@ def test_more_files_than_handles(tmp_path):
 def test_take_rows_numbers_copies_anew(tmp_path):
     path = files.jsonl(tmp_path / "x.jsonl", [{"text": t} for t in "abab"])
     pool = open_pool(path)
-    part = take_rows(pool, 2, 4)
+    part = take_rows(pool, slice(2, 4))
     assert part.ids == pool.ids[:2] and part.files[0].rows == 2
     assert [e.text for e in part.examples()] == ["a", "b"]
 

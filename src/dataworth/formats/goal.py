@@ -235,4 +235,4 @@ def _open_slice(path: Path, first: int, last: int, **reading: Any) -> Pool:
         raise RequestError(
             f"{path}:{first}-{last} reaches outside its {len(pool):,} readable rows; expected at most {len(pool)}"
         )
-    return take_rows(pool, first, last)
+    return take_rows(pool, slice(first, last))

@@ -214,9 +214,9 @@ def copy_numbers(digest_N16: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return copy_N
 
 
-def take_rows(pool: Pool, start: int, stop: int) -> Pool:
-    """Readable rows `start` to `stop` (half-open, from 0) as a pool of their own, copies numbered anew."""
-    digest_N16, file_N = pool.digest_N16[start:stop], pool.file_N[start:stop]
+def take_rows(pool: Pool, at: slice | NDArray[np.int64]) -> Pool:
+    """Some readable rows as a pool of their own, copies numbered anew."""
+    digest_N16, file_N = pool.digest_N16[at], pool.file_N[at]
     rows = np.bincount(file_N, minlength=len(pool.files))
     return dataclasses.replace(
         pool,
@@ -224,9 +224,9 @@ def take_rows(pool: Pool, start: int, stop: int) -> Pool:
         digest_N16=digest_N16,
         copy_N=copy_numbers(digest_N16),
         file_N=file_N,
-        offset_N=pool.offset_N[start:stop],
-        length_N=pool.length_N[start:stop],
-        source_N=pool.source_N[start:stop],
+        offset_N=pool.offset_N[at],
+        length_N=pool.length_N[at],
+        source_N=pool.source_N[at],
     )
 
 

@@ -113,7 +113,7 @@ class ProofResult:
 
     `verdicts` compare each subject with each comparator on the goal; `retained` is by subject, absent where it wasn't
     measured. `unit` and `higher` describe the goal's number; costs have accuracies negated. `untouched` is None where
-    the user's own trainer judges what it trains.
+    the user's own trainer judges what it trains. `length` is what `ArmResult.tokens` counts: tokens, or rows seen.
     """
 
     run: Path
@@ -129,6 +129,7 @@ class ProofResult:
     protected: tuple[Kept, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    length: str = "tokens"
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def headline(self) -> str:
@@ -205,7 +206,7 @@ class ProofResult:
         ]
         if self.untouched is not None:
             rows.append(["untouched model", "0", "0", "", "", f"{sign * self.untouched:.4f}", ""])
-        return ("arm", "rows", "tokens", "lr", "trials", self.unit, "95 % interval"), rows
+        return ("arm", "rows", self.length, "lr", "trials", self.unit, "95 % interval"), rows
 
     def explain(self) -> str:
         """Sentences, then worth, protected skills, the table of arms and notes."""
@@ -239,6 +240,7 @@ class ProofResult:
             "protected": [{**vars(k), "cost": k.cost.to_dict()} for k in self.protected],
             "failed": dict(self.failed),
             "notes": list(self.notes),
+            "length": self.length,
         }
 
     @classmethod
@@ -266,6 +268,7 @@ class ProofResult:
             protected=tuple(Kept(**{**k, "cost": Estimate(**k["cost"])}) for k in told["protected"]),
             notes=tuple(told["notes"]),
             record=record,
+            length=told.get("length", "tokens"),
             **same,
         )
 
@@ -283,6 +286,7 @@ class ProofPlan:
     comparisons: int
     margin: float | None
     notes: tuple[str, ...] = ()
+    length: str = "tokens"
 
     def explain(self) -> str:
         """A table of arms, and what the proof will say."""
@@ -292,8 +296,9 @@ class ProofPlan:
         total = sum(tokens * trials for *_, tokens, trials in self.arms)
         return "\n".join(
             [
-                table(rows, ["arm", "role", "rows", "tokens", "trials"]),
-                f"at most {total:,} training tokens ({self.protocol}; arms share the trials that they have in common); "
+                table(rows, ["arm", "role", "rows", self.length, "trials"]),
+                f"at most {total:,} {self.length} trained on ({self.protocol}; arms share the trials that they have in "
+                "common); "
                 f"{self.comparisons} verdict{'s' if self.comparisons > 1 else ''} at {looks} seeds{margin}",
                 *self.notes,
             ]

@@ -305,6 +305,7 @@ class Prover:
             protected=() if untouched_J is None else self._protected(costs_J, untouched_J),
             failed=failed,
             notes=(*self.session.notes, *no_shares, *told),
+            length=self.session.trainee.length_name,
         )
 
     def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, look: bool) -> tuple[Verdict, ...]:

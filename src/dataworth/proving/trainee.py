@@ -29,6 +29,8 @@ class Trainee(Protocol):
 
     unit: str
     """What `size_N` counts: token or row."""
+    length_name: str
+    """What a table calls the length of a training."""
 
     @property
     def recipe(self) -> Recipe | ClassifierRecipe:
@@ -98,7 +100,7 @@ class Trainee(Protocol):
 class LanguageTrainee:
     """A language model; `states` keeps hidden states of its frozen layers from one trial to the next."""
 
-    unit = "token"
+    unit, length_name = "token", "tokens"
 
     def __init__(self, session: Session) -> None:
         self.session, self.card, self.recipe = session, session.learner, session.recipe
@@ -166,7 +168,7 @@ class LanguageTrainee:
 class NetTrainee:
     """A classifier over the pool as `classifying` reads it, with an `--encoder` over its vectors."""
 
-    unit = "row"
+    unit, length_name = "row", "rows seen"
     states = None
 
     def __init__(self, session: Session) -> None:
