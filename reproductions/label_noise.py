@@ -2,15 +2,15 @@
 
 10,000 images are drawn by hash from CIFAR-10's train set and carry the label of CIFAR-10N's worst annotator; it is
 wrong where it isn't the clean one (two in five). One small ResNet is trained on them and recorded; `dataworth.score`
-makes `aum` and `el2n` of the recording, `pvi` and `knn_shapley` of the net's features. The features are in sample: the
-net has seen these labels. `knn_shapley` guesses the labels of 1,000 other images: once their noisy ones, once their
-clean ones, which no other method is told. The peer is cleanlab, whose predicted probabilities are out of sample, from
-five folds of the same net.
+makes `aum` and `el2n` of the recording, `pvi` and `knn_shapley` of the net's features; `aum_threshold` trains two nets
+of its own. The features are in sample: the net has seen these labels. `knn_shapley` guesses the labels of 1,000 other
+images: once their noisy ones, once their clean ones, which no other method is told. The peer is cleanlab, whose
+predicted probabilities are out of sample, from five folds of the same net.
 
 All rows are ranked, the most suspicious first. With as many rows taken as there are wrong labels, precision and recall
 are one number, `hits`. `flagged` is what a method calls wrong by a cut of its own: cleanlab's `find_label_issues`; AUM,
-PVI or a Shapley value below 0. Each seed draws images, folds and nets anew. What is finished is kept in the ledger
-(`--ledger`), and the same command goes on.
+PVI or a Shapley value below 0; `aum_threshold` of 0 or below. Each seed draws images, folds and nets anew. What is
+finished is kept in the ledger (`--ledger`), and the same command goes on.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from numpy.typing import NDArray
 from scipy.special import softmax
 
@@ -97,6 +98,11 @@ class Case:
             found.append([encoder.encode(example) for example in open_pool(path).examples()])
         return found[0], found[1]
 
+    @property
+    def recipe(self) -> ClassifierRecipe:
+        """How every net is trained."""
+        return ClassifierRecipe(epochs=self.args.epochs, width=self.args.width, augment="flip_crop", seed=self.seed)
+
     def net(self, name: str, chosen: NDArray[np.int64], record: bool = False) -> tuple[Any, Any]:
         """A net trained on some of the rows, and what the training left."""
         import torch
@@ -105,10 +111,9 @@ class Case:
         from dataworth.learners.classifier_trainer import train_classifier
 
         torch.set_num_threads(1)
-        args, rows = self.args, self.rows[0]
-        recipe = ClassifierRecipe(epochs=args.epochs, width=args.width, augment="flip_crop", seed=self.seed)
+        device, rows = self.args.device, self.rows[0]
         encoder = LabelledEncoder(range(CLASSES), (3, 32, 32))
-        net = Classifier(describe_classifier("resnet", recipe, encoder, args.device), args.device)
+        net = Classifier(describe_classifier("resnet", self.recipe, encoder, device), device)
         out = self.folder / name
         done = train_classifier(net, [rows[i] for i in chosen], out=out, record="train" if record else "no")
         return net, done
@@ -128,6 +133,14 @@ def by_dynamics(case: Case) -> dict[str, Figures]:
     np.savez(path, ids=np.array([row.id for row in case.rows[0]]), **arrays)
     found = case.score("dynamics", "aum,el2n", pool=str(case.folder / "pool.parquet"), dynamics=[str(path)])
     return {"aum": figures(-found["aum"], case.wrong_N, found["aum"] < 0), "el2n": figures(found["el2n"], case.wrong_N)}
+
+
+def by_threshold_classes(case: Case) -> dict[str, Figures]:
+    """AUM beyond the cut-off of threshold classes, from two trainings of the verb's own."""
+    path = flan.settle(case.folder / "recipe.yaml", yaml.safe_dump(case.recipe.to_dict()))
+    asked = {"pool": str(case.folder / "pool.parquet"), "model": "resnet", "recipe": str(path)}
+    values_N = case.score("threshold", "aum_threshold", **asked)["aum_threshold"]
+    return {"aum_threshold": figures(-values_N, case.wrong_N, values_N <= 0)}
 
 
 def by_features(case: Case) -> dict[str, Figures]:
@@ -166,6 +179,7 @@ def by_cleanlab(case: Case) -> dict[str, Figures]:
 WAYS: dict[str, Callable[[Case], dict[str, Figures]]] = {
     "dynamics": by_dynamics,
     "features": by_features,
+    "threshold classes": by_threshold_classes,
     PEER: by_cleanlab,
 }
 

@@ -30,7 +30,8 @@ def test_all_methods_are_judged_and_resumed(
     assert told.startswith("not reproduced: below the stated sizes (rows, epochs, width, seeds, folds, goal_rows)")
     found = json.loads((tmp_path / "o.json").read_text())
     methods = {m["method"]: m for m in found["methods"]}
-    assert set(methods) == {"aum", "el2n", "pvi", "knn_shapley", "knn_shapley, clean goal", "cleanlab"}
+    ours = {"aum", "aum_threshold", "el2n", "pvi", "knn_shapley", "knn_shapley, clean goal"}
+    assert set(methods) == {*ours, "cleanlab"}
     assert 0.3 < found["wrong"] < 0.5 and all(m["unscored"] == 0 for m in methods.values())
     assert all(0 <= m["hits"]["value"] <= 1 and 0 <= m["auroc"]["value"] <= 1 for m in methods.values())
     assert "minus_peer" in methods["aum"] and "minus_peer" not in methods["cleanlab"]
