@@ -1,0 +1,251 @@
+"""`prove`, `worth` and `plan` over rows with a class: the trials train classifiers."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dataworth as dw
+from dataworth.errors import RequestError
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.lm
+
+RECIPE = "epochs: 12\nbatch_size: 16\nlr: 0.05\ndtype: fp32\nwidth: 4\n"
+CLASSES = 3
+
+
+def made(n: int, seed: int, wrong: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors, labels, and which labels are wrong."""
+    rng = np.random.default_rng(seed)
+    right_N, bad_N = rng.integers(0, CLASSES, n), rng.random(n) < wrong
+    x_ND = (2 * np.eye(CLASSES, 6)[right_N] + rng.normal(size=(n, 6))).astype(np.float32)
+    return x_ND, np.where(bad_N, (right_N + 1) % CLASSES, right_N), bad_N
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classes")
+    x, y, bad = made(240, 0, 0.4)
+    np.savez(folder / "pool.npz", x=x, y=y)
+    clean = np.flatnonzero(~bad)[:80]
+    np.savez(folder / "mine.npz", x=x[clean], y=y[clean])
+    goal_x, goal_y, _ = made(150, 1)
+    np.savez(folder / "goal.npz", x=goal_x, y=goal_y)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def fields(place: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "pool": str(place / "pool.npz"),
+        "goal": str(place / "goal.npz"),
+        "model": "mlp",
+        "recipe": str(place / "recipe.yaml"),
+        "seeds": 3,
+        "workers": 0,
+        "device": "cpu",
+        "curve": False,
+        "lr_search": False,
+        **more,
+    }
+
+
+@pytest.fixture
+def cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One cache for the proofs of this file."""
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cache"))
+    return place / "cache"
+
+
+def test_a_clean_subset_beats_random_rows_of_a_noisy_pool_and_costs_are_those_of_plain_training(
+    place: Path, cache: Path
+) -> None:
+    from dataworth.formats import open_pool
+    from dataworth.learners.classifier import Classifier, describe_classifier
+    from dataworth.learners.classifier_trainer import train_classifier
+    from dataworth.learners.labelled import LabelledEncoder
+    from dataworth.recipe import ClassifierRecipe
+
+    proof = dw.prove(str(place / "mine.npz"), run=str(place / "run"), **fields(place, seeds=4))
+    assert all(v.gain and v.gain.value > 0.05 for v in proof.verdicts), proof.explain()
+    assert (proof.unit, proof.higher, proof.length, proof.protocol) == (
+        "accuracy",
+        "better",
+        "rows seen",
+        "12 epochs each",
+    )
+    arms = {a.name: a for a in proof.arms}
+    assert arms["mine"].tokens == 12 * 80 and arms["full"].tokens == 12 * 240
+    recipe = ClassifierRecipe(epochs=12, batch_size=16, lr=0.05, dtype="fp32", width=4)
+    encoder = LabelledEncoder([0, 1, 2], (6,))
+    rows = [encoder.encode(e) for e in open_pool(place / "mine.npz").examples()]
+    judge = [encoder.encode(e) for e in open_pool(place / "run" / "goal" / "judge.npz").examples()]
+    for number, cost in zip(arms["mine"].numbers, arms["mine"].costs, strict=True):
+        card = describe_classifier("mlp", replace(recipe, seed=number), encoder, "cpu")
+        net = Classifier(card, "cpu")
+        train_classifier(net, rows, out=place / f"plain-{number}")
+        right = net.logits(judge).argmax(1) == [r.label for r in judge]
+        assert cost == -right.mean()
+    fresh = Classifier(describe_classifier("mlp", recipe, encoder, "cpu"), "cpu")
+    assert proof.untouched == -(fresh.logits(judge).argmax(1) == [r.label for r in judge]).mean()
+    page = dw.view(proof.run, html=str(place / "page.html"))
+    assert "accuracy" in page.explain() and (place / "page.html").stat().st_size > 10_000
+
+
+def test_workers_and_order_leave_the_numbers_and_a_second_proof_trains_nothing(
+    place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = fields(place, seeds=3, against="random,full,goal-only,random-tokens,random-source,el2n")
+    found = dw.prove(str(place / "mine.npz"), run=str(place / "one"), **asked)
+    assert {"goal-only", "el2n", "random, same tokens"} <= {a.name for a in found.arms}
+    trained = {p.name for p in (cache / "trainings").iterdir()}
+    monkeypatch.setattr("dataworth.learners.classifier_trainer._Run", None)
+    again = dw.prove(str(place / "mine.npz"), run=str(place / "two"), **asked)
+    assert {p.name for p in (cache / "trainings").iterdir()} == trained
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "another"))
+    monkeypatch.undo()
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "another"))
+    beside = dw.prove(str(place / "mine.npz"), run=str(place / "three"), **{**asked, "workers": 2})
+    costs = {a.name: a.costs for a in found.arms}
+    assert {a.name: a.costs for a in again.arms} == costs == {a.name: a.costs for a in beside.arms}
+
+
+def test_a_score_is_an_arm_and_a_method_draws_other_nets_in_every_trial(place: Path, cache: Path) -> None:
+    found = dw.worth(
+        [str(place / "mine.npz"), "el2n@33%"],
+        run=str(place / "worth"),
+        **{k: v for k, v in fields(place).items() if k != "curve"},
+    )
+    verdict = found.verdicts[0]
+    assert (verdict.subject, verdict.comparator, verdict.word) == ("mine", "el2n@33%", "better")
+    nets = [json.loads((p / "spec.json").read_text()) for p in (cache / "trainings").iterdir()]
+    assert {n["learner"]["recipe"]["seed"] for n in nets if "inputs" in n} >= {0, 1}
+
+
+def test_the_loss_of_classes_and_a_protected_accuracy(place: Path, cache: Path) -> None:
+    dw.goal(place / "goal.npz", place / "split")
+    text = (place / "split" / "goal.yaml").read_text()
+    assert "judge_kind: accuracy" in text
+    (place / "split" / "loss.yaml").write_text(text.replace("accuracy", "loss"))
+    (place / "split" / "plain.yaml").write_text(text.replace("judge_kind: accuracy", ""))
+    usual = dw.prove(
+        str(place / "mine.npz"), run=str(place / "usual"), **fields(place, goal=str(place / "split" / "plain.yaml"))
+    )
+    assert usual.unit == "accuracy"
+    x, y, _ = made(60, 9)
+    np.savez(place / "digits.npz", x=x, y=y)
+    asked = fields(place, goal=str(place / "split" / "loss.yaml"), protect=f"digits={place / 'digits.npz'}:accuracy")
+    found = dw.prove(str(place / "mine.npz"), run=str(place / "loss"), **asked)
+    assert found.unit == "nats/row" and found.untouched == pytest.approx(np.log(3), abs=0.6)
+    assert {k.skill for k in found.protected} == {"digits"}
+
+
+def test_rows_of_unknown_classes_and_unreadable_ones_are_told(place: Path, cache: Path) -> None:
+    x, y, _ = made(150, 5)
+    np.savez(place / "strange.npz", x=x, y=np.where(np.arange(150) % 5 == 0, 7, y))
+    found = dw.prove(
+        str(place / "mine.npz"), run=str(place / "strange"), **fields(place, goal=str(place / "strange.npz"))
+    )
+    told = next(n for n in found.notes if "could be judged" in n)
+    judged, rows = (int(w) for w in told.split(": ")[1].split(" judge")[0].split(" of "))
+    assert 0.7 * rows < judged < 0.9 * rows
+
+
+def test_images_and_texts_are_proved_too(place: Path, cache: Path, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(3)
+    for folder, n in (("pool", 60), ("mine", 20)):
+        for k in range(n):
+            label = k % 2
+            pixels = np.clip(rng.normal(60 + 120 * label, 20, (8, 8, 3)), 0, 255).astype(np.uint8)
+            out = io.BytesIO()
+            image.fromarray(pixels).save(out, format="png")
+            for target in {folder, "pool"}:
+                at = tmp_path / target / f"class{label}" / f"{folder}-{k}.png"
+                at.parent.mkdir(parents=True, exist_ok=True)
+                at.write_bytes(out.getvalue())
+    goal = np.clip(rng.normal(60 + 120 * (np.arange(90) % 2)[:, None, None, None], 20, (90, 8, 8, 3)), 0, 255)
+    np.savez(tmp_path / "goal.npz", image=goal.astype(np.uint8), label=[f"class{k % 2}" for k in range(90)])
+    asked = fields(place, pool=str(tmp_path / "pool"), goal=str(tmp_path / "goal.npz"), model="resnet")
+    found = dw.prove(str(tmp_path / "mine"), run=str(tmp_path / "run"), **asked)
+    assert {a.name: a.rows for a in found.arms} == {"mine": 20, "random": 20, "full": 80}
+    assert all(-1 <= c <= 0 for a in found.arms for c in a.costs)
+
+
+def test_prices_of_a_selection_and_what_a_budget_pays_for(place: Path, cache: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("dataworth.pricing_nets._SECONDS", 0.05)
+    asked = {k: v for k, v in fields(place).items() if k in ("pool", "goal", "model", "recipe", "device")}
+    before = {p.name for p in cache.rglob("*")} if cache.exists() else set()
+    plan = dw.plan(method="grand", option={"nets": 3}, keep="30%", workers=2, **asked)
+    stage = {s.name: s for s in plan.stages}
+    assert stage["train 3 nets"].passes == 36 and stage["train 3 nets"].at_once == 2
+    assert stage["gradient norms"].cpu_seconds > 0 and plan.train_full.cpu_seconds > plan.train_pick.cpu_seconds > 0
+    assert plan.cpu_seconds > stage["train 3 nets"].cpu_seconds > 2 * plan.train_full.cpu_seconds
+    assert ({p.name for p in cache.rglob("*")} if cache.exists() else set()) == before
+    bare = dw.plan(method="el2n", keep="30%", calibrate=False, **asked)
+    assert bare.cpu_seconds is None and "train 1 net" in {s.name for s in bare.stages}
+    said: list[str] = []
+
+    class Heard:
+        def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    dw.prove(str(place / "mine.npz"), run=str(place / "paid"), progress=Heard(), **fields(place, budget="2h"))
+    assert any("pays for 3 seeds of mine, random, full" in s for s in said), said
+
+
+def test_a_trainer_of_the_users_own_judges_by_its_metric(place: Path, cache: Path, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import json, sys, numpy as np\n"
+        "data, seed, out = sys.argv[1:]\n"
+        "rows = np.load(data)\n"
+        "json.dump({'error': 1 / len(rows['y']) + int(seed) / 1000}, open(f'{out}/metrics.json', 'w'))\n"
+    )
+    command = f"python {script} {{data}} {{seed}} {{out}}"
+    asked = {**fields(place, train_command=command, metric="error", model="anything"), "goal": None}
+    found = dw.prove(str(place / "mine.npz"), run=str(tmp_path / "run"), **asked)
+    arms = {a.name: a.costs for a in found.arms}
+    assert arms["mine"] == pytest.approx([1 / 80 + n / 1000 for n in range(3)])
+    assert arms["full"] == pytest.approx([1 / 240 + n / 1000 for n in range(3)])
+    with pytest.raises(RequestError, match=r"rows with a class: expected --metric NAME"):
+        dw.prove(str(place / "mine.npz"), run=str(tmp_path / "bare"), **fields(place, train_command=command))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("choice", r"judge 'choice' for rows with a class: expected accuracy or loss"),
+        ("judge.py:mine", r"judge 'judge\.py:mine' for rows with a class|judge_kind is"),
+    ],
+)
+def test_judges_that_a_classifier_has_none_of(
+    place: Path, cache: Path, tmp_path: Path, kind: str, message: str
+) -> None:
+    dw.goal(place / "goal.npz", tmp_path / "goal")
+    path = tmp_path / "goal" / "goal.yaml"
+    path.write_text(path.read_text().replace("accuracy", kind))
+    with pytest.raises(RequestError, match=message):
+        dw.prove(str(place / "mine.npz"), run=str(tmp_path / "run"), **fields(place, goal=str(path)))
+
+
+def test_a_row_of_another_file_is_found_by_its_pixels_and_class(place: Path, tmp_path: Path) -> None:
+    """An image has no text, so that all would be one row if words alone were compared."""
+    from dataworth.formats import open_pool
+    from dataworth.proving.subsets import read_subset
+
+    x, y, bad = made(240, 0, 0.4)
+    at = np.flatnonzero(~bad)[:80]
+    np.savez(tmp_path / "renamed.npz", vector=x[at], label=y[at], note=np.arange(80))
+    pool = open_pool(place / "pool.npz")
+    found = read_subset(tmp_path / "renamed.npz", pool)
+    assert list(found.ids) == [pool.ids[i] for i in at]
