@@ -252,6 +252,21 @@ def vectors(session: Session) -> NDArray[np.float32]:
     return vectors_ND
 
 
+def label_free(session: Session, who: str, needs: frozenset[str]) -> list[str]:
+    """In one sentence, whose labels a method of vectors depends on though it reads none; nothing for other methods."""
+    if not session.classifies or not needs & OF_VECTORS or needs & OF_CLASSES:
+        return []
+    if has_own_vectors(session.pool):
+        return [f"{who} is label-free given what made the rows' vectors"]
+    if session.request.encoder is None:
+        return [
+            f"{who} is label-free given a supervised encoder: its vectors are features of a net trained on the labels"
+        ]
+    if any(file.schema == "labelled_image" for file in session.pool.files):
+        return [f"{who} is label-free: its vectors are by an encoder trained on the pool's images alone"]
+    return [f"{who} is label-free given the encoder that was brought"]
+
+
 def goal_vectors(session: Session) -> dict[str, NDArray[np.float32]]:
     """The same for the goal's steer rows that have one, by subtask.
 
@@ -279,7 +294,9 @@ def vectors_of(session: Session, pool: Pool, stage: str) -> tuple[NDArray[np.flo
     if session.classifies and session.request.encoder is None:
         return _net_features(session, pool)
     if session.request.encoder is not None and any(f.schema == "labelled_image" for f in pool.files):
-        raise RequestError("--encoder reads texts, but the pool has images: expected --model, such as resnet; name one")
+        from dataworth.selfsupervised import image_vectors
+
+        return image_vectors(session, pool, stage)
     if session.request.encoder is None:
         table = probe(session, "embeddings", pool, stage)
         return table.column("vector", fill=np.nan), table.unscored

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from dataworth.artefacts import as_read, class_numbers, labels, vectors_of
+from dataworth.artefacts import as_read, class_numbers, vectors_of
 from dataworth.dynamics import NAMES, Dynamics, ThresholdDynamics
 from dataworth.errors import RequestError
 from dataworth.records import Example, Pool, id_order
@@ -220,10 +220,14 @@ def unread(folder: Path) -> dict[str, str]:
 
 
 def encoder_key(session: Session) -> dict[str, Any] | None:
-    """What decides the vectors that stand for texts, if `--encoder` makes such."""
+    """What decides the vectors that stand for texts or images, if `--encoder` makes such."""
+    from dataworth import selfsupervised
     from dataworth.probes.encoder import encoder_spec
 
-    return encoder_spec(session.request.encoder) if session.request.encoder is not None else None
+    named = session.request.encoder
+    if named is not None and selfsupervised.recipe_of(named) is not None:
+        return selfsupervised.encoder_key(session)
+    return encoder_spec(named) if named is not None else None
 
 
 def readable(session: Session, pool: Pool) -> Iterator[Example]:

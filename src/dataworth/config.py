@@ -32,7 +32,7 @@ class Request:
     dynamics: tuple[str, ...] = ()
     """What a training loop of yours recorded of rows with a class (dataworth.dynamics.Recorder), a file a net."""
     encoder: str | None = None
-    """Embeds the rows in the learner's place: a sentence-transformers or model2vec folder."""
+    """Embeds the rows in the learner's place: a sentence-transformers or model2vec folder; ssl: trained on images."""
     map: tuple[str, ...] = ()
     """Which columns play which role, e.g. prompt=question completion=rationale+answer."""
     goal_map: tuple[str, ...] = ()

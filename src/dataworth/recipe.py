@@ -19,7 +19,7 @@ _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "augment": ("none", "flip", "flip_crop"),
 }
-_POSITIVE = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps", "width")
+_POSITIVE = ("lora_r", "lora_alpha", "lr", "epochs", "batch_size", "max_length", "eps", "width", "temperature")
 _BELOW = {
     "lora_dropout": (0.0, 1.0),
     "lora_layers": (0.0, math.inf),
@@ -155,6 +155,46 @@ class ClassifierRecipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassifierRecipe:
+        """A recipe from plain values; unknown keys are an error that names the nearest field.
+
+        Raises:
+            RequestError: An unknown key or an impossible value.
+        """
+        _refuse_unknown(cls, values)
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfSupervisedRecipe:
+    """How an encoder of images is trained without labels. Every field is part of its fingerprint."""
+
+    epochs: int = 20
+    """Passes over the images, two views of each."""
+    batch_size: int = 256
+    """Images per optimizer step, at least: each is told from the others of its batch."""
+    width: int = 32
+    """Channels of the small ResNet's first stage; vectors are 4 times as wide."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW, decaying by a cosine."""
+    warmup_ratio: float = 0.1
+    """Share of the steps that ramp the learning rate up."""
+    weight_decay: float = 1e-4
+    """AdamW's decoupled weight decay, of weights with two axes or more."""
+    temperature: float = 0.2
+    """Divides similarities in the loss; low looks at the nearest others."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the products; auto is bf16 where the machine is fast at it. Weights stay fp32."""
+
+    def __post_init__(self) -> None:
+        """Refuse values no training can mean anything with."""
+        _settle(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, every field."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SelfSupervisedRecipe:
         """A recipe from plain values; unknown keys are an error that names the nearest field.
 
         Raises:

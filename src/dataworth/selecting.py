@@ -67,6 +67,7 @@ def choose_rows(
         raise RequestError(f"keep {budget}: rows with a class have no tokens: expected rows or a share; correct --keep")
     scored = score_one(session, method, given)
     inputs = pick_inputs(session, method, given.pick_needs, scored, budget)
+    _note(session, *artefacts.label_free(session, f"pick {pick.name}", given.pick_needs - {"score"}))
     return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
 
 
@@ -84,7 +85,7 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
     with session.costing(f"score {method.name}", len(session.pool)):
         scored = answered_only(method(inputs, **seed, **given.score), session.pool)
-    session.notes += [note for note in scored.notes if note not in session.notes]
+    _note(session, *scored.notes, *artefacts.label_free(session, f"method {method.name}", method.needs))
     found = scored.values_N[~np.isnan(scored.values_N)]
     why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
     session.guard(
@@ -94,6 +95,10 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
         "a score that is the same everywhere can't rank; use another method",
     )
     return scored
+
+
+def _note(session: Session, *notes: str) -> None:
+    session.notes += [note for note in notes if note not in session.notes]
 
 
 def answered_only(scored: Scored, pool: Pool) -> Scored:

@@ -48,8 +48,8 @@ def weights(
 ) -> NDArray[np.float64]:
     """How many rows of its class each kept row is the nearest for, itself always among them; the first of equally near.
 
-    They are 1 at least, so that of copies that are all kept none is left without weight, and sum to the number of rows of
-    all classes that have a kept row.
+    They are 1 at least, so that of copies that are all kept none is left without weight, and sum to the number of rows
+    of all classes that have a kept row.
     """
     weight_K = np.zeros(len(kept_K))
     for label in np.unique(label_N[kept_K]):

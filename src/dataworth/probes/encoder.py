@@ -16,6 +16,8 @@ from dataworth.learners.load import require, safetensors_only
 from dataworth.store.part import Column
 
 Work = Callable[[Sequence[str], Sequence[str]], tuple[dict[str, Column], dict[str, str]]]
+SSL = "ssl"
+"""The encoder that is trained on the pool's images instead of being brought."""
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _READ = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What decides an encoder's vectors."""
@@ -28,6 +30,10 @@ def encoder_folder(named: str) -> Path:
         RequestError: No such folder, or one without safetensors.
     """
     folder = Path(named).expanduser()
+    if named.partition(":")[0] == SSL:
+        raise RequestError(
+            f"encoder {named!r} is trained on images, but these rows have none: expected a folder; name one"
+        )
     if not folder.is_dir():
         raise RequestError(
             f"encoder {named!r} is not a folder here: expected a sentence-transformers or model2vec folder; correct "

@@ -16,7 +16,8 @@ class Prototypes:
     """1 - cosine with the nearest k-means centroid: far is hard, near is typical. Label-free given the encoder.
 
     Source: the self-supervised prototypes of Sorscher et al. 2022, arXiv 2206.14486. No label of the pool is read, but
-    those the encoder was trained with are in its vectors: a supervised encoder makes it a supervised score.
+    those the encoder was trained with are in its vectors: the features of a net that `--model` names make it a
+    supervised score, and `--encoder ssl`, which sees images alone, a label-free one.
     """
 
     name = "prototypes"
