@@ -30,6 +30,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.checkpoint import FINISHED, STATE
 from dataworth.learners.classifier import Classifier, stacked
 from dataworth.learners.labelled import Labelled
+from dataworth.learners.state import optimizer_tensors, restore_optimizer
 from dataworth.learners.trainer import STATE_SECONDS, StepPlan, claim, plan_steps, weights_of
 from dataworth.numerics.schedules import learning_rates
 from dataworth.store.atomic import write_atomic
@@ -218,10 +219,7 @@ class _Run:
     def _write_state(self) -> None:
         """Net, optimizer by parameter name, and what was recorded, after an epoch."""
         tensors = {f"net.{name}": t for name, t in self._net().items()}
-        for name, p in self.learner.model.named_parameters():
-            for key, value in self.optimizer.state[p].items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{key}.{name}"] = value.detach().cpu().contiguous()
+        tensors |= optimizer_tensors(self.learner.model, self.optimizer)
         tensors["values"] = torch.from_numpy(self.values_5EN)
         write_atomic(self.out / STATE, save(tensors, {"losses": json.dumps(self.losses)}))
 
@@ -235,12 +233,7 @@ class _Run:
         self.values_5EN = tensors.pop("values").numpy()
         net = {n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}
         self.learner.model.load_state_dict(net)
-        place = dict(self.learner.model.named_parameters())
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, key, parameter = name.split(".", 2)
-                p = place[parameter]
-                self.optimizer.state[p][key] = value if key == "step" else value.to(p.device)
+        restore_optimizer(self.learner.model, self.optimizer, tensors)
 
 
 def augmented(x_B: Tensor, how: str, generator: torch.Generator) -> Tensor:
