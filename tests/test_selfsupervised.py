@@ -131,3 +131,13 @@ def test_recipes_and_wrong_requests(tmp_path: Path) -> None:
         given = {"task": "classify", "encoder": "ssl", **more, "workers": 0, "run": str(tmp_path / method)}
         with pytest.raises(RequestError, match="is trained on images"):
             dw.score(str(tmp_path / "texts.jsonl"), method=method, **given)
+
+
+def test_plan_prices_the_training_and_leaves_nothing(tmp_path: Path) -> None:
+    pool = pictures(tmp_path / "pool.npz", np.arange(40) % 4)
+    given = {"method": "prototypes", "keep": 9, "workers": 0, "device": "cpu"}
+    found = {n: dw.plan(pool, **given, encoder=f"ssl:epochs={n},batch_size=20,width=2") for n in (1, 40)}
+    seconds = {n: {s.name: s.cpu_seconds or 0.0 for s in plan.stages} for n, plan in found.items()}
+    assert seconds[40]["train the encoder"] > 8 * seconds[1]["train the encoder"] > 0
+    assert seconds[1]["the encoder's pass"] > 0 and not any("encoder" in note for note in found[1].notes)
+    assert not list((tmp_path / "cache").rglob("*.npy"))

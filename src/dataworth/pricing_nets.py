@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dataworth import artefacts, classifying
+from dataworth import artefacts, classifying, selfsupervised
 from dataworth.calibration import draw, text_costs
 from dataworth.engines.runner import one_thread
 from dataworth.errors import RequestError
@@ -107,7 +107,7 @@ def price_nets(
         began = time.perf_counter()
         timed = net_rates(session, norms="grad_norms" in needs) if session.request.model else {}
         sample = draw(session, session.pool, False)
-        rate = {**sample.seconds, **text_costs(session, sample, method), **timed}
+        rate = {**sample.seconds, **text_costs(session, sample, method), **timed, **selfsupervised.rates(session)}
         how = {"seconds": time.perf_counter() - began, "seconds_per_unit": rate, "device": session.request.device}
     at_once = max(1, min(len(worker_devices(session.request.device, session.request.workers)), trained))
 
@@ -123,6 +123,8 @@ def price_nets(
     encodes = session.request.encoder is not None and (trained or needs & artefacts.OF_VECTORS)
     if encodes:
         workers = len(worker_devices(session.request.device, session.request.workers))
+        trains = [stage("train the encoder", 1, {"encoder training": rows})]
+        stages += trains if selfsupervised.makes_vectors(session) else []
         stages.append(stage("the encoder's pass", 1, {"encoder": rows}, workers=max(1, workers)))
     if trained:
         stages.append(stage("rows as arrays", 1, {"read": rows}))
@@ -147,7 +149,8 @@ def price_nets(
 def _notes(session: Session, needs: frozenset[str], trained: int) -> list[str]:
     """What the reader must know to read the figures."""
     unpriced = sorted(needs & _UNPRICED)
-    if session.request.encoder is not None and session.request.model is None and needs & artefacts.OF_VECTORS:
+    untimed = session.request.model is None and not selfsupervised.makes_vectors(session)
+    if session.request.encoder is not None and untimed and needs & artefacts.OF_VECTORS:
         unpriced.append("the encoder's pass")
     found = [f"not priced: {', '.join(unpriced)} (processor time that grows with the rows)"] if unpriced else []
     if trained:

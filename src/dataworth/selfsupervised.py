@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,11 +20,12 @@ from numpy.typing import NDArray
 
 from dataworth import config
 from dataworth.artefacts import TOKEN_SHARD, as_read
+from dataworth.engines.runner import one_thread
 from dataworth.errors import RequestError
 from dataworth.probes.encoder import SSL
 from dataworth.recipe import SelfSupervisedRecipe
 from dataworth.records import Example, Pool
-from dataworth.session import Session
+from dataworth.session import Session, first_device
 from dataworth.store.cache import is_done
 from dataworth.store.fingerprint import fingerprint
 from dataworth.store.lock import EntryLock
@@ -92,6 +96,45 @@ def encoder_key(session: Session) -> dict[str, Any]:
         images = hashlib.file_digest(opened, "sha256").hexdigest()
     torch = minor_version("torch")
     return {"method": "simclr", "recipe": values, "seed": session.request.seed, "images": images, "torch": torch}
+
+
+def makes_vectors(session: Session) -> bool:
+    """Whether the request's encoder is trained on the pool's images."""
+    images = all(file.schema == "labelled_image" for file in session.pool.files)
+    return images and recipe_of(session.request.encoder or "") is not None
+
+
+def rates(session: Session) -> dict[str, float]:
+    """CPU-seconds a row (seconds of a GPU) of `encoder training` and of the `encoder`'s pass, timed for some seconds.
+
+    Nothing if the encoder isn't trained here.
+
+    Raises:
+        RequestError: No image can be read.
+    """
+    if not makes_vectors(session):
+        return {}
+    from dataworth.learners.simclr import ImageEncoder, pixel_range, train_encoder
+
+    x = next(_readable(session.pool), None)
+    if x is None:
+        raise RequestError("no row of the pool is an image that can be read: expected some; check them")
+    recipe, device = recipe_of(str(session.request.encoder)), first_device(session.request.device)
+    assert recipe is not None
+    now = time.process_time if device == "cpu" else time.perf_counter
+    x_N = np.repeat(x[None], 2 * recipe.batch_size, axis=0)
+    encoder = ImageEncoder(x.shape[0], replace(recipe, epochs=1), 0, pixel_range(x_N), device)
+    with one_thread(device), TemporaryDirectory() as aside:
+        train_encoder(encoder, x_N[: recipe.batch_size], Path(aside) / "warm")
+        began = now()
+        train_encoder(encoder, x_N, Path(aside) / "timed")
+        trained = now()
+        encoder.vectors(x_N)
+        passed = now()
+    return {
+        "encoder training": recipe.epochs * (trained - began) / len(x_N),
+        "encoder": (passed - trained) / len(x_N),
+    }
 
 
 def _trained(session: Session) -> dict[str, Any]:
