@@ -15,6 +15,7 @@ from dataworth import config, options, plugins
 from dataworth.errors import TooManyRejects
 from dataworth.forecasts import forecast_plan, score_forecasts
 from dataworth.gating import gate
+from dataworth.piloting import refuse_policy
 from dataworth.previews import goal_rejects, preview_text
 from dataworth.proving.provable import add_protected, refuse_unprovable, with_judge_rows
 from dataworth.records import Budget
@@ -216,6 +217,7 @@ def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> Se
     )
     given = options.split(config.pairs(request.option, "--option"), method, pick)
     refuse_joining(request)
+    refuse_policy(request, given.pick_needs)
     run = open_run("select", request)
     session: Session | None = None
     result = finished_selection(run)
@@ -355,6 +357,7 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
 
     method, pick = choose_method(request, request.method), plugins.load("picks", request.pick)
     given = options.split(config.pairs(request.option, "--option"), method, pick)
+    refuse_policy(request, given.pick_needs)
     with open_session(request, None, progress) as session:
         refuse_kinds(session, method)
         of_pick = given.pick_needs

@@ -84,6 +84,8 @@ class SelectRequest(MethodRequest):
     """How much to keep: rows (200), a share (5% or 0.05) or tokens (200ktok)."""
     pick: str = "top_k"
     """How to pick: top_k, random, quota, diverse, facility_location and more (see docs/methods.md)."""
+    policy: str | None = None
+    """auto: keep the end of the score on which a pilot training of this size does better (two more trainings)."""
     out: str | None = None
     """Where to write the picked rows; a folder when the pool has several files."""
     portable: bool = False

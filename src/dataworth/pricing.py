@@ -15,6 +15,7 @@ from typing import Any
 from dataworth import artefacts
 from dataworth.calibration import CHARACTERS_PER_TOKEN, PerUnit, Sample, draw, measure
 from dataworth.influence import Checkpoint, finished_warm_up, gradient_artefact, warm_up_rows
+from dataworth.piloting import policy_of
 from dataworth.probes.spec import FeatureSpec
 from dataworth.records import Budget, Pool
 from dataworth.results import PlanResult, Score, Stage, duration
@@ -193,7 +194,15 @@ class _Book:
                 items.append(self._probe("embeddings", pool, self.goal_lengths, "embeddings (goal)"))
         if "similarity" in needs:
             items += self._influence()
+        if policy_of(self.session.request) is not None:
+            items.append(self._pilots(budget))
         return [*items, *self._overhead(method, budget)]
+
+    def _pilots(self, budget: Budget) -> Item:
+        """The two trainings of `--policy auto`, each on as many rows as are kept; what judges them isn't priced."""
+        stage, work = vars(self.training("pilots of --policy auto", self.kept(budget))).values()
+        both = replace(stage, passes=2 * stage.passes, at_once=min(2, max(1, self.workers)))
+        return Item(both, tuple((unit, 2 * n) for unit, n in work))
 
     @cached_property
     def workers(self) -> int:

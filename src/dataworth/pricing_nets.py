@@ -6,7 +6,7 @@ Rates are CPU-seconds per row on this machine (seconds of the device on a GPU), 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,7 @@ from dataworth import artefacts, classifying, selfsupervised
 from dataworth.calibration import draw, text_costs
 from dataworth.engines.runner import one_thread
 from dataworth.errors import RequestError
+from dataworth.piloting import policy_of
 from dataworth.pricing import comparison, wall_time
 from dataworth.records import Budget, hash_unit
 from dataworth.results import PlanResult, Score, Stage
@@ -31,7 +32,8 @@ _BATCHES = 8
 """Optimizer steps of a timed turn, at most."""
 _ROW_BYTES = 96
 _THRESHOLD_NETS = 2
-_OF_NETS = frozenset({"dynamics", "probabilities", "entropies", "grad_norms", "vectors", "neighbours", "clusters"})
+_OF_VECTORS = frozenset({"vectors", "goal_vectors", "neighbours", "clusters"})
+_OF_NETS = frozenset({"dynamics", "probabilities", "entropies", "grad_norms"}) | _OF_VECTORS
 _UNPRICED = frozenset({"neighbours", "clusters", "near_duplicates"})
 
 
@@ -94,65 +96,74 @@ def price_nets(
 
     Nets that the cache holds aren't counted: a finished selection costs less than this.
     """
-    needs, rows = method.needs | of_pick, len(session.pool)
-    recipe, nets = session.classifier_recipe, session.classifier_options.nets
-    own = session.request.encoder is not None or artefacts.has_own_vectors(session.pool)
-    asked = needs & (_OF_NETS - ({"vectors", "neighbours", "clusters"} if own else frozenset()))
-    if session.request.dynamics:
-        asked -= {"dynamics"}
-    trained = (nets if asked else 0) + (_THRESHOLD_NETS if "threshold_dynamics" in needs else 0)
-    rate: Mapping[str, float] | None = None
-    how: dict[str, Any] = {}
+    needs, rate, how = method.needs | of_pick, None, {}
     if calibrate:
         began = time.perf_counter()
         timed = net_rates(session, norms="grad_norms" in needs) if session.request.model else {}
         sample = draw(session, session.pool, False)
         rate = {**sample.seconds, **text_costs(session, sample, method), **timed, **selfsupervised.rates(session)}
         how = {"seconds": time.perf_counter() - began, "seconds_per_unit": rate, "device": session.request.device}
-    at_once = max(1, min(len(worker_devices(session.request.device, session.request.workers)), trained))
-
-    def stage(name: str, passes: float, cost: Mapping[str, float], disk: int = 0, workers: int = 1) -> Stage:
-        price = None if rate is None else sum(rate.get(unit, 0.0) * n for unit, n in cost.items())
-        return Stage(name, rows, 0, 0, passes, disk, price, workers)
-
-    kept = min(1.0, budget.rows(rows) / rows)
-    reading = session.costs["reading"]["cpu_seconds"]
-    stages = [Stage("read the pool", rows, 0, 0, 1, 0, None if rate is None else reading)]
-    if session.goal is not None:
-        stages.append(stage("gate", 1, {"read": rows, "gate": rows}))
-    encodes = session.request.encoder is not None and (trained or needs & artefacts.OF_VECTORS)
-    if encodes:
-        workers = len(worker_devices(session.request.device, session.request.workers))
-        trains = [stage("train the encoder", 1, {"encoder training": rows})]
-        stages += trains if selfsupervised.makes_vectors(session) else []
-        stages.append(stage("the encoder's pass", 1, {"encoder": rows}, workers=max(1, workers)))
-    if trained:
-        stages.append(stage("rows as arrays", 1, {"read": rows}))
-        seen = trained * recipe.epochs * rows
-        nets_of = f"train {trained} net{'s' if trained > 1 else ''}"
-        stages.append(stage(nets_of, trained * recipe.epochs, {"training": seen, "net": trained}, 0, at_once))
-        stages.append(stage("what nets say of rows", 2 * trained, {"pass": 2 * trained * rows}, 0, at_once))
-    if "grad_norms" in needs:
-        stages.append(stage("gradient norms", nets, {"norms": nets * rows}, 0, at_once))
-    out = round(sum(f.size for f in session.pool.files) * kept) + rows * _ROW_BYTES
-    stages.append(stage("pick and write", 1, {"read": rows}, out))
-
-    def training(name: str, share: float) -> Stage:
-        cost = None if rate is None or "training" not in rate else rate["training"] * recipe.epochs * share * rows
-        return Stage(name, round(share * rows), 0, 0, recipe.epochs, 0, cost)
-
-    pick, full = training("train on the pick", kept), training("train on everything", 1.0)
-    result = PlanResult(tuple(stages), pick, full, how, recipe.to_dict())
-    return replace(result, notes=(*_notes(session, needs, trained), *wall_time(result), *comparison(result)))
+    book = _Book(session, needs, rate, min(1.0, budget.rows(len(session.pool)) / len(session.pool)))
+    pick, full = book.training("train on the pick", book.kept), book.training("train on everything", 1.0)
+    result = PlanResult(tuple(book.selection()), pick, full, how, session.classifier_recipe.to_dict())
+    return replace(result, notes=(*book.notes(), *wall_time(result), *comparison(result)))
 
 
-def _notes(session: Session, needs: frozenset[str], trained: int) -> list[str]:
-    """What the reader must know to read the figures."""
-    unpriced = sorted(needs & _UNPRICED)
-    untimed = session.request.model is None and not selfsupervised.makes_vectors(session)
-    if session.request.encoder is not None and untimed and needs & artefacts.OF_VECTORS:
-        unpriced.append("the encoder's pass")
-    found = [f"not priced: {', '.join(unpriced)} (processor time that grows with the rows)"] if unpriced else []
-    if trained:
-        found.append("nets that the cache holds already aren't counted")
-    return found
+class _Book:
+    """The price list in the making; `kept` is the share of the rows that is kept."""
+
+    def __init__(self, session: Session, needs: frozenset[str], rate: Mapping[str, float] | None, kept: float) -> None:
+        self.session, self.needs, self.rate, self.kept = session, needs, rate, kept
+        self.rows, self.recipe = len(session.pool), session.classifier_recipe
+        self.encodes = session.request.encoder is not None and bool(needs & (artefacts.OF_VECTORS | _OF_NETS))
+        own = session.request.encoder is not None or artefacts.has_own_vectors(session.pool)
+        asked = needs & (_OF_NETS - (_OF_VECTORS if own else frozenset()))
+        if session.request.dynamics:
+            asked -= {"dynamics"}
+        self.nets = session.classifier_options.nets if asked else 0
+        self.trained = self.nets + (_THRESHOLD_NETS if "threshold_dynamics" in needs else 0)
+        self.workers = max(1, len(worker_devices(session.request.device, session.request.workers)))
+
+    def selection(self) -> Iterator[Stage]:
+        """Every step in the order in which it would run."""
+        rows, nets, epochs = self.rows, self.trained, self.recipe.epochs
+        reading = self.session.costs["reading"]["cpu_seconds"]
+        yield Stage("read the pool", rows, 0, 0, 1, 0, None if self.rate is None else reading)
+        if self.session.goal is not None:
+            yield self._stage("gate", 1, {"read": rows, "gate": rows})
+        if self.encodes and selfsupervised.makes_vectors(self.session):
+            yield self._stage("train the encoder", 1, {"encoder training": rows})
+        if self.encodes:
+            yield self._stage("the encoder's pass", 1, {"encoder": rows}, at_once=self.workers)
+        if nets:
+            at_once = min(self.workers, nets)
+            yield self._stage("rows as arrays", 1, {"read": rows})
+            named, seen = f"train {nets} net{'s' if nets > 1 else ''}", nets * epochs * rows
+            yield self._stage(named, nets * epochs, {"training": seen, "net": nets}, at_once=at_once)
+            yield self._stage("what nets say of rows", 2 * nets, {"pass": 2 * nets * rows}, at_once=at_once)
+        if "grad_norms" in self.needs:
+            yield self._stage("gradient norms", self.nets, {"norms": self.nets * rows}, at_once=self.workers)
+        if policy_of(self.session.request):
+            seen_by_pilots = 2 * epochs * self.kept * rows
+            cost = {"training": seen_by_pilots, "net": 2}
+            yield self._stage("pilots of --policy auto", 2 * epochs, cost, at_once=min(2, self.workers))
+        out = round(sum(f.size for f in self.session.pool.files) * self.kept) + rows * _ROW_BYTES
+        yield self._stage("pick and write", 1, {"read": rows}, disk=out)
+
+    def _stage(self, name: str, passes: float, cost: Mapping[str, float], *, disk: int = 0, at_once: int = 1) -> Stage:
+        price = None if self.rate is None else sum(self.rate.get(unit, 0.0) * n for unit, n in cost.items())
+        return Stage(name, self.rows, 0, 0, passes, disk, price, at_once)
+
+    def training(self, name: str, share: float) -> Stage:
+        """Training on a share of the rows with the recipe's epochs."""
+        seen = self.recipe.epochs * share * self.rows
+        cost = None if self.rate is None or "training" not in self.rate else self.rate["training"] * seen
+        return Stage(name, round(share * self.rows), 0, 0, self.recipe.epochs, 0, cost)
+
+    def notes(self) -> list[str]:
+        """What the reader must know to read the figures."""
+        unpriced = sorted(self.needs & _UNPRICED)
+        if self.encodes and self.session.request.model is None and not selfsupervised.makes_vectors(self.session):
+            unpriced.append("the encoder's pass")
+        found = [f"not priced: {', '.join(unpriced)} (processor time that grows with the rows)"] if unpriced else []
+        return [*found, "nets that the cache holds already aren't counted"] if self.trained else found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError
 from dataworth.gating import gate
+from dataworth.piloting import piloted, policy_of
 from dataworth.records import Budget, Pool
 from dataworth.results import Pick, Score, Scored
 from dataworth.session import Session
@@ -68,7 +70,8 @@ def choose_rows(
     scored = score_one(session, method, given)
     inputs = pick_inputs(session, method, given.pick_needs, scored, budget)
     _note(session, *artefacts.label_free(session, f"pick {pick.name}", given.pick_needs - {"score"}))
-    return scored, pick(inputs, budget, seed=session.request.seed, **given.pick)
+    run = partial(pick, budget=budget, seed=session.request.seed, **given.pick)
+    return scored, piloted(session, inputs, run) if policy_of(session.request) else run(inputs)
 
 
 def score_one(session: Session, method: Score, given: options.MethodOptions) -> Scored:

@@ -41,6 +41,10 @@ A_DAY = 86400.0
 """Seconds after which a training counts as hung."""
 
 
+RowValues = tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]
+"""Of one judged set: positions of the judged rows in it, their values and weights."""
+
+
 @dataclass(frozen=True)
 class Training:
     """What decides the bytes of a trained adapter or net.
@@ -238,6 +242,13 @@ class TrialSet:
             return {}
         cost_nJ, tokens_n = table.column("mean") * self.sign_J, table.column("tokens").tolist()
         return dict(zip(have, zip(cost_nJ, tokens_n, strict=True), strict=True))
+
+    def values(self, training: Training) -> list[RowValues]:
+        """What each judged set's rows came to in a trial that is there."""
+        table = self.artefact.table([self.id_of(training)])
+        ends = np.cumsum(table.column("count")[0])[:-1]
+        row, value, weight = (np.split(table.ragged(name)[0], ends) for name in ("row", "value", "weight"))
+        return list(zip(row, value, weight, strict=True))
 
     def id_of(self, training: Training) -> str:
         """The trial's row id in the artefact."""
