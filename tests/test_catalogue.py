@@ -206,6 +206,17 @@ def test_a_recording_of_ones_own_loop_stands_in_for_a_training(place: Path, tmp_
     found = kept(place, tmp_path, pool=place / "vectors.npz", method="aum", dynamics=(str(tmp_path / "dynamics.npz"),))
     margin = np.mean([quantities(logits[e], label)[2] for e in range(3)], axis=0)
     np.testing.assert_allclose(found.scored.values_N, margin, rtol=1e-5)
+    given = {"method": "moderate", "pick": "stratified", "dynamics": (str(tmp_path / "dynamics.npz"),)}
+    both = dw.select(
+        str(place / "vectors.npz"),
+        **given,
+        option=("cut_by=aum", "cut=9"),
+        keep=9,
+        workers=0,
+        run=str(tmp_path / "cut"),
+    )
+    cut = both.selection.reason_code_N == both.selection.reasons.index("cut-hardest")
+    assert set(np.flatnonzero(cut)) == set(np.argsort(margin, kind="stable")[:9])
 
 
 @pytest.mark.lm

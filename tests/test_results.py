@@ -80,6 +80,7 @@ def test_one_line_says_how_a_pick_stands_beside_pool_and_baselines() -> None:
     assert both.to_dict()["beside"] == {"tokens": tokens, "overlap": overlap}
     assert select_result(record={"beside": {"tokens": tokens}}).beside.endswith("tokens (5.1 %)")
     assert select_result(record={"beside": {"overlap": overlap}}).beside.startswith("overlap: bm25")
+    assert select_result(record={"beside": {"overlap": {"random": 0.05}}}).beside == "", "images have no baseline"
     assert select_result().beside == "" and "" not in select_result().explain().splitlines()
 
 

@@ -223,7 +223,7 @@ class SelectResult:
         if "tokens" in found:
             kept, pool = found["tokens"]["kept"], found["tokens"]["pool"]
             parts.append(f"{kept:,} of the pool's {pool:,} tokens ({100 * kept / max(1, pool):.1f} %)")
-        if "overlap" in found:
+        if len(found.get("overlap", ())) > 1:  # random alone is beside nothing
             shares = [f"{name} {100 * share:.0f} %" for name, share in found["overlap"].items()]
             parts.append(f"overlap: {', '.join(shares[:-1])}; {shares[-1].replace(' ', ' would share ', 1)}")
         if "forecast" in found:
