@@ -64,7 +64,7 @@ def by_length(args: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str,
         run = args.work / "runs" / method.replace(":", "-")
         told = dw.select(str(pool), method=method, keep=int(flag_N.sum()), run=str(run), workers=0)
         kept_N, value_N = told.selection.kept_N, told.scored.values_N
-        lowest, tallest = float(value_N[flag_N].min()), float(value_N[~flag_N].max())
+        lowest, tallest = float(np.nanmin(value_N[flag_N])), float(np.nanmax(value_N[~flag_N]))
         out["measures"][method] = {
             "found": float(flag_N[kept_N].mean()),
             "lowest_flagged": lowest,
@@ -200,7 +200,22 @@ def report(result: dict[str, Any]) -> str:
     told = [[name, *(cell(s[k]) for k in keys)] for name, s in ifd["scores"].items()]
     title = f"{ifd['rows']:,} rows, {ifd['flagged']} of them in the published top 5 % by IFD"
     columns = ["score", "AUROC", "AUROC among like lengths", "found", "over chance"]
-    return "\n".join([result["verdict"], table(lines, header), f"{length['residue']}", title, table(told, columns)])
+    parts = [result["verdict"], table(lines, header), of_residue(length["residue"]), title, table(told, columns)]
+    ranks = ", ".join(f"{form} {rho:.2f}" for form, rho in ifd["spearman"]["with length"].items())
+    ones = ", ".join(f"{name} {s['at_1_or_more']}" for name, s in ifd["scores"].items() if "at_1_or_more" in s)
+    parts.append(
+        f"Spearman of the forms {ifd['spearman']['ppl and loss']:.2f}, with length {ranks}; rows at 1 or more: {ones}"
+    )
+    return "\n".join(parts)
+
+
+def of_residue(found: dict[str, Any]) -> str:
+    """What sets the missed rows apart, as a sentence."""
+    by_prompt, a_mark = found["found_by_characters_of_the_response"], found["characters_a_mark"]
+    return (
+        f"length misses {found['missed']}: {by_prompt} of them for the others' prompts, the rest for their many marks "
+        f"({a_mark['missed']:.2f} characters a word or mark, those found {a_mark['found']:.2f})"
+    )
 
 
 if __name__ == "__main__":
