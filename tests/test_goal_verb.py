@@ -46,7 +46,7 @@ def test_json_and_python_say_the_same(tmp_path: Path) -> None:
 
 def test_wrong_requests_are_one_line(tmp_path: Path) -> None:
     jsonl_file(tmp_path / "few.jsonl", numbered(10))
-    for words, message in ((["few.jsonl"], "at least 20 judge rows"), (["gone.jsonl"], "not one file"), ([], "FILE")):
+    for words, message in ((["few.jsonl"], "at least 20 judge rows"), (["gone.jsonl"], "is not here"), ([], "FILE")):
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 2 and message.lower() in done.stderr.lower() and "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1

@@ -97,7 +97,7 @@ def test_too_few_judge_rows_are_refused_before_anything_is_written(count, tmp_pa
 
 
 def test_what_is_no_file_of_rows_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="not one file"):
+    with pytest.raises(RequestError, match="holds no readable file"):
         split_goal(tmp_path, tmp_path / "goal")
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(FormatError):
@@ -204,3 +204,22 @@ def test_unmapped_json_survives_the_split_exactly(tmp_path):
         True
     )
     assert sorted(lines) == sorted(path.read_bytes().splitlines(True)) and json.loads(lines[0])["n"] > 2**64
+
+
+def test_a_folder_of_images_is_split_as_files_are_copied_and_a_folder_of_files_is_refused(tmp_path, path):
+    image = pytest.importorskip("PIL.Image")
+    for k in range(90):
+        at = tmp_path / "photos" / f"class{k % 2}" / f"{k}.png"
+        at.parent.mkdir(parents=True, exist_ok=True)
+        image.new("L", (4, 4), k).save(at)
+    split = split_goal(tmp_path / "photos", tmp_path / "goal")
+    names = [sorted(p.name for p in (tmp_path / "goal" / part).rglob("*.png")) for part in ("steer", "tune", "judge")]
+    assert sorted(sum(names, [])) == sorted(f"{k}.png" for k in range(90))
+    assert [len(n) for n in names] == [split.rows[part] for part in ("steer", "tune", "judge")]
+    (only,) = open_goal(split.path).subtasks
+    assert (only.name, only.judge_kind) == ("photos", "accuracy")
+    (tmp_path / "many").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "many" / f"{name}.jsonl").write_bytes(path.read_bytes())
+    with pytest.raises(RequestError, match=r"not one file \(2 files\)"):
+        split_goal(tmp_path / "many", tmp_path / "other")

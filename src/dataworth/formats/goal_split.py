@@ -32,7 +32,7 @@ def split_goal(
     stays one, and identical copies stay together.
 
     Args:
-        path: One file of rows; the parts keep its format and its rows' bytes.
+        path: One file of rows, or a folder of images by class; the parts keep its format and its rows' bytes.
         out: The folder for `goal.yaml` and the parts.
         mapping: Role -> column expression, kept in `goal.yaml`.
         **reading: Further arguments of `open_pool` (`duplicate_keys`, `rejects`, ...).
@@ -41,9 +41,14 @@ def split_goal(
         RequestError: Several files, fewer than 20 judge rows, an empty part, or another `goal.yaml` in the way.
     """
     path, out = Path(path).expanduser(), Path(out).expanduser()
-    if not path.is_file():
-        raise RequestError(f"{path} is not one file: expected a file of goal rows to split; name it")
+    if not path.exists():
+        raise RequestError(f"{path} is not here: expected a file of goal rows, or a folder of images; correct its path")
     pool = open_pool(path, mapping=mapping, **{"rejects": out / "rejected.jsonl", **reading})
+    if len(pool.files) > 1:
+        raise RequestError(
+            f"{path} is not one file ({len(pool.files)} files): expected a file of goal rows, or a folder of images; "
+            "name one"
+        )
     places = _places(pool)
     rows = {part: len(at) for part, at in places.items()}
     if rows["judge"] < MIN_JUDGE_ROWS or not all(rows.values()):
