@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dataworth.errors import RequestError
@@ -193,6 +193,7 @@ def by_largest_remainder(counts: dict[str, int], total: int) -> dict[str, int]:
 
 
 @settings(max_examples=200)
+@example(sizes=[0, 5, 7, 26], total=8)  # two remainders of 18/38, which floats tell apart
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=4), st.integers(1, 100))
 def test_proportional_rows_are_hamiltons_apportionment(sizes, total):
     if not sum(sizes):

@@ -83,7 +83,7 @@ def _level(there: list[float], total: float, shares: str) -> list[float]:
 
 def _whole_rows(parts: list[float], there: list[int], total: int) -> list[int]:
     cuts = [min(int(p + 1e-9), t) for p, t in zip(parts, there, strict=True)]
-    order = sorted(range(len(parts)), key=lambda s: (-(round(parts[s], 9) - cuts[s]), s))
+    order = sorted(range(len(parts)), key=lambda s: (-round(parts[s] - cuts[s], 9), s))
     for s in [s for s in order if cuts[s] < there[s]][: total - sum(cuts)]:
         cuts[s] += 1
     return cuts
