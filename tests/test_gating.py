@@ -141,3 +141,38 @@ def test_the_order_of_the_pool_changes_nothing(order: int, tmp_path: Path) -> No
     opened = session(held_pool(rows[::order]), Goal((Subtask("a", rows_asking(0, 1, 2)),)), tmp_path)
     gate(opened)
     assert set(opened.excluded) == set(near_pool().ids[12:15])
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_test_image_in_the_pool_is_left_out_whatever_its_class_and_its_likes_stay(
+    tmp_path: Path, encoded: bool
+) -> None:
+    """Fails where a picture has no words and so passes as unlike every other."""
+    import numpy as np
+
+    from dataworth.formats import open_goal, open_pool
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 6, 6, 3)).astype(np.uint8)
+    test = pixels[:20].copy()
+    test[10:] ^= 1  # looks alike, and isn't the same
+    if encoded:
+        image = pytest.importorskip("PIL.Image")
+        for name, found in (("pool", pixels), ("test", test)):
+            for n, one in enumerate(found):
+                at = tmp_path / name / f"class{(n + (name == 'test')) % 2}" / f"{n}.png"
+                at.parent.mkdir(parents=True, exist_ok=True)
+                image.fromarray(one).save(at)
+        paths = tmp_path / "pool", tmp_path / "test"
+    else:
+        np.savez(tmp_path / "pool.npz", image=pixels, label=np.arange(40) % 2)
+        np.savez(tmp_path / "test.npz", image=test, label=(np.arange(20) + 1) % 2)
+        paths = tmp_path / "pool.npz", tmp_path / "test.npz"
+    opened = session(open_pool(paths[0]), open_goal(paths[1]), tmp_path)
+    gate(opened)
+    left_out = [opened.pool.example(opened.pool.position[i]).content for i in opened.excluded]
+    if encoded:
+        copies = [next((tmp_path / "test").rglob(f"{n}.png")).read_bytes() for n in range(10)]
+        assert sorted(left_out) == sorted(copies)
+    else:
+        assert sorted(c.tobytes() for c in left_out) == sorted(c.tobytes() for c in pixels[:10])

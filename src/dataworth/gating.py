@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+
+import numpy as np
 
 from dataworth import plugins
 from dataworth.errors import NotApplicable
@@ -27,8 +30,17 @@ class PoolStems:
 
 
 def question(example: Example) -> str:
-    """What the gate compares: the prompt, or the text itself where there is no prompt."""
-    return example.prompt or example.full_text
+    """What the gate compares: the prompt, or the text itself where there is no prompt.
+
+    For an image or a vector it is a word for its very bytes: a copy is found, what merely looks alike isn't.
+    """
+    if example.content is None:
+        return example.prompt or example.full_text
+    if isinstance(example.content, bytes):
+        return f"image {hashlib.sha256(example.content).hexdigest()}"
+    found = np.ascontiguousarray(example.content)
+    told = f"{found.dtype.str} {found.shape} ".encode() + found.tobytes()
+    return f"{'image' if example.schema == 'labelled_image' else 'vector'} {hashlib.sha256(told).hexdigest()}"
 
 
 def goal_questions(goal: Goal) -> list[tuple[str, str]]:

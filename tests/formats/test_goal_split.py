@@ -214,7 +214,7 @@ def test_a_folder_of_images_is_split_as_files_are_copied_and_a_folder_of_files_i
         image.new("L", (4, 4), k).save(at)
     split = split_goal(tmp_path / "photos", tmp_path / "goal")
     names = [sorted(p.name for p in (tmp_path / "goal" / part).rglob("*.png")) for part in ("steer", "tune", "judge")]
-    assert sorted(sum(names, [])) == sorted(f"{k}.png" for k in range(90))
+    assert sorted(name for part in names for name in part) == sorted(f"{k}.png" for k in range(90))
     assert [len(n) for n in names] == [split.rows[part] for part in ("steer", "tune", "judge")]
     (only,) = open_goal(split.path).subtasks
     assert (only.name, only.judge_kind) == ("photos", "accuracy")
