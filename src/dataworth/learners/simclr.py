@@ -46,7 +46,7 @@ Range = tuple[float, float]
 
 def pixel_order(x_N: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
     """Images in the order of a hash of their pixels: one order, however rows are sorted, named or labelled."""
-    digests = [hashlib.sha256(np.ascontiguousarray(x)).digest() for x in x_N]
+    digests = [hashlib.sha256(np.ascontiguousarray(x).data).digest() for x in x_N]
     return np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
 
 
@@ -159,7 +159,7 @@ def train_encoder(
     if len(x_N) < 2:
         raise RequestError(f"{len(x_N)} images to train an encoder on: expected at least 2; use a larger pool")
     out.mkdir(parents=True, exist_ok=True)
-    content = hashlib.sha256(np.ascontiguousarray(x_N)).hexdigest()
+    content = hashlib.sha256(np.ascontiguousarray(x_N).data).hexdigest()
     recipe = {**encoder.recipe.to_dict(), "dtype": encoder.dtype}
     claim(out, {"recipe": recipe, "seed": encoder.seed, "images": content, "pixels": list(encoder.pixels)})
     if not (out / FINISHED).is_file():
