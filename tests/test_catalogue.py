@@ -399,15 +399,6 @@ def test_methods_without_vectors_say_what_would_make_them(place: Path, tmp_path:
         dw.select(str(place / "pool.jsonl"), method="density", encoder="none", keep=9, run=str(tmp_path / "c"))
 
 
-def test_rows_with_a_class_are_no_pool_for_a_proof_yet(place: Path, tmp_path: Path) -> None:
-    rows = [{"vector": [float(k), 1.0], "label": k % 2} for k in range(90)]
-    write(tmp_path / "goal.jsonl", rows)
-    write(tmp_path / "mine.jsonl", rows[:9])
-    pool, goal = str(place / "vectors.npz"), str(tmp_path / "goal.jsonl")
-    with pytest.raises(RequestError, match="no trial trains a classifier yet"):
-        dw.prove(str(tmp_path / "mine.jsonl"), pool=pool, goal=goal, model="resnet", run=str(tmp_path / "run"))
-
-
 def test_an_output_may_have_a_colon_in_its_name(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     dw.select(str(place / "pool.jsonl"), method="column:quality", keep=9, workers=0, out="a:b.jsonl")

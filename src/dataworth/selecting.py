@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from dataworth.errors import RequestError
 from dataworth.gating import gate
 from dataworth.piloting import piloted, policy_of
 from dataworth.records import Budget, Pool
-from dataworth.results import Pick, Score, Scored
+from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
 
 
@@ -57,7 +57,7 @@ def _unscored(pick: str) -> bool:
 
 def choose_rows(
     session: Session, method: Score, pick: Pick, budget: Budget, given: options.MethodOptions
-) -> tuple[Scored, Any]:
+) -> tuple[Scored, Selection]:
     """Gate, score, pick: the whole of a selection once pool and goal are open."""
     gate(session)
     if len(session.excluded) == len(session.pool):
@@ -70,7 +70,10 @@ def choose_rows(
     scored = score_one(session, method, given)
     inputs = pick_inputs(session, method, given.pick_needs, scored, budget)
     _note(session, *artefacts.label_free(session, f"pick {pick.name}", given.pick_needs - {"score"}))
-    run = partial(pick, budget=budget, seed=session.request.seed, **given.pick)
+
+    def run(read: Mapping[str, Any]) -> Selection:
+        return pick(read, budget, seed=session.request.seed, **given.pick)
+
     return scored, piloted(session, inputs, run) if policy_of(session.request) else run(inputs)
 
 

@@ -44,7 +44,7 @@ class Labelled:
     @property
     def said(self) -> list[Any]:
         """What decides a training on it, as plain values."""
-        return [hashlib.sha256(np.ascontiguousarray(self.x)).hexdigest(), str(self.x.dtype), *self.x.shape, self.label]
+        return [hashlib.sha256(self.x.tobytes()).hexdigest(), str(self.x.dtype), *self.x.shape, self.label]
 
 
 class LabelledEncoder:
