@@ -32,6 +32,7 @@ import yaml
 import dataworth as dw
 from dataworth.api import plan_proof
 from dataworth.config import ProveRequest, build
+from dataworth.results import SelectResult
 from reproductions import flan, flan_proof
 from reproductions.kept_trials import KeptTrials
 
@@ -46,10 +47,7 @@ PARTS = {"steer": 32, "tune": 70, "judge": 300}
 TAU = 0.7
 QUALITY = "column:response_characters"
 ENCODER = "potion_base_4m_int8"
-PICKS: dict[str, dict[str, Any]] = {
-    "recipe": {"pick": "diverse", "option": [f"tau={TAU}"]},
-    "longest": {"pick": "top_k"},
-}
+PICKS = {"recipe": "diverse", "longest": "top_k"}
 PROTOCOLS = ("epochs", "tokens")
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
@@ -81,19 +79,25 @@ def goal(args: argparse.Namespace) -> Path:
     return flan.settle(args.work / "instructions.yaml", yaml.safe_dump({"subtasks": [entry]}))
 
 
-def select(args: argparse.Namespace, files: dict[str, Path], name: str) -> str:
-    """A pick of Alpaca's and Dolly's rows: the folder of its run."""
-    return str(
-        dw.select(
-            [str(files["alpaca"]), str(files["dolly"])],
-            method=QUALITY,
-            keep=args.keep,
-            encoder=str(args.encoder or flan.data_folder() / ENCODER),
-            workers=0,
-            run=str(args.work / "runs" / name),
-            **PICKS[name],
-        ).run
+def select(args: argparse.Namespace, files: dict[str, Path], name: str) -> SelectResult:
+    """A pick of Alpaca's and Dolly's rows."""
+    return dw.select(
+        [str(files["alpaca"]), str(files["dolly"])],
+        method=QUALITY,
+        pick=PICKS[name],
+        option=[f"tau={args.tau}"] if name == "recipe" else [],
+        keep=args.keep,
+        encoder=str(args.encoder or flan.data_folder() / ENCODER),
+        workers=0,
+        run=str(args.work / "runs" / f"tau-{args.tau}" / name),
     )
+
+
+def alike(picked: dict[str, SelectResult]) -> dict[str, int]:
+    """How many of the recipe's rows are the longest ones, and how many longer rows its filter passed over."""
+    recipe, longest = picked["recipe"].selection, picked["longest"].selection
+    shared = len(set(recipe.ids) & set(longest.ids))
+    return {"among_the_longest": shared, "passed_over": recipe.counts().get("too-near", 0)}
 
 
 def request(args: argparse.Namespace, files: dict[str, Path], subsets: list[str], protocol: str) -> dict[str, Any]:
@@ -109,7 +113,7 @@ def request(args: argparse.Namespace, files: dict[str, Path], subsets: list[str]
         "seeds": args.seeds,
         "device": args.device,
         "workers": args.workers,
-        "run": str(args.work / "runs" / f"prove-{protocol}"),
+        "run": str(args.work / "runs" / f"tau-{args.tau}" / f"prove-{protocol}"),
         "subset": subsets,
     }
 
@@ -131,14 +135,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Select, price or prove, print and write the results."""
     parser = flan.parser(__doc__, FULL, "lima_proof")
     parser.add_argument("--encoder", type=Path, default=None, help="of the recipe's variety; the data folder's potion")
+    parser.add_argument("--tau", type=float, default=TAU, help="cosine above which a row is too near a longer one")
     parser.add_argument("--price", action="store_true", help="say what it would train, and stop")
     args = parser.parse_args(arguments)
     args.goal = "instructions"  # what flan_proof's protected skills ask for
     files = pools(args)
-    subsets = [*(select(args, files, name) for name in PICKS), str(files["lima"])]
+    picked = {name: select(args, files, name) for name in PICKS}
+    subsets = [*(str(found.run) for found in picked.values()), str(files["lima"])]
     asked = {protocol: request(args, files, subsets, protocol) for protocol in PROTOCOLS}
     if args.price:
-        found = price(asked)
+        found = {"recipe": {"tau": args.tau, **alike(picked)}, **price(asked)}
         flan.keep_result(args, "lima_proof_price.json", {**flan.stated(args, FULL), **found})
         print(json.dumps(found) if args.json else told(found))
         return
@@ -148,7 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
         for protocol, fields in asked.items()
     }
     keeper.keep()
-    result: dict[str, Any] = {**flan.stated(args, FULL), "recipe": flan_proof.recipe_of(args), "tau": TAU}
+    result: dict[str, Any] = {**flan.stated(args, FULL), "recipe": flan_proof.recipe_of(args), "tau": args.tau}
+    result["picked"] = alike(picked)
     result |= {name: {k: v for k, v in proof.to_dict().items() if k != "run"} for name, proof in proofs.items()}
     flan.keep_result(args, "lima_proof.json", result)
     lines = [result["verdict"], *(proof.explain() for proof in proofs.values())]
@@ -157,7 +164,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def told(found: dict[str, Any]) -> str:
     """The price as lines of text."""
-    out = []
+    recipe = found["recipe"]
+    out = [
+        f"recipe at tau {recipe['tau']}: {recipe['among_the_longest']} of its rows are among the longest, and longer"
+    ]
+    out[0] += f" ones passed over are {recipe['passed_over']}"
     for protocol in PROTOCOLS:
         hours = ", ".join(f"{h:.1f} h with {how}" for how, h in found[protocol]["cpu_hours"].items())
         out += [f"{protocol}: {found[protocol]['told']}", f"training alone: {hours} of one core", ""]

@@ -32,6 +32,7 @@ def test_a_small_run_prices_and_proves_and_claims_nothing(
     command = [*places, *sizes.split(), "--device", "cpu", "--workers", "0", "--json"]
     lima_proof.main([*command, "--price"])
     price = json.loads(capsys.readouterr().out)
+    assert price["recipe"]["tau"] == 0.7 and 0 < price["recipe"]["among_the_longest"] <= 8
     assert price["epochs"]["tokens"] > price["tokens"]["tokens"] > 0
     lima_proof.main(command)
     found = json.loads(Path("out.json").read_text())
@@ -42,10 +43,10 @@ def test_a_small_run_prices_and_proves_and_claims_nothing(
         assert {k["skill"] for k in found[protocol]["protected"]} == {"wikitext", "arc_easy"}
     lima = set(open_pool("work/lima.jsonl").ids)
     for name in ("recipe", "longest"):
-        kept = pq.read_table(f"work/runs/{name}/weights.parquet")["id"].to_pylist()
+        kept = pq.read_table(f"work/runs/tau-0.7/{name}/weights.parquet")["id"].to_pylist()
         assert len(kept) == 8 and not lima & set(kept)
     rows = [json.loads(line) for name in ("alpaca", "dolly") for line in Path(f"work/{name}.jsonl").open()]
     longest = sorted((r["response_characters"] for r in rows), reverse=True)[:8]
     ids = open_pool(["work/alpaca.jsonl", "work/dolly.jsonl"]).ids
-    at = np.isin(ids, pq.read_table("work/runs/longest/weights.parquet")["id"].to_pylist())
+    at = np.isin(ids, pq.read_table("work/runs/tau-0.7/longest/weights.parquet")["id"].to_pylist())
     assert sorted((r["response_characters"] for r, kept in zip(rows, at, strict=True) if kept), reverse=True) == longest
