@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from dataworth.errors import RequestError
 
@@ -107,7 +107,30 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassifierRecipe:
+class _Settings:
+    """A recipe whose fields are plain values."""
+
+    def __post_init__(self) -> None:
+        """Refuse values no training can mean anything with."""
+        _settle(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, every field."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """A recipe from plain values; unknown keys are an error that names the nearest field.
+
+        Raises:
+            RequestError: An unknown key or an impossible value.
+        """
+        _refuse_unknown(cls, values)
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierRecipe(_Settings):
     """How a classifier is trained: optimizer, schedule, augmentation. Every field is part of its fingerprint."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -145,27 +168,9 @@ class ClassifierRecipe:
     seed: int = 0
     """Seed of the initial weights, the row order and the augmentation."""
 
-    def __post_init__(self) -> None:
-        """Refuse values no training can mean anything with."""
-        _settle(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values, every field."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ClassifierRecipe:
-        """A recipe from plain values; unknown keys are an error that names the nearest field.
-
-        Raises:
-            RequestError: An unknown key or an impossible value.
-        """
-        _refuse_unknown(cls, values)
-        return cls(**values)
-
 
 @dataclass(frozen=True, slots=True)
-class SelfSupervisedRecipe:
+class SelfSupervisedRecipe(_Settings):
     """How an encoder of images is trained without labels. Every field is part of its fingerprint."""
 
     epochs: int = 20
@@ -184,24 +189,6 @@ class SelfSupervisedRecipe:
     """Divides similarities in the loss; low looks at the nearest others."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the products; auto is bf16 where the machine is fast at it. Weights stay fp32."""
-
-    def __post_init__(self) -> None:
-        """Refuse values no training can mean anything with."""
-        _settle(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values, every field."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SelfSupervisedRecipe:
-        """A recipe from plain values; unknown keys are an error that names the nearest field.
-
-        Raises:
-            RequestError: An unknown key or an impossible value.
-        """
-        _refuse_unknown(cls, values)
-        return cls(**values)
 
 
 def _settle(recipe: Any) -> None:
