@@ -92,7 +92,7 @@ def test_rows_near_any_part_of_the_goal_leave_with_their_reason(tmp_path: Path) 
     (recorded,) = opened.guards
     assert recorded["guard"] == "contamination-gate"
     assert (recorded["rows"], recorded["keep_near_goal"], recorded["passed"]) == (4, False, True)
-    assert "4 pool rows ask what 4 of 4 goal rows ask" in opened.notes[0]
+    assert "4 pool rows are nearly equal to 4 of 4 goal rows" in opened.notes[0]
     assert "--keep-near-goal" in opened.notes[0]
     assert opened.costs["gate"]["rows"] == 16
     assert judge.read == 1, "the judge rows were opened once, by the gate"

@@ -155,3 +155,82 @@ def test_the_price_has_the_pilots(place: Path) -> None:
     plan = dw.plan(str(place / "pool.npz"), calibrate=False, workers=2, **fields)
     pilots = next(s for s in plan.stages if s.name == "pilots of --policy auto")
     assert pilots.passes == 10 and pilots.at_once == 2
+
+
+def test_reasons_and_examples_are_those_of_the_end_that_was_kept(place: Path, tmp_path: Path) -> None:
+    found = dw.select(str(place / "pool.npz"), run=str(tmp_path / "run"), **asked(place))
+    texts = {r["text"] for r in found.record["selection"]["reasons"].values()}
+    assert all(t.endswith("(from the other end of the score, by --policy auto)") for t in texts)
+    best = found.record["samples"]["kept"][0]["why"]
+    assert "rank 1 of 240" in best
+
+
+def test_a_replay_knows_the_tune_rows(place: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(place / "goal", tmp_path / "goal")
+    goal = str(tmp_path / "goal" / "goal.yaml")
+    found = dw.select(str(place / "pool.npz"), run=str(tmp_path / "run"), **asked(place, goal=goal))
+    assert dw.replay(found.run).identical
+    tune = np.load(tmp_path / "goal" / "tune.npz")
+    np.savez(tmp_path / "goal" / "tune.npz", **{k: v[::2] for k, v in tune.items()})
+    with pytest.raises(RequestError, match="tune rows"):
+        dw.replay(found.run)
+
+
+def test_subtasks_of_two_units_are_no_number(place: Path, tmp_path: Path) -> None:
+    text = (place / "goal" / "goal.yaml").read_text()
+    entry = text.split("subtasks:\n")[1]
+    both = text + entry.replace("name: goal", "name: again").replace("accuracy", "loss")
+    (place / "goal" / "two.yaml").write_text(both)
+    with pytest.raises(RequestError, match="expected one unit"):
+        dw.select(
+            str(place / "pool.npz"), run=str(tmp_path / "run"), **asked(place, goal=str(place / "goal" / "two.yaml"))
+        )
+
+
+def test_copies_of_rows_that_judge_are_trained_on_by_neither_pilot(place: Path, tmp_path: Path, monkeypatch) -> None:
+    from dataworth import piloting
+
+    data = np.load(place / "pool.npz")
+    order = np.concatenate([np.arange(240), np.repeat(np.arange(100), 3)])
+    np.savez(tmp_path / "copies.npz", **{k: v[order] for k, v in data.items()})
+    seen = {}
+    made = piloting._trainings
+
+    def spy(session, pilots):
+        seen["ids"] = {i for picked in pilots.values() for i in picked.ids}
+        return made(session, pilots)
+
+    drawn = piloting._held_out
+
+    def held(session):
+        judged, copies = drawn(session)
+        seen["judged"], seen["copies"] = [r.id for r in judged.rows], copies
+        return judged, copies
+
+    monkeypatch.setattr(piloting, "_trainings", spy)
+    monkeypatch.setattr(piloting, "_held_out", held)
+    dw.select(str(tmp_path / "copies.npz"), run=str(tmp_path / "run"), **asked(place, goal=None, keep="45%"))
+    assert len(seen["judged"]) == 24 and not any("#" in i for i in seen["judged"])
+    assert len(seen["copies"]) > 24
+    assert not {i.partition("#")[0] for i in seen["ids"]} & set(seen["judged"])
+
+
+def test_unjudged_tune_rows_are_told_and_not_counted(place: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(place / "goal", tmp_path / "goal")
+    tune = dict(np.load(tmp_path / "goal" / "tune.npz"))
+    tune["y"] = np.where(np.arange(len(tune["y"])) % 2 == 0, 9, tune["y"])
+    np.savez(tmp_path / "goal" / "tune.npz", **tune)
+    goal = str(tmp_path / "goal" / "goal.yaml")
+    found = dw.select(str(place / "pool.npz"), run=str(tmp_path / "run"), **asked(place, goal=goal))
+    judged = len(tune["y"]) // 2
+    assert f"over {judged} rows" in policy_note(found)
+    assert any(f"{judged} of {len(tune['y'])} judge rows could be judged" in n for n in found.record["notes"])
+
+
+def test_pilots_that_would_be_one_are_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="both pilots would take all"):
+        dw.select(str(place / "pool.npz"), run=str(tmp_path / "run"), **asked(place, goal=None, keep="95%"))

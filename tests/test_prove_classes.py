@@ -94,6 +94,7 @@ def test_a_clean_subset_beats_random_rows_of_a_noisy_pool_and_costs_are_those_of
         right = net.logits(judge).argmax(1) == [r.label for r in judge]
         assert cost == -right.mean()
     fresh = Classifier(describe_classifier("mlp", recipe, encoder, "cpu"), "cpu")
+    fresh.model.fit(torch.from_numpy(np.stack([r.x for r in judge])), torch.ones(len(judge)))
     assert proof.untouched == -(fresh.logits(judge).argmax(1) == [r.label for r in judge]).mean()
     page = dw.view(proof.run, html=str(place / "page.html"))
     assert "accuracy" in page.explain() and (place / "page.html").stat().st_size > 10_000
@@ -249,3 +250,97 @@ def test_a_row_of_another_file_is_found_by_its_pixels_and_class(place: Path, tmp
     pool = open_pool(place / "pool.npz")
     found = read_subset(tmp_path / "renamed.npz", pool)
     assert list(found.ids) == [pool.ids[i] for i in at]
+
+
+def test_an_untouched_net_is_near_chance_on_pixels(place: Path, cache: Path, tmp_path: Path) -> None:
+    """Fails where untrained inputs stay at 0 to 255, so that any training looks like a great improvement."""
+    rng = np.random.default_rng(0)
+    for name, n in (("pool", 60), ("goal", 90)):
+        pixels = rng.integers(0, 256, (n, 8, 8, 3)).astype(np.uint8)
+        np.savez(tmp_path / f"{name}.npz", image=pixels, label=np.arange(n) % 3)
+    dw.goal(tmp_path / "goal.npz", tmp_path / "goal")
+    text = (tmp_path / "goal" / "goal.yaml").read_text()
+    (tmp_path / "goal" / "goal.yaml").write_text(text.replace("accuracy", "loss"))
+    np.savez(tmp_path / "mine.npz", **{k: v[:20] for k, v in np.load(tmp_path / "pool.npz").items()})
+    more = {"pool": str(tmp_path / "pool.npz"), "goal": str(tmp_path / "goal" / "goal.yaml")}
+    for model in ("mlp", "linear", "resnet"):
+        asked = fields(place, **more, model=model)
+        found = dw.prove(str(tmp_path / "mine.npz"), run=str(tmp_path / model), **asked)
+        assert found.untouched == pytest.approx(np.log(3), abs=0.5), model
+
+
+def test_one_row_under_two_labels_is_judged_by_each(place: Path, cache: Path, tmp_path: Path) -> None:
+    """Clean and noisy labels of the same rows side by side."""
+    x, y, _ = made(120, 8)
+    np.savez(tmp_path / "both.npz", x=x, clean=y, noisy=(y + 1) % CLASSES)
+    steer, judge = tmp_path / "both.npz:0-40", tmp_path / "both.npz:40-120"
+    parts = {"steer": steer.name, "judge": judge.name, "judge_kind": "accuracy"}
+    entries = [{"name": name, "map": {"vector": "x", "label": name}, **parts} for name in ("clean", "noisy")]
+    (tmp_path / "goal.yaml").write_text(json.dumps({"subtasks": entries}))
+    found = dw.prove(
+        str(place / "mine.npz"), run=str(tmp_path / "run"), **fields(place, goal=str(tmp_path / "goal.yaml"))
+    )
+    for arm in found.arms:
+        clean, noisy = arm.subtasks["clean"], arm.subtasks["noisy"]
+        assert clean + noisy <= 1 and abs(clean - noisy) > 0.05
+
+
+def test_another_model_of_ones_own_is_another_trial(place: Path, cache: Path, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import json, sys, pathlib\n"
+        "data, seed, out, model = sys.argv[1:]\n"
+        "value = float(pathlib.Path(model).read_text()) + int(seed) / 1000\n"
+        "json.dump({'error': value}, open(f'{out}/metrics.json', 'w'))\n"
+    )
+    command = f"python {script} {{data}} {{seed}} {{out}} {{model}}"
+    for value in (1.0, 7.0):
+        (tmp_path / "init.txt").write_text(str(value))
+        asked = {**fields(place, train_command=command, metric="error", model=str(tmp_path / "init.txt")), "goal": None}
+        found = dw.prove(str(place / "mine.npz"), run=str(tmp_path / f"run{value}"), **asked)
+        assert next(a.costs for a in found.arms if a.name == "mine")[0] == value
+
+
+def test_pixels_of_a_pool_that_are_not_all_bytes_make_other_trials(place: Path, cache: Path, tmp_path: Path) -> None:
+    """One pixel beyond a byte turns the whole pool to floats, which are scaled in another way."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 4, 4, 3)).astype(np.int16)
+    label = (pixels.mean((1, 2, 3)) > 127).astype(int)
+    other = pixels.copy()
+    other[59, 0, 0, 0] = 300
+    np.savez(tmp_path / "goal.npz", image=rng.integers(0, 256, (90, 4, 4, 3)).astype(np.int16), label=np.arange(90) % 2)
+    np.savez(tmp_path / "mine.npz", image=pixels[:30], label=label[:30])
+    keys = []
+    for name, found in (("a", pixels), ("b", other)):
+        np.savez(tmp_path / f"{name}.npz", image=found, label=label)
+        more = {"pool": str(tmp_path / f"{name}.npz"), "goal": str(tmp_path / "goal.npz")}
+        before = {p.name for p in (cache / "trials").iterdir()} if (cache / "trials").exists() else set()
+        dw.prove(str(tmp_path / "mine.npz"), run=str(tmp_path / name), **fields(place, **more))
+        keys.append({p.name for p in (cache / "trials").iterdir()} - before)
+    assert keys[0] and keys[1] and not keys[0] & keys[1]
+
+
+def test_a_goal_of_another_range_is_refused(place: Path, cache: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (90, 4, 4, 3)).astype(np.uint8)
+    np.savez(tmp_path / "pool.npz", image=pixels, label=np.arange(90) % 2)
+    np.savez(tmp_path / "goal.npz", image=(pixels[::-1] / 255).astype(np.float32), label=np.arange(90) % 2)
+    np.savez(tmp_path / "mine.npz", image=pixels[:30], label=np.arange(30) % 2)
+    more = {"pool": str(tmp_path / "pool.npz"), "goal": str(tmp_path / "goal.npz")}
+    with pytest.raises(RequestError, match=r"the goal's pixels go to 1, the pool's to 255: expected one range"):
+        dw.prove(str(tmp_path / "mine.npz"), run=str(tmp_path / "run"), **fields(place, **more))
+
+
+def test_a_pool_of_two_kinds_is_refused(place: Path, cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from tests.learners.tinymodel import tiny_folder
+
+    tiny_folder(tmp_path / "model", layers=1)
+    lines = [{"vector": [1.0, 2.0], "label": k % 2} for k in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps({"text": f"row {k}"}) + "\n" for k in range(30)))
+    (tmp_path / "goal.jsonl").write_text("".join(json.dumps({"text": f"goal {k}"}) + "\n" for k in range(90)))
+    mixed = [str(tmp_path / "rows.jsonl"), str(tmp_path / "words.jsonl")]
+    with pytest.raises(RequestError, match="mixes rows with a class and others"):
+        more = {"goal": str(tmp_path / "goal.jsonl"), "recipe": None, "model": str(tmp_path / "model")}
+        dw.prove(mixed[1], run=str(tmp_path / "run"), **fields(place, pool=mixed, **more))

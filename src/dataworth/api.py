@@ -313,7 +313,7 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
     with TemporaryDirectory() as aside:
         request = with_judge_rows(request, Path(aside))
         with open_session(request, None, progress) as session:
-            session.cache = Cache(aside)
+            session.cache, session.dry = Cache(aside), True
             add_protected(session, request)
             gate(session)
             session.notes += session.trainer.plan_notes if session.trainer else []

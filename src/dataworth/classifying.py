@@ -7,6 +7,7 @@ sample: a net that has learned its rows by heart tells little by its last predic
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dataworth.learners.classifier import ClassifierCard
+
+
+_LOOKED_AT, _RANGES_APART = 200, 16.0
+"""Images of which the largest pixel is taken, and by what factor two ranges may differ."""
 
 
 def dynamics(session: Session) -> Dynamics:
@@ -187,24 +192,34 @@ def inputs(session: Session) -> Path:
     Raises:
         RequestError: Fewer than two classes can be read.
     """
-    from dataworth.probes.nets import write_inputs
-
     card, pool = session.classifier, session.pool
     spec = as_read(pool, {"pool": pool.fingerprint, "renderer": card.renderer.spec, "encoder": encoder_key(session)})
     folder = session.cache.folder("inputs", spec)
     if not is_done(folder):
         with EntryLock(folder), session.costing("inputs", len(pool)):
-            encode = session.classifier.renderer.encode
-            rows = [encode(example) for example in readable(session, pool)]
-            usable = [rows[i] for i in id_order([row.id for row in rows]).tolist() if not rows[i].reason]
-            if len({row.label for row in usable}) < 2:
-                raise RequestError(
-                    f"{len(usable):,} of {len(pool):,} rows can be read, of fewer than two classes: expected two or "
-                    "more; check images and labels"
-                )
-            write_inputs(folder, usable, {row.id: row.reason for row in rows if row.reason})
+            if not is_done(folder):  # another process may have made it a moment ago
+                _write_inputs(session, folder)
     session.unscored |= unread(folder)
     return folder
+
+
+def _write_inputs(session: Session, folder: Path) -> None:
+    from dataworth.probes.nets import write_inputs
+
+    encode = session.classifier.renderer.encode
+    rows = [encode(example) for example in readable(session, session.pool)]
+    usable = [rows[i] for i in id_order([row.id for row in rows]).tolist() if not rows[i].reason]
+    if len({row.label for row in usable}) < 2:
+        raise RequestError(
+            f"{len(usable):,} of {len(rows):,} rows can be read, of fewer than two classes: expected two or more; "
+            "check images and labels"
+        )
+    write_inputs(folder, usable, {row.id: row.reason for row in rows if row.reason})
+
+
+def number_kind(folder: Path) -> str:
+    """What numbers the rows of `inputs` are, such as uint8: pixels that are all bytes are scaled in one way."""
+    return str(np.load(folder / "x.npy", mmap_mode="r", allow_pickle=False).dtype)
 
 
 def unread(folder: Path) -> dict[str, str]:
@@ -234,7 +249,12 @@ def readable(session: Session, pool: Pool) -> Iterator[Example]:
     """A pool's or goal's rows as a classifier's `LabelledEncoder` takes them: vectors stand for what an encoder reads.
 
     A row that the encoder can't read holds nothing.
+
+    Raises:
+        RequestError: The goal's pixels have another range than the pool's.
     """
+    if pool is not session.pool:
+        _refuse_other_range(session, pool)
     if session.request.encoder is None:
         yield from pool.examples()
         return
@@ -242,6 +262,27 @@ def readable(session: Session, pool: Pool) -> Iterator[Example]:
     session.unscored |= unscored
     for example, vector_D in zip(pool.examples(), vectors_ND, strict=True):
         yield replace(example, content=None if example.id in unscored else vector_D)
+
+
+def _refuse_other_range(session: Session, goal: Pool) -> None:
+    """Refuse images from 0 to 1 where the pool's go to 255, and the like: a net would see noise."""
+    high, pool_high = (session.made.setdefault(("highest pixel", id(p)), _highest(p)) for p in (goal, session.pool))
+    if high and pool_high and not 1 / _RANGES_APART < high / pool_high < _RANGES_APART:
+        raise RequestError(
+            f"the goal's pixels go to {high:g}, the pool's to {pool_high:g}: expected one range; scale one of them"
+        )
+
+
+def _highest(pool: Pool) -> float:
+    """The largest number among the first readable images; 0 where there are none."""
+    from dataworth.learners.labelled import array_of
+
+    found = 0.0
+    for example in pool.examples(range(min(len(pool), _LOOKED_AT))):
+        if example.schema == "labelled_image":
+            with suppress(ValueError):
+                found = max(found, float(np.abs(array_of(example)).max()))
+    return found
 
 
 def describe(session: Session) -> ClassifierCard:

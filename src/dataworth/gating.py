@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-import numpy as np
-
 from dataworth import plugins
 from dataworth.errors import NotApplicable
 from dataworth.records import Example, Goal, Pool
@@ -32,13 +30,19 @@ class PoolStems:
 def question(example: Example) -> str:
     """What the gate compares: the prompt, or the text itself where there is no prompt.
 
-    For an image or a vector it is a word for its very bytes: a copy is found, what merely looks alike isn't.
+    For an image or a vector it is a word for its very numbers (of an encoded image: bytes): a copy is found, what
+    merely looks alike isn't.
     """
     if example.content is None:
         return example.prompt or example.full_text
     if isinstance(example.content, bytes):
         return f"image {hashlib.sha256(example.content).hexdigest()}"
-    found = np.ascontiguousarray(example.content)
+    from dataworth.learners.labelled import array_of
+
+    try:
+        found = array_of(example)
+    except ValueError:  # no learner reads it either
+        return ""
     told = f"{found.dtype.str} {found.shape} ".encode() + found.tobytes()
     return f"{'image' if example.schema == 'labelled_image' else 'vector'} {hashlib.sha256(told).hexdigest()}"
 

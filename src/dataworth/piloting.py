@@ -9,21 +9,24 @@ and `prove` is what shows whether the pick is worth anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dataworth.config import Request, SelectRequest
 from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.records import hash_unit
+from dataworth.records import Goal, hash_unit
 from dataworth.results import Selection
 from dataworth.session import Session
 
 if TYPE_CHECKING:
+    from dataworth.proving.trial_work import Judged
     from dataworth.proving.trials import RowValues, Training, TrialSet
 
 _HELD_SHARE, _HELD_MOST, _HELD_LEAST = 0.1, 2000, 20
 _OTHER = {"keep": "drop", "drop": "keep"}
+_OUT = ("unscored", "excluded", "no-tokens", "near-goal")
 
 Run = Callable[[Mapping[str, Any]], Selection]
 """A pick with its budget and options; takes its inputs."""
@@ -32,6 +35,11 @@ Run = Callable[[Mapping[str, Any]], Selection]
 def policy_of(request: Request) -> str | None:
     """The policy of a request; None where the pick's own end is kept."""
     return request.policy if isinstance(request, SelectRequest) else None
+
+
+def tuned_by(goal: Goal) -> list[str | None]:
+    """Fingerprints of the tune rows, which decide a piloted pick."""
+    return [sub.tune.fingerprint if sub.tune is not None else None for sub in goal.subtasks]
 
 
 def refuse_policy(request: SelectRequest, needs: frozenset[str]) -> None:
@@ -53,65 +61,97 @@ def refuse_policy(request: SelectRequest, needs: frozenset[str]) -> None:
 def piloted(session: Session, inputs: Mapping[str, Any], run: Run) -> Selection:
     """The pick from the end of the score on which a pilot does better, judged by tune rows.
 
-    Without a goal, hash-chosen rows of the pool that neither pilot trains on are the judges. Which pilot did how is
-    noted.
+    Without a goal, hash-chosen rows of the pool are the judges; neither pilot trains on them or on copies of them.
+    Which pilot did how is noted.
 
     Raises:
-        RequestError: A goal without tune rows, or too few rows to hold some out.
+        RequestError: A goal without tune rows or with judges of different units, too few rows to hold some out, or
+            pilots that would be one.
         NonsenseRefused: A pilot can't be trained or judged.
     """
-    from dataworth.proving.trials import Training, TrialSet
+    from dataworth.proving.trials import TrialSet
 
-    flipped = {**inputs, "higher": _OTHER[inputs.get("higher", "keep")]}
-    judged, held = _judges(session)
-    ends = {"usual": inputs, "other": flipped}
-    pilots = {name: run(_without(given, held)) for name, given in ends.items()}
-    if set(pilots["usual"].ids) == set(pilots["other"].ids):
+    ends = {"usual": inputs, "other": {**inputs, "higher": _OTHER[inputs.get("higher", "keep")]}}
+    picks = {name: run(given) for name, given in ends.items()}
+    if set(picks["usual"].ids) == set(picks["other"].ids):
         session.notes.append("--policy auto: both ends are the same rows, so nothing was piloted")
-        return run(inputs)
-    trials, recipe = TrialSet(session, judged), session.trainee.recipe
-    training = {
-        name: Training(picked.ids, tuple(float(w) for w in picked.weights), recipe) for name, picked in pilots.items()
-    }
+        return picks["usual"]
+    judged, held, goals = _judges(session)
+    training = _trainings(session, {name: run(_without(given, held)) for name, given in ends.items()})
+    trials = TrialSet(session, judged)
     trials.run(list(training.values()), "pilots", order=lambda t: 0)
     found = trials.costs(training.values())
     trials.close()
     for name, trained in training.items():
         if trained not in found:
             raise NonsenseRefused(f"--policy auto: the pilot on the {name} end: {trials.failed[trained]}")
-    goals = len(session.goal.subtasks) if session.goal else 1
     cost = {name: float(found[t][0][:goals].mean()) for name, t in training.items()}
     better = min(cost, key=lambda name: (cost[name], name == "other"))
-    session.notes.append(_told(trials, training, cost, better, goals))
-    return run(ends[better])
+    session.notes += [_told(trials, training, cost, better, goals), *trials.unjudged(training.values())]
+    return picks["usual"] if better == "usual" else _turned(picks["other"])
 
 
-def _judges(session: Session) -> tuple[list[Any], frozenset[str]]:
-    """What judges the pilots, and the pool's rows among that."""
+def _trainings(session: Session, pilots: Mapping[str, Selection]) -> dict[str, Training]:
+    """A training on each pilot's rows."""
+    from dataworth.proving.trials import Training
+
+    if set(pilots["usual"].ids) == set(pilots["other"].ids):
+        raise RequestError(
+            "--policy auto without a goal holds out a tenth of the rows, and of the others both pilots would take all: "
+            "expected a smaller --keep, or --goal with tune rows"
+        )
+    recipe = session.trainee.recipe
+    return {
+        name: Training(picked.ids, tuple(float(w) for w in picked.weights), recipe) for name, picked in pilots.items()
+    }
+
+
+def _turned(picked: Selection) -> Selection:
+    """The pick with reasons that say which end was kept; rows that no end takes keep theirs."""
+    texts = {
+        code: text if code in _OUT else f"{text} (from the other end of the score, by --policy auto)"
+        for code, text in picked.reason_texts.items()
+    }
+    return replace(picked, reason_texts=texts, turned=True)
+
+
+def _judges(session: Session) -> tuple[list[Judged], frozenset[str], int]:
+    """What judges the pilots, the pool's rows that they mustn't train on for it, and how many sets are the goal's."""
+    from dataworth.proving.trials import common_unit, open_judged
+
+    trainee, goal = session.trainee, session.goal
+    if goal is None:
+        judged, held = _held_out(session)
+        return [judged], held, 1
+    tuned = [(sub, sub.tune) for sub in goal.subtasks if sub.tune is not None]
+    if len(tuned) < len(goal.subtasks):
+        raise RequestError(
+            "--policy auto with a goal without tune rows: expected `tune:` for every subtask; `dataworth goal FILE` "
+            "makes such a goal.yaml"
+        )
+    found = open_judged(trainee, tuned)
+    common_unit(found)
+    return found, frozenset(), len(found)
+
+
+def _held_out(session: Session) -> tuple[Judged, frozenset[str]]:
+    """A tenth of the pool's different rows by hash, and all that are copies of these."""
     from dataworth.formats import take_rows
     from dataworth.proving.trial_work import Judged
-    from dataworth.proving.trials import open_judged
 
-    trainee, goal, pool = session.trainee, session.goal, session.pool
-    if goal is not None:
-        tuned = [(sub, sub.tune) for sub in goal.subtasks if sub.tune is not None]
-        if len(tuned) < len(goal.subtasks):
-            raise RequestError(
-                "--policy auto with a goal without tune rows: expected `tune:` for every subtask; `dataworth goal "
-                "FILE` makes such a goal.yaml"
-            )
-        return open_judged(trainee, tuned), frozenset()
-    many = min(_HELD_MOST, round(_HELD_SHARE * len(pool)))
+    trainee, pool = session.trainee, session.pool
+    firsts = [n for n, i in enumerate(pool.ids) if "#" not in i and i not in trainee.unscored]
+    many = min(_HELD_MOST, round(_HELD_SHARE * len(firsts)))
     if many < _HELD_LEAST:
         raise RequestError(
-            f"--policy auto without a goal holds out a tenth of the {len(pool):,} rows to judge pilots: expected at "
+            f"--policy auto without a goal holds out a tenth of the {len(firsts):,} rows to judge pilots: expected at "
             f"least {round(_HELD_LEAST / _HELD_SHARE)} rows, or --goal"
         )
-    usable = [n for n, i in enumerate(pool.ids) if i not in trainee.unscored]
-    drawn = hash_unit([pool.ids[n] for n in usable], session.request.seed, "pilots").argsort(kind="stable")[:many]
-    held = take_rows(pool, np.sort(np.array(usable)[drawn]))
-    kind = "accuracy" if session.classifies else "loss"
-    return [Judged("held-out rows", trainee.judge(kind), trainee.judged(held))], frozenset(held.ids)
+    drawn = hash_unit([pool.ids[n] for n in firsts], session.request.seed, "pilots").argsort(kind="stable")[:many]
+    held = take_rows(pool, np.sort(np.array(firsts)[drawn]))
+    kind, ids = "accuracy" if session.classifies else "loss", set(held.ids)
+    copies = frozenset(i for i in pool.ids if i.partition("#")[0] in ids)
+    return Judged("held-out rows", trainee.judge(kind), trainee.judged(held)), copies
 
 
 def _without(inputs: Mapping[str, Any], held: frozenset[str]) -> dict[str, Any]:
@@ -136,7 +176,7 @@ def _told(
     trials: TrialSet, training: Mapping[str, Training], cost: Mapping[str, float], better: str, goals: int
 ) -> str:
     """What the pilots came to, with the standard error of their difference over the judging rows of the first set."""
-    judge, rows = trials.judged[0].judge, sum(len(j.rows) for j in trials.judged[:goals])
+    judge, rows = trials.judged[0].judge, sum(len(row) for row, *_ in trials.values(training["usual"])[:goals])
     sign = float(trials.sign_J[0])
     shown = {name: f"{sign * value:.4g}" for name, value in cost.items()}
     error = _standard_error(trials.values(training["usual"])[:goals], trials.values(training["other"])[:goals])

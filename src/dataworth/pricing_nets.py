@@ -32,8 +32,7 @@ _BATCHES = 8
 """Optimizer steps of a timed turn, at most."""
 _ROW_BYTES = 96
 _THRESHOLD_NETS = 2
-_OF_VECTORS = frozenset({"vectors", "goal_vectors", "neighbours", "clusters"})
-_OF_NETS = frozenset({"dynamics", "probabilities", "entropies", "grad_norms"}) | _OF_VECTORS
+_OF_NETS = frozenset({"dynamics", "probabilities", "entropies", "grad_norms"}) | artefacts.OF_VECTORS
 _UNPRICED = frozenset({"neighbours", "clusters", "near_duplicates"})
 
 
@@ -52,6 +51,8 @@ def net_rates(session: Session, *, norms: bool = False) -> dict[str, float]:
     with TemporaryDirectory() as aside:
         sampled = take_rows(session.pool, np.sort(drawn_N))
         fresh: dict[str, Any] = {"cache": Cache(aside), "made": {}, "costs": {}, "unscored": {}, "used": {}}
+        if session.request.encoder is not None:  # what it costs to train one is timed apart
+            fresh["request"] = replace(session.request, encoder=selfsupervised.shortest(session.request.encoder))
         with replace(session, pool=sampled, **fresh) as small:
             return _timed(small, Path(aside), norms)
 
@@ -117,7 +118,7 @@ class _Book:
         self.rows, self.recipe = len(session.pool), session.classifier_recipe
         self.encodes = session.request.encoder is not None and bool(needs & (artefacts.OF_VECTORS | _OF_NETS))
         own = session.request.encoder is not None or artefacts.has_own_vectors(session.pool)
-        asked = needs & (_OF_NETS - (_OF_VECTORS if own else frozenset()))
+        asked = needs & (_OF_NETS - (artefacts.OF_VECTORS if own else frozenset()))
         if session.request.dynamics:
             asked -= {"dynamics"}
         self.nets = session.classifier_options.nets if asked else 0
@@ -142,7 +143,8 @@ class _Book:
             yield self._stage(named, nets * epochs, {"training": seen, "net": nets}, at_once=at_once)
             yield self._stage("what nets say of rows", 2 * nets, {"pass": 2 * nets * rows}, at_once=at_once)
         if "grad_norms" in self.needs:
-            yield self._stage("gradient norms", self.nets, {"norms": self.nets * rows}, at_once=self.workers)
+            at_once = max(1, min(self.workers, self.nets))
+            yield self._stage("gradient norms", self.nets, {"norms": self.nets * rows}, at_once=at_once)
         if policy_of(self.session.request):
             seen_by_pilots = 2 * epochs * self.kept * rows
             cost = {"training": seen_by_pilots, "net": 2}

@@ -12,6 +12,7 @@ import numpy as np
 
 from dataworth import config, options, plugins
 from dataworth.errors import RequestError
+from dataworth.piloting import tuned_by
 from dataworth.records import Budget
 from dataworth.results import ReplayResult
 from dataworth.runs import PORTABLE, finished_selection
@@ -65,10 +66,20 @@ def _refuse_changed(path: Path, session: Session, record: Mapping[str, Any]) -> 
     Raises:
         RequestError: Rows, recipe or weights are others.
     """
-    was = {"pool": record["pool"]["fingerprint"], "recipe": record["recipe"], "goal": None}
-    now = {"pool": session.pool.fingerprint, "recipe": session.recipe_in_force.to_dict(), "goal": None}
+    was: dict[str, Any] = {
+        "pool": record["pool"]["fingerprint"],
+        "recipe": record["recipe"],
+        "goal": None,
+    }
+    now: dict[str, Any] = {
+        "pool": session.pool.fingerprint,
+        "recipe": session.recipe_in_force.to_dict(),
+        "goal": None,
+    }
     if session.goal is not None and record["goal"]:
         was["goal"], now["goal"] = record["goal"]["fingerprint"], session.goal.fingerprint
+        if "tune" in record["goal"]:
+            was["tune rows"], now["tune rows"] = record["goal"]["tune"], tuned_by(session.goal)
     if "weights_sha256" in record.get("learner", {}):
         was["model"], now["model"] = record["learner"]["weights_sha256"], session.learner.spec["weights_sha256"]
     changed = differing_keys(was, now)

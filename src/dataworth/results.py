@@ -58,7 +58,7 @@ class Selection:
 
     `ids` are the kept ids in pool order with `weights` beside them. `reason_code_N` (uint8, pool order) indexes
     `reasons`; a code is a short kebab-case word, its text in plain English is in `reason_texts`. `boundary` holds the
-    scores on both sides of the cut when there is one.
+    scores on both sides of the cut when there is one. `turned`: the score was ranked from its other end.
     """
 
     ids: tuple[str, ...]
@@ -69,6 +69,7 @@ class Selection:
     reason_texts: Mapping[str, str]
     boundary: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    turned: bool = False
 
     def counts(self) -> dict[str, int]:
         """Rows per reason code; they add up to the pool."""

@@ -22,6 +22,7 @@ from dataworth.composition import composition
 from dataworth.errors import RequestError
 from dataworth.forecasts import forecast_pick, forecast_subject
 from dataworth.formats import ORIGIN
+from dataworth.piloting import policy_of, tuned_by
 from dataworth.proving.subsets import read_reasons
 from dataworth.records import Pool, hash_unit, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
@@ -136,6 +137,8 @@ def record_of(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
     if session.goal is not None:
         subtasks = {s.name: len(s.steer) for s in session.goal.subtasks}
         content["goal"] = {"fingerprint": session.goal.fingerprint, "steer_rows": subtasks}
+        if policy_of(session.request):
+            content["goal"]["tune"] = tuned_by(session.goal)
     if "learner" in vars(session):
         content["learner"] = {"fingerprint": session.learner.fingerprint, **session.learner.spec}
     if "classifier" in vars(session):
@@ -319,7 +322,7 @@ def _result(run: RunFolder, content: Mapping[str, Any], selection: Selection, sc
 
 def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score) -> dict[str, list[SampleRow]]:
     """Three rows kept and three dropped, with reasons in plain words: the best, one just below the cut, the worst."""
-    sign = 1.0 if method.higher == "keep" else -1.0
+    sign = 1.0 if (method.higher == "keep") != selection.turned else -1.0
     value = np.where(np.isnan(scored.values_N), -np.inf, sign * scored.values_N)
     place = np.empty(len(pool), dtype=np.int64)
     place[id_order(pool.ids)] = np.arange(len(pool))

@@ -48,6 +48,14 @@ def recipe_of(named: str) -> SelfSupervisedRecipe | None:
     return SelfSupervisedRecipe.from_dict({key: _value(text) for key, text in parts.items()})
 
 
+def shortest(named: str) -> str:
+    """The same encoder with one epoch, if it is trained here."""
+    recipe = recipe_of(named)
+    if recipe is None:
+        return named
+    return f"{SSL}:" + ",".join(f"{k}={v}" for k, v in {**recipe.to_dict(), "epochs": 1}.items())
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
@@ -87,6 +95,8 @@ def encoder_key(session: Session) -> dict[str, Any]:
 
     if any(file.schema != "labelled_image" for file in session.pool.files):
         raise RequestError("--encoder ssl is trained on images, but the pool has other rows: expected images; leave it")
+    if "image encoder" in session.made:
+        return dict(session.made["image encoder"])
     recipe = recipe_of(str(session.request.encoder))
     assert recipe is not None
     values = recipe.to_dict()
@@ -94,8 +104,9 @@ def encoder_key(session: Session) -> dict[str, Any]:
         values["dtype"] = fast_dtype(resolve_device(session.request.device))
     with (_pixels(session) / "x.npy").open("rb") as opened:
         images = hashlib.file_digest(opened, "sha256").hexdigest()
-    torch = minor_version("torch")
-    return {"method": "simclr", "recipe": values, "seed": session.request.seed, "images": images, "torch": torch}
+    key = {"method": "simclr", "recipe": values, "seed": session.request.seed, "images": images}
+    session.made["image encoder"] = {**key, "torch": minor_version("torch")}
+    return dict(session.made["image encoder"])
 
 
 def makes_vectors(session: Session) -> bool:
@@ -181,13 +192,14 @@ def _pixels(session: Session) -> Path:
         from dataworth.probes.images import write_images
 
         with EntryLock(folder), session.costing("inputs", len(pool)):
-            found = list(_readable(pool))
-            if len(found) < 2:
-                raise RequestError(
-                    f"{len(found):,} of {len(pool):,} rows are images that can be read: expected two or more to train "
-                    "an encoder; check them"
-                )
-            write_images(folder, [found[n] for n in pixel_order(found).tolist()])
+            if not is_done(folder):  # another process may have made it a moment ago
+                found = list(_readable(pool))
+                if len(found) < 2:
+                    raise RequestError(
+                        f"{len(found):,} of {len(pool):,} rows are images that can be read: expected two or more to "
+                        "train an encoder; check them"
+                    )
+                write_images(folder, [found[n] for n in pixel_order(found).tolist()])
     return folder
 
 

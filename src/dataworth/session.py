@@ -58,7 +58,7 @@ SILENT = Silent()
 
 @dataclass
 class Session:
-    """Everything a verb works with. `guards` and `costs` end up in the run's record.
+    """Everything a verb works with. `guards` and `costs` end up in the run's record; a `dry` one runs no model.
 
     `with` it, so that the engine's workers end with the verb.
     """
@@ -82,6 +82,7 @@ class Session:
     unscored: dict[str, str] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)
     made: dict[Any, Any] = field(default_factory=dict)
+    dry: bool = False
 
     def __enter__(self) -> Session:
         return self

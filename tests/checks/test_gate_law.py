@@ -171,4 +171,4 @@ def test_the_finding_names_the_nearest_goal_row_and_counts_in_words():
     assert found.rows["x"] == "the same question as goal row same"
     assert found.rows["y"] == "holds 100% of the word sequences of goal row part"
     assert found.evidence["near_goal_names"] == ["part", "same"]
-    assert found.text == "2 pool rows ask what 2 of 3 goal rows ask." and found.code == "DW001"
+    assert found.text == "2 pool rows are nearly equal to 2 of 3 goal rows." and found.code == "DW001"

@@ -81,7 +81,7 @@ class Contamination:
             code=self.code,
             title=self.title,
             severity=self.severity,
-            text=f"{len(matches):,} pool rows ask what {len(near):,} of {len(index.names):,} goal rows ask.",
+            text=f"{len(matches):,} pool rows are nearly equal to {len(near):,} of {len(index.names):,} goal rows.",
             advice="They are left out, because training on them would make the goal measure memory; "
             "--keep-near-goal keeps them.",
             evidence={"goal_rows": len(index.names), "near_goal_names": near, "pool_rows_by_source": dict(sources)},

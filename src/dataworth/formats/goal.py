@@ -78,14 +78,18 @@ def open_goal(path: str | Path, *, mapping: Mapping[str, str] | None = None, **r
         )
     if not isinstance(skills, list):
         raise RequestError(f"{path}: protected is {skills!r}, expected a list of names with judge files; repair it")
-    return Goal(
-        tuple(_subtask(path, n, entry, reading) for n, entry in enumerate(entries, 1)),
-        tuple(_protected(path, n, entry, reading) for n, entry in enumerate(skills, 1)),
-    )
+    subtasks = tuple(_subtask(path, n, entry, reading) for n, entry in enumerate(entries, 1))
+    usual = "accuracy" if all(sub.steer.kinds == {"classify"} for sub in subtasks) else "loss"
+    return Goal(subtasks, tuple(_protected(path, n, entry, reading, usual) for n, entry in enumerate(skills, 1)))
 
 
-def protect(flag: str) -> Protected:
-    """A protected skill from `NAME=FILE`, `NAME=FILE:kind` or `NAME=FILE:a-b:kind`; kind is loss unless told.
+def protect(flag: str, usual: str = "loss", **reading: Any) -> Protected:
+    """A protected skill from `NAME=FILE`, `NAME=FILE:kind` or `NAME=FILE:a-b:kind`.
+
+    Args:
+        flag: As it was typed.
+        usual: The kind where none is told.
+        **reading: Further arguments of `open_pool`.
 
     Raises:
         RequestError: Another form, an unknown kind (with the nearest), or a file that isn't here.
@@ -93,10 +97,10 @@ def protect(flag: str) -> Protected:
     found = _PROTECT.fullmatch(flag)
     if found is None:
         raise RequestError(f"--protect {flag!r}: expected NAME=FILE or NAME=FILE:kind, such as wiki=wiki.jsonl:ppl")
-    where, kind = f"--protect {found['name']}", found["kind"] or "loss"
+    where, kind = f"--protect {found['name']}", found["kind"] or usual
     if kind not in JUDGE_KINDS:
         raise RequestError(f"{where}: the kind is {kind!r}; {nearest(kind, JUDGE_KINDS)}")
-    sealed = _seal(Path("--protect"), str(Path(found["file"]).expanduser()), where, {})
+    sealed = _seal(Path("--protect"), str(Path(found["file"]).expanduser()), where, reading)
     return Protected(found["name"], sealed, kind)
 
 
@@ -149,7 +153,7 @@ def _subtask(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Su
     )
 
 
-def _protected(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Protected:
+def _protected(goal: Path, number: int, entry: Any, reading: dict[str, Any], usual: str) -> Protected:
     where = f"{goal}, protected {number}"
     _check_entry(entry, _PROTECTED_KEYS, ("name", "judge"), where)
     margin = entry.get("margin")
@@ -157,7 +161,7 @@ def _protected(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> 
         raise RequestError(f"{where}: margin is {margin!r}, expected a number from 0 on, in the judge's unit")
     options = _options(reading, _mapping(entry, where), f"protected-{number}")
     sealed = _seal(goal, entry["judge"], where, options)
-    return Protected(entry["name"], sealed, _judge_kind(entry, where), None if margin is None else float(margin))
+    return Protected(entry["name"], sealed, _judge_kind(entry, where, usual), None if margin is None else float(margin))
 
 
 def _check_entry(entry: Any, known: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from dataworth.learners.labelled import Labelled
 
 
+Encoded = dict[int, tuple[Example, "Labelled"]]
+"""Identity of a row -> (the row, kept so that nothing else takes its identity; as the net gets it)."""
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Logits `[Q, K]` and right classes `[Q]` of the rows that could be read; the others with a reason."""
@@ -36,7 +40,8 @@ class TrainedNet:
         card: Net, recipe, classes and shape of rows.
         left: The folder a training left; None for the untouched net.
         device: auto, cpu, cuda or cuda:N.
-        encoded: Rows made arrays before, by id; those of this net are added, so that one dict serves many trials.
+        encoded: Rows made arrays before, by the identity of the row, as one id may stand under several labels; those of
+            this net are added, so that one dict serves many trials on the same rows.
     """
 
     def __init__(
@@ -45,10 +50,10 @@ class TrainedNet:
         left: Path | None = None,
         *,
         device: str = "cpu",
-        encoded: dict[str, Labelled] | None = None,
+        encoded: Encoded | None = None,
     ) -> None:
         self.card, self.left, self.device = card, left, device
-        self.encoded: dict[str, Labelled] = {} if encoded is None else encoded
+        self.encoded: Encoded = {} if encoded is None else encoded
 
     @cached_property
     def net(self) -> Classifier:
@@ -64,12 +69,18 @@ class TrainedNet:
     def predictions(self, rows: Sequence[Example]) -> Predictions:
         """What the net says of rows with distinct ids.
 
+        An untouched net has seen no rows to take its scaling of inputs from: it takes that of the rows it is judged on.
+
         Raises:
             NonsenseRefused: A logit isn't finite.
         """
-        self.encoded |= {row.id: self.card.renderer.encode(row) for row in rows if row.id not in self.encoded}
-        found = [self.encoded[row.id] for row in rows]
+        for row in rows:
+            if id(row) not in self.encoded:
+                self.encoded[id(row)] = row, self.card.renderer.encode(row)
+        found = [self.encoded[id(row)][1] for row in rows]
         usable = [row for row in found if not row.reason]
+        if self.left is None and usable:
+            self.net.fit(usable)
         classes = len(self.card.renderer.classes)
         logits_QK = self.net.logits(usable) if usable else np.zeros((0, classes), np.float32)
         label_Q = np.array([row.label for row in usable], dtype=np.int64)

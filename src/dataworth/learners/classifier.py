@@ -152,6 +152,11 @@ class Classifier:
         """The context in which products are computed: autocast to bf16, or none."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.card.dtype == "bf16" else nullcontext()
 
+    def fit(self, rows: Sequence[Labelled], weight_N: Tensor | None = None) -> None:
+        """Take the scaling of inputs from rows, as a training does from its own."""
+        x_N = stacked(rows)
+        self.model.fit(x_N, torch.ones(len(rows)) if weight_N is None else weight_N)
+
     def logits(self, rows: Sequence[Labelled]) -> NDArray[np.float32]:
         """Logits `[N, K]` in eval mode.
 

@@ -58,4 +58,7 @@ def add_protected(session: Session, request: config.TrialRequest) -> None:
     from dataworth.formats import protect
 
     if session.goal is not None and request.protect:
-        session.goal = replace(session.goal, protected=(*session.goal.protected, *map(protect, request.protect)))
+        usual = "accuracy" if session.classifies else "loss"
+        task = "classify" if request.task == "classify" else None
+        named = [protect(flag, usual, task=task) for flag in request.protect]
+        session.goal = replace(session.goal, protected=(*session.goal.protected, *named))

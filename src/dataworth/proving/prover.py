@@ -24,7 +24,7 @@ from dataworth.proof.verdict import CANNOT_TELL, Arm, Verdict, judge, retained
 from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
 from dataworth.proving.registrations import opened_by, said
 from dataworth.proving.trainers import learns, seedless
-from dataworth.proving.trials import Training, TrialSet, judged_by_metric, open_judged
+from dataworth.proving.trials import Training, TrialSet, common_unit, judged_by_metric, open_judged
 from dataworth.records import Subtask
 from dataworth.results import duration
 from dataworth.session import Session
@@ -57,13 +57,7 @@ class Prover:
             else judged_by_metric(session, session.metric)
         )
         self.goals = len(session.goal.subtasks) if session.goal and session.metric is None else 1
-        units = {(j.judge.unit, j.judge.higher) for j in judged[: self.goals]}
-        if len(units) > 1:
-            raise RequestError(
-                f"the goal's subtasks are judged in {sorted(u for u, _ in units)}: expected one unit, as they are "
-                "averaged; prove them one by one"
-            )
-        self.unit, self.higher = units.pop()
+        self.unit, self.higher = common_unit(judged[: self.goals])
         judge_ids = {i for s, pool in opened if isinstance(s, Subtask) for i in pool.ids}
         session.notes += said(opened_by(session.cache.root, judge_ids, proposed, run.path)) if judge_ids else []
         self.trials = TrialSet(session, judged)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from dataworth.artefacts import token_artefact, token_table
 from dataworth.errors import RequestError
+from dataworth.learners.labelled import Labelled
 from dataworth.recipe import ClassifierRecipe, Recipe
 from dataworth.records import Example, Pool
+from dataworth.store.atomic import checksum
 from dataworth.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -172,11 +174,16 @@ class NetTrainee:
     states = None
 
     def __init__(self, session: Session) -> None:
-        from dataworth import classifying
-
         self.session, self.card, self.recipe = session, session.classifier, session.classifier_recipe
         self.fingerprint, self.model = self.card.fingerprint, self.card.model
-        self.key = {**self.card.frozen_spec, "encoder": classifying.encoder_key(session)}
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """The untrained net, the encoder, and the kind of the pool's numbers, which decides how they are scaled."""
+        from dataworth import classifying
+
+        kind = classifying.number_kind(self._inputs)
+        return {**self.card.frozen_spec, "encoder": classifying.encoder_key(self.session), "numbers": kind}
 
     @cached_property
     def _inputs(self) -> Path:
@@ -210,7 +217,7 @@ class NetTrainee:
         """Pixels or vectors with their classes."""
         goal = self.session.goal
         pools = [sub.steer for sub in goal.subtasks] if goal else []
-        rows = {e.id: self.card.renderer.encode(e) for pool in pools for e in self.judged(pool)}
+        rows = {(e.id, e.label): self.card.renderer.encode(e) for pool in pools for e in self.judged(pool)}
         return [row for row in rows.values() if not row.reason]
 
     def judge(self, kind: str) -> Judge:
@@ -239,18 +246,33 @@ class NetTrainee:
         return 1
 
 
-class OwnTrainee(NetTrainee):
-    """Rows with a class that only the user's own trainer reads; `--model` is whatever it makes of that."""
+class UnreadTrainee(NetTrainee):
+    """Rows with a class that are counted and not read: in a dry run, or where only the user's own trainer reads them.
+
+    `--model` is then whatever that trainer makes of it.
+    """
 
     def __init__(self, session: Session) -> None:
-        if session.metric is None:
+        if session.trainer is not None and session.metric is None:
             raise RequestError(
                 "--train-command for rows with a class: expected --metric NAME, by which your trainer judges what it "
                 "trains, as only it can open that; add it"
             )
         self.session, self.recipe, self.model = session, session.classifier_recipe, session.request.model or ""
-        self.key = {"model": self.model}
         self.fingerprint = fingerprint(self.key)
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """The content of a local model, else its name."""
+        place = Path(self.model).expanduser()
+        files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+        if not self.model or not files:
+            return {"model": self.model}
+        return {"model": {str(p.relative_to(place)) if p != place else "": checksum(p) for p in files}}
+
+    def steer(self) -> list[Any]:
+        """One row each."""
+        return [Labelled(e.id, np.zeros(0, np.float32)) for e in _steer_examples(self.session)]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -259,7 +281,7 @@ class OwnTrainee(NetTrainee):
 
     @cached_property
     def unscored(self) -> Mapping[str, str]:
-        """None: rows are the trainer's to read."""
+        """None: nobody looks."""
         return {}
 
 
@@ -269,9 +291,13 @@ def trainee_of(session: Session) -> Trainee:
     Raises:
         RequestError: No model was named, or it doesn't fit the rows.
     """
+    if "classify" in session.pool.kinds and not session.classifies:
+        raise RequestError(
+            "the pool mixes rows with a class and others: expected one kind, as no learner trains on both; split it"
+        )
     if not session.classifies:
         return LanguageTrainee(session)
-    return NetTrainee(session) if session.trainer is None else OwnTrainee(session)
+    return UnreadTrainee(session) if session.dry or session.trainer is not None else NetTrainee(session)
 
 
 def _steer_examples(session: Session) -> list[Example]:

@@ -121,7 +121,7 @@ class NetApprentice(Apprentice):
     ) -> None:
         self.model, self.classes, self.shape, self.device = model, classes, tuple(shape), device
         self.inputs = Path(inputs)
-        self.encoded: dict[str, Labelled] = {}
+        self.encoded: dict[int, tuple[Example, Labelled]] = {}
 
     @cached_property
     def _row_of(self) -> dict[str, Labelled]:

@@ -83,6 +83,21 @@ def open_judged(trainee: Trainee, parts: Sequence[tuple[Subtask | Protected, Poo
     return [Judged(s.name, trainee.judge(s.judge_kind), trainee.judged(pool)) for s, pool in parts]
 
 
+def common_unit(judged: Sequence[Judged]) -> tuple[str, str]:
+    """Unit and direction of the goal's judged sets, which are averaged.
+
+    Raises:
+        RequestError: They differ.
+    """
+    units = {(j.judge.unit, j.judge.higher) for j in judged}
+    if len(units) > 1:
+        raise RequestError(
+            f"the goal's subtasks are judged in {sorted(u for u, _ in units)}: expected one unit, as they are "
+            "averaged; take them one by one"
+        )
+    return units.pop()
+
+
 def judged_by_metric(session: Session, metric: Metric) -> list[Judged]:
     """The one judged set of a proof whose trainer judges what it trains.
 
