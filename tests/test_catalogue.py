@@ -403,3 +403,46 @@ def test_an_output_may_have_a_colon_in_its_name(place: Path, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     dw.select(str(place / "pool.jsonl"), method="column:quality", keep=9, workers=0, out="a:b.jsonl")
     assert pq.read_table(tmp_path / "a:b.jsonl.dataworth" / "weights.parquet").num_rows == 9
+
+
+def images(folder: Path, count: int, side: int = 6) -> None:
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(count)
+    for k in range(count):
+        at = folder / f"class{k % 2}" / f"{k:03d}.png"
+        at.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(rng.integers(0, 256, (side, side, 3)).astype(np.uint8)).save(at)
+
+
+def test_a_folder_of_images_is_told_by_names_and_classes(place: Path, tmp_path: Path) -> None:
+    """What a person gets to look through is file names, and rows that can't be read are told on screen."""
+    image = pytest.importorskip("PIL.Image")
+    images(tmp_path / "pool", 40)
+    for n, side in ((0, 9), (1, 9)):  # the first images are of another size
+        image.new("RGB", (side, side)).save(tmp_path / "pool" / f"class{n}" / "000a.png")
+    (tmp_path / "pool" / "class0" / "torn.png").write_bytes(b"\x89PNG torn")
+    (tmp_path / "recipe.yaml").write_text("epochs: 1\nbatch_size: 8\n")
+    more = {"model": "linear", "recipe": str(tmp_path / "recipe.yaml"), "workers": 0, "device": "cpu"}
+    out = tmp_path / "kept"
+    found = dw.select(
+        str(tmp_path / "pool"), method="aum", pick="bottom_k", keep=20, out=str(out), run=str(tmp_path / "run"), **more
+    )
+    told = pq.read_table(tmp_path / "kept.dataworth" / "reasons.parquet").to_pydict()
+    names = {p.relative_to(tmp_path / "pool").as_posix() for p in (tmp_path / "pool").rglob("*.png")}
+    assert set(told["file_name"]) == names
+    assert all(name.split("/")[0] == label for name, label in zip(told["file_name"], told["label"], strict=True))
+    kept = {p.relative_to(out).as_posix() for p in out.rglob("*.png")}
+    assert kept == {n for n, k in zip(told["file_name"], told["kept"], strict=True) if k} and len(kept) == 20
+    assert all(row["text"] in names for row in found.record["samples"]["kept"])
+    note = next(n for n in found.record["notes"] if "rows have no score" in n)
+    assert note.startswith("aum: 3 rows have no score (2 as its shape is (3, 9, 9), the others' (3, 6, 6); 1 as")
+    card = (tmp_path / "kept.dataworth" / "card.md").read_text()
+    assert "image-classification" in card and "Length in" not in card
+
+
+def test_methods_and_models_for_other_rows_are_refused_with_those_that_fit(place: Path, tmp_path: Path) -> None:
+    pool = str(place / "vectors.npz")
+    with pytest.raises(RequestError, match="expected a method of classes, such as --method el2n"):
+        dw.select(pool, method="ifd", model="linear", run=str(tmp_path / "a"))
+    with pytest.raises(RequestError, match="model 'resnet18' for rows with a class: expected linear, mlp, resnet"):
+        dw.plan(pool, method="el2n", model="resnet18", calibrate=False)

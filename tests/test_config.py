@@ -234,3 +234,12 @@ def test_pairs_after_map_belong_to_it() -> None:
         *["select", "--map", "prompt=q", "--map", "completion=a+b", "pool.jsonl", "x=1.jsonl"],
         *["--goal-map", "a=b", "--goal-map", "c=d"],
     ]
+
+
+def test_the_recipe_shown_is_that_of_the_learner_named(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("epochs: 3\n")
+    shown = config.recipe_shown({"model": "resnet", "recipe": str(tmp_path / "r.yaml")})
+    assert shown["optimizer"] == "sgd" and shown["epochs"] == 3 and "lora_r" not in shown
+    assert "momentum" in config.recipe_shown({"task": "classify"})
+    assert "momentum" in config.recipe_shown({"model": "timm:resnet18"})
+    assert "lora_r" in config.recipe_shown({"model": "C:/models/llama"}) and "lora_r" in config.recipe_shown({})

@@ -344,3 +344,20 @@ def test_a_pool_of_two_kinds_is_refused(place: Path, cache: Path, tmp_path: Path
     with pytest.raises(RequestError, match="mixes rows with a class and others"):
         more = {"goal": str(tmp_path / "goal.jsonl"), "recipe": None, "model": str(tmp_path / "model")}
         dw.prove(mixed[1], run=str(tmp_path / "run"), **fields(place, pool=mixed, **more))
+
+
+def test_classes_that_the_pool_lacks_are_named_and_a_goal_of_none_of_its_classes_is_refused_before_training(
+    place: Path, cache: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    x, y, _ = made(150, 5)
+    np.savez(tmp_path / "strange.npz", x=x, y=np.where(np.arange(150) % 5 == 0, 7, y))
+    found = dw.prove(
+        str(place / "mine.npz"), run=str(tmp_path / "run"), **fields(place, goal=str(tmp_path / "strange.npz"))
+    )
+    assert any("goal rows are of classes that the pool lacks (7): they count in no number" in n for n in found.notes)
+    split = next(n for n in found.notes if "was split" in n)
+    assert "rows to steer by" in split and str(tmp_path / "run" / "goal") in split
+    np.savez(tmp_path / "words.npz", x=x, y=np.array(["cat", "dog", "cow"])[y])
+    monkeypatch.setattr("dataworth.proving.trials.TrialSet", None)
+    with pytest.raises(RequestError, match=r"the goal's classes \(.*cat.*\) are none of the pool's \(0, 1, 2\)"):
+        dw.prove(str(place / "mine.npz"), run=str(tmp_path / "no"), **fields(place, goal=str(tmp_path / "words.npz")))

@@ -99,6 +99,7 @@ DIFFERENT = {
     "model": "some/model",
     "recipe": "absent.yaml",
     "encoder": "some/encoder",
+    "policy": "auto",
     "dynamics": ("recorded.npz",),
 }
 SAME = {"device": "cpu", "workers": 3, "run": "mine", "out": "x.jsonl", "portable": True, "max_rejected": 0.5}

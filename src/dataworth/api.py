@@ -17,7 +17,7 @@ from dataworth.forecasts import forecast_plan, score_forecasts
 from dataworth.gating import gate
 from dataworth.piloting import refuse_policy
 from dataworth.previews import goal_rejects, preview_text
-from dataworth.proving.provable import add_protected, refuse_unprovable, with_judge_rows
+from dataworth.proving.provable import add_protected, refuse_unprovable, split_note, with_judge_rows
 from dataworth.records import Budget
 from dataworth.results import (
     CacheReport,
@@ -277,8 +277,10 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
     if done is not None:
         check_rejects(done, request)
         return done
-    with run.lock, open_session(with_judge_rows(request, run.path), run.path, progress) as session:
+    split = with_judge_rows(request, run.path)
+    with run.lock, open_session(split, run.path, progress) as session:
         progress.say(preview_text(session))
+        session.notes += split_note(split, request, session)
         add_protected(session, request)
         session.notes += goal_rejects(session)
         gate(session)

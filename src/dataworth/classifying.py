@@ -6,6 +6,7 @@ sample: a net that has learned its rows by heart tells little by its last predic
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 _LOOKED_AT, _RANGES_APART = 200, 16.0
-"""Images of which the largest pixel is taken, and by what factor two ranges may differ."""
+"""Rows whose shape and largest pixel are looked at, and by what factor two ranges may differ."""
 
 
 def dynamics(session: Session) -> Dynamics:
@@ -286,7 +287,7 @@ def _highest(pool: Pool) -> float:
 
 
 def describe(session: Session) -> ClassifierCard:
-    """The classifier of the request: its classes are the pool's, its shape the first readable row's.
+    """The classifier of the request: its classes are the pool's, its shape the commonest among the first rows.
 
     Raises:
         RequestError: No model was named, or no row can be read.
@@ -309,13 +310,15 @@ def _shape(session: Session) -> tuple[int, ...]:
 
     if session.request.encoder is not None:
         return vectors_of(session, session.pool, "embeddings")[0].shape[1:]
-    reason = "it is empty"
-    for example in session.pool.examples():
+    reason, found = "it is empty", Counter[tuple[int, ...]]()
+    for example in session.pool.examples(range(min(len(session.pool), _LOOKED_AT))):
         try:
-            return array_of(example).shape
+            found[array_of(example).shape] += 1
         except ValueError as error:
             reason = str(error)
+    if found:
+        return found.most_common(1)[0][0]
     raise RequestError(
-        f"no row of the pool can be read ({reason}): expected images or vectors, or texts and --encoder; name another "
-        "pool"
+        f"no row of the first {_LOOKED_AT} can be read ({reason}): expected images or vectors, or texts and --encoder; "
+        "name another pool"
     )

@@ -103,8 +103,7 @@ def _parameters(cls: type[config.Request]) -> list[inspect.Parameter]:
 def _show_recipe(given: dict[str, Any]) -> None:
     import yaml
 
-    recipe = config.load_recipe(given.get("recipe"), {"mask_like": given.get("mask_like")})
-    sys.stdout.write(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+    sys.stdout.write(yaml.safe_dump(config.recipe_shown(given), sort_keys=False))
 
 
 def _dry(request: config.Request, bars: terminal.Bars) -> Any:

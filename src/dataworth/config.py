@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from dataworth.errors import RequestError
-from dataworth.recipe import ClassifierRecipe, Recipe
+from dataworth.recipe import CLASSIFIER_LIBRARIES, CLASSIFIERS, ClassifierRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,6 +255,14 @@ def load_recipe(path: str | None, overrides: Mapping[str, Any]) -> Recipe:
 def load_classifier_recipe(path: str | None) -> ClassifierRecipe:
     """The same for rows with a class."""
     return ClassifierRecipe.from_dict(load_yaml(Path(path)) if path else {})
+
+
+def recipe_shown(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of the recipe in force for flags, by what `--model` and `--task` say the learner is."""
+    model = str(given.get("model") or "")
+    if given.get("task") == "classify" or model in CLASSIFIERS or model.partition(":")[0] in CLASSIFIER_LIBRARIES:
+        return load_classifier_recipe(given.get("recipe")).to_dict()
+    return load_recipe(given.get("recipe"), {"mask_like": given.get("mask_like")}).to_dict()
 
 
 def pairs(items: tuple[str, ...], flag: str) -> dict[str, str]:

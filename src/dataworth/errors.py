@@ -40,11 +40,12 @@ class MissingExtra(RequestError):
     Args:
         feature: What was asked for, in the user's words.
         package: The package that is missing.
-        extra: The extra of this project that brings it.
+        extra: The extra of this project that brings it; empty where the package itself is to be installed.
     """
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the package {package!r}: pip install 'dataworth[{extra}]'")
+        what = f"'dataworth[{extra}]'" if extra else package
+        super().__init__(f"{feature} needs the package {package!r}: pip install {what}")
 
 
 class FingerprintMismatch(RequestError):

@@ -95,7 +95,7 @@ def price_nets(
 ) -> PlanResult:
     """Stages of a selection by classifiers, and both trainings beside them; arguments are those of `pricing.price`.
 
-    Nets that the cache holds aren't counted: a finished selection costs less than this.
+    The cache isn't asked for nets, so a request that shares some with an earlier one costs less than this.
     """
     needs, rate, how = method.needs | of_pick, None, {}
     if calibrate:
@@ -168,4 +168,4 @@ class _Book:
         if self.encodes and self.session.request.model is None and not selfsupervised.makes_vectors(self.session):
             unpriced.append("the encoder's pass")
         found = [f"not priced: {', '.join(unpriced)} (processor time that grows with the rows)"] if unpriced else []
-        return [*found, "nets that the cache holds already aren't counted"] if self.trained else found
+        return [*found, "priced as if the cache held none of these nets"] if self.trained else found

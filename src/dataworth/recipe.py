@@ -106,6 +106,12 @@ class Recipe:
         return cls(**clean)
 
 
+CLASSIFIERS = ("linear", "mlp", "resnet")
+"""Nets of our own by name."""
+CLASSIFIER_LIBRARIES = ("torchvision", "timm")
+"""What may stand before a colon and another's name; further ones are modules of the user's."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Settings:
     """A recipe whose fields are plain values."""

@@ -338,10 +338,17 @@ def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score)
         known = np.isfinite(value[i])
         standing = f" ({method.name} {scored.values_N[i]:.4g}, rank {rank[i]:,} of {total:,})" if known else ""
         detail = scored.unscored.get(pool.ids[i])
-        return SampleRow(pool.ids[i], _cut(pool.example(i).shown), float(scored.values_N[i]) if known else None,
+        return SampleRow(pool.ids[i], _cut(_shown(pool, i)), float(scored.values_N[i]) if known else None,
                          why + standing + (f": {detail}" if detail else ""))  # fmt: skip
 
     return {"kept": [row(i) for i in kept], "dropped": [row(i) for i in dropped]}
+
+
+def _shown(pool: Pool, i: int) -> str:
+    """A row for a person to look at, an image of a folder by its name."""
+    if pool.files[pool.file_N[i]].format == "images":
+        return str(pool.columns(i)["file_name"])
+    return pool.example(i).shown
 
 
 def drawn_samples(session: Session, held: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, list[Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,9 @@ from dataworth.piloting import piloted, policy_of
 from dataworth.records import Budget, Pool
 from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
+
+_REASONS = 3
+"""Reasons told of rows without a score."""
 
 
 def choose_method(request: config.Request, wanted: str | None) -> Score:
@@ -92,6 +96,8 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     with session.costing(f"score {method.name}", len(session.pool)):
         scored = answered_only(method(inputs, **seed, **given.score), session.pool)
     _note(session, *scored.notes, *artefacts.label_free(session, f"method {method.name}", method.needs))
+    if session.classifies and scored.unscored:
+        _note(session, _unread(method.name, scored))
     found = scored.values_N[~np.isnan(scored.values_N)]
     why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
     session.guard(
@@ -105,6 +111,13 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
 
 def _note(session: Session, *notes: str) -> None:
     session.notes += [note for note in notes if note not in session.notes]
+
+
+def _unread(name: str, scored: Scored) -> str:
+    """Which rows have no score, by reason: an image that can't be read is easily overlooked in a table."""
+    reasons = Counter(scored.unscored.values()).most_common(_REASONS)
+    told = "; ".join(f"{n:,} as {why}" for why, n in reasons)
+    return f"{name}: {len(scored.unscored):,} rows have no score ({told})"
 
 
 def answered_only(scored: Scored, pool: Pool) -> Scored:
@@ -125,6 +138,11 @@ def refuse_kinds(session: Session, method: Score) -> None:
     wrong = sorted(session.pool.kinds - method.kinds)
     if wrong:
         fits = ", ".join(sorted(method.kinds))
+        if session.classifies:
+            raise RequestError(
+                f"method {method.name} is for {fits} rows, but this pool has rows with a class: expected a method of "
+                "classes, such as --method el2n or aum with --model resnet, or random"
+            )
         raise RequestError(
             f"method {method.name} is for {fits} rows, but this pool has {wrong[0]} rows: leave them out"
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError, TooManyRejects
 from dataworth.options import ClassifierOptions, GeometryOptions, GradientOptions
-from dataworth.recipe import ClassifierRecipe, Recipe
+from dataworth.recipe import CLASSIFIERS, ClassifierRecipe, Recipe
 from dataworth.records import Goal, Pool
 from dataworth.results import ScoreResult, SelectResult
 from dataworth.store.artefact import Artefact
@@ -250,9 +250,24 @@ def open_session(request: config.Request, run: Path | None, progress: Progress =
     session = Session(request, pool, goal, recipe, Cache(), progress)
     if classes:
         session.classifier_recipe = config.load_classifier_recipe(request.recipe)
+        if request.model is not None and session.trainer is None:
+            refuse_unknown_classifier(request.model)
     spent = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu}
     session.costs["reading"] = {"rows": len(pool), **spent}
     return session
+
+
+def refuse_unknown_classifier(model: str) -> None:
+    """Refuse a name that no classifier has, before any work; what stands behind a colon is tried where it is made.
+
+    Raises:
+        RequestError: It is no such name.
+    """
+    if model not in CLASSIFIERS and ":" not in model:
+        raise RequestError(
+            f"model {model!r} for rows with a class: expected {', '.join(CLASSIFIERS)}, torchvision:NAME, timm:NAME, "
+            "or a module:function of your own; correct --model"
+        )
 
 
 def open_pool_of(request: config.Request, run: Path | None) -> Pool:

@@ -62,7 +62,7 @@ def write_picked(
         goal=request.goal,
         learner=request.model,
         beside=result.beside,
-        lengths_N=_characters(pool),
+        lengths_N=_characters(pool) if not _WORDLESS & {f.schema for f in pool.files} else None,
         length_unit="characters",
     )
     with run.lock:
@@ -71,6 +71,10 @@ def write_picked(
         write_sidecar(out, pool, result.selection, {result.method: result.scored}, card, origin)
         _remember(run, out, files)
     return tuple(files)
+
+
+_WORDLESS = {"labelled_image", "labelled_vector"}
+"""Schemas of rows that have no length."""
 
 
 def _characters(pool: Pool) -> np.ndarray:

@@ -13,7 +13,15 @@ from dataworth.records import Pool
 from dataworth.results import Selection
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_TASK_OF = {"text": "text-generation", "sft": "text-generation", "preference": "text-generation"}
+_TASK_OF = {
+    "text": "text-generation",
+    "sft": "text-generation",
+    "preference": "text-generation",
+    "labelled_image": "image-classification",
+    "labelled_text": "text-classification",
+    "labelled_vector": "tabular-classification",
+}
+_ELSE = "reinforcement-learning"
 
 
 def dataset_card(
@@ -72,7 +80,7 @@ def _header(rows: int, pool: Pool, title: str, licence: str | None) -> str:
     if licence is not None:
         header["license"] = licence
     header["size_categories"] = [next((name for limit, name in _SIZES if rows < limit), "n>1M")]
-    header["task_categories"] = sorted({_TASK_OF.get(kind, "reinforcement-learning") for kind in pool.kinds})
+    header["task_categories"] = sorted({_TASK_OF.get(f.schema) or _TASK_OF.get(f.kind, _ELSE) for f in pool.files})
     header["tags"] = ["data-selection", "dataworth"]
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---"
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataworth.formats.images import ImageFolder
 from dataworth.formats.subset import all_or_nothing
 from dataworth.records import Pool
 from dataworth.results import Scored, Selection
@@ -35,11 +36,11 @@ def write_sidecar(
 ) -> list[Path]:
     """Write `OUT.dataworth/{reasons.parquet, weights.parquet, origin.json, card.md}`, each whole or not at all.
 
-    `reasons.parquet` has one row per pool row, in pool order: id, file and offset (byte offset of its
-    line, row number in tables), source, kept, reason, reason_text, and
-    per score its value (null where the row is unscored) and why it is unscored. `weights.parquet` has id
-    and weight of the kept rows. `origin.json` has the ids of the goal rows that the selection saw (`steer`), so that no
-    proof judges it by them, and its `forecast`.
+    `reasons.parquet` has one row per pool row, in pool order: id, file and offset (byte offset of its line, row number
+    in tables), source, for rows with a class its label and for folders of images the file_name, kept, reason,
+    reason_text, and per score its value (null where the row is unscored) and why it is unscored. `weights.parquet` has
+    id and weight of the kept rows. `origin.json` has the ids of the goal rows that the selection saw (`steer`), so that
+    no proof judges it by them, and its `forecast`.
 
     Returns:
         The files.
@@ -75,6 +76,7 @@ def _reasons(pool: Pool, selection: Selection, scores: Mapping[str, Scored]) -> 
         "file": _words(pa.array(pool.file_N), [str(f.path) for f in pool.files]),
         "offset": pa.array(pool.offset_N),
         "source": _words(pa.array(pool.source_N), list(pool.sources)),
+        **_named(pool),
         "kept": pa.array(selection.kept_N),
         "reason": _words(codes, list(selection.reasons)),
         "reason_text": _words(codes, texts),
@@ -84,6 +86,19 @@ def _reasons(pool: Pool, selection: Selection, scores: Mapping[str, Scored]) -> 
         if scored.unscored:
             columns[f"unscored_{name}"] = pa.array([scored.unscored.get(i) for i in ids], pa.string())
     return pa.table(columns)
+
+
+def _named(pool: Pool) -> dict[str, Any]:
+    """What a person knows a row with a class by."""
+    if pool.kinds != {"classify"}:
+        return {}
+    found: dict[str, Any] = {"label": pa.array([str(e.label) for e in pool.examples()], pa.string())}
+    if all(file.format == "images" for file in pool.files):
+        folders = [ImageFolder(file.path).names for file in pool.files]
+        places = zip(pool.file_N.tolist(), pool.offset_N.tolist(), strict=True)
+        names = (folders[file][number].as_posix() for file, number in places)
+        found["file_name"] = pa.array([n.encode("utf-8", "backslashreplace").decode() for n in names], pa.string())
+    return found
 
 
 def _words(codes: pa.Array, words: list[str]) -> pa.Array:

@@ -67,7 +67,7 @@ def _code(model: str) -> dict[str, str]:
     if not attribute:
         return {}
     if library in ("torchvision", "timm"):
-        require(library, f"model {model}", extra="vision")
+        require(library, f"model {model}", extra="")
         return {library: metadata.version(library)}
     files = importable(library)
     if not files:

@@ -110,12 +110,12 @@ def _made(name: str, shape: Shape, classes: int, recipe: ClassifierRecipe) -> An
         return Net(SmallResNet(shape[0], recipe.width), 4 * recipe.width, classes)
     library, _, attribute = name.partition(":")
     if library == "torchvision" and attribute:
-        made = require("torchvision", f"model {name}", extra="vision").models
+        made = require("torchvision", f"model {name}", extra="").models
         return _headless(
             _call(lambda: made.get_model(attribute, weights=None, num_classes=classes), name), name, classes
         )
     if library == "timm" and attribute:
-        made = require("timm", f"model {name}", extra="vision")
+        made = require("timm", f"model {name}", extra="")
         options = {"num_classes": classes, "in_chans": shape[0]} if len(shape) == 3 else {"num_classes": classes}
         net = _call(lambda: made.create_model(attribute, pretrained=False, **options), name)
         return _headless(net, name, classes)

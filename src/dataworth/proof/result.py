@@ -298,11 +298,15 @@ class ProofPlan:
             [
                 table(rows, ["arm", "role", "rows", self.length, "trials"]),
                 f"at most {total:,} {self.length} trained on ({self.protocol}; arms share the trials that they have in "
-                "common); "
+                f"common{self._searched()}); "
                 f"{self.comparisons} verdict{'s' if self.comparisons > 1 else ''} at {looks} seeds{margin}",
                 *self.notes,
             ]
         )
+
+    def _searched(self) -> str:
+        more = max(trials for *_, trials in self.arms) - self.looks[-1]
+        return f", and {more} of each arm's are for its learning rate" if more else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

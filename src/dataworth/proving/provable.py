@@ -53,6 +53,18 @@ def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialR
     return replace(request, goal=str(split.path), goal_map=())
 
 
+def split_note(request: config.TrialRequest, asked: config.TrialRequest, session: Session) -> list[str]:
+    """What became of a goal that is a single file, in a sentence."""
+    if request.goal == asked.goal or session.goal is None:
+        return []
+    (only,) = session.goal.subtasks
+    steer, tune = len(only.steer), len(only.tune) if only.tune is not None else 0
+    return [
+        f"{asked.goal} was split: {steer:,} rows to steer by, {tune:,} to tune by, the others judge "
+        f"({Path(str(request.goal)).parent}); a goal.yaml may name the parts otherwise"
+    ]
+
+
 def add_protected(session: Session, request: config.TrialRequest) -> None:
     """Add the skills of `--protect` to those of the goal file."""
     from dataworth.formats import protect

@@ -5,6 +5,7 @@ A classifier's unit of length is the row: training on one costs one, whatever it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -239,7 +240,19 @@ class NetTrainee:
         """With the encoder's vectors, where one is named."""
         from dataworth import classifying
 
-        return tuple(classifying.readable(self.session, pool))
+        rows = tuple(classifying.readable(self.session, pool))
+        known = {str(label) for label in self.card.renderer.classes}
+        strange = Counter(str(row.label) for row in rows if str(row.label) not in known)
+        if strange:
+            names = ", ".join(name for name, _ in strange.most_common(5))
+            if strange.total() == len(rows):
+                raise RequestError(
+                    f"the goal's classes ({names}) are none of the pool's ({', '.join(sorted(known)[:5])}): expected "
+                    "the same labels in both; rename one of them"
+                )
+            told = f"{strange.total():,} of {len(rows):,} goal rows are of classes that the pool lacks ({names})"
+            self.session.notes += [f"{told}: they count in no number"] if told not in str(self.session.notes) else []
+        return rows
 
     def length(self, row: Example) -> int:
         """One."""

@@ -41,7 +41,8 @@ class DUAL:
         read = first_epochs(found.epochs, epochs, _EPOCHS)
         if not 2 <= window <= read:
             raise RequestError(
-                f"window={window} in {read} epochs: expected 2 to {read}; correct --option window or train longer"
+                f"window={window} in {read} epoch{'s' if read > 1 else ''}: expected at least 2 and no more than were "
+                "trained; correct --option window, or epochs in --recipe"
             )
 
         def of_net(p_EN: NDArray[np.floating]) -> NDArray[np.float64]:

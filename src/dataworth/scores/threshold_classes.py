@@ -46,7 +46,13 @@ class AUMThreshold:
         scored = assemble(value_N, inputs, "no net saw it with its own label")
         flagged = int((value_N <= 0).sum())
         told = f"{flagged:,} of {len(value_N):,} rows are at or below the cut-off, so likely mislabelled"
+        if flagged > _TOO_MANY * len(value_N):
+            told += "; so many are hardly wrong: train longer, or take the lowest rows by aum instead of a cut-off"
         return replace(scored, notes=(f"{self.name}: {told}",))
+
+
+_TOO_MANY = 1 / 3
+"""A larger share of flagged rows says that the nets haven't learned their labels yet."""
 
 
 def threshold_sets(ids: Sequence[str], classes: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

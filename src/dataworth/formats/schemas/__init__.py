@@ -54,6 +54,9 @@ def implied(row: Columns) -> str | None:
     return next((s.name for s in ORDER if s.problem(row) is None), None)
 
 
+_USUAL = ("prompt", "completion")
+
+
 def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schema:
     """The first schema in the order that at least half of the rows belong to.
 
@@ -66,8 +69,9 @@ def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schem
     found = list(dict.fromkeys(name for row in rows for name in row))
     nearest = max(order, key=lambda s: sum(name in found for name in s.required) / len(s.required))
     objection = next(p for p in map(nearest.problem, rows) if p)
+    example = " ".join(f"{role}=COLUMN" for role in (nearest.required if "label" in nearest.required else _USUAL))
     raise FormatError(
         f"{path}: no known schema in columns {', '.join(found[:20]) or '(none)'} (nearest: {nearest.name}, but "
-        f"{objection}); expected one of {', '.join(s.name for s in order)}; say which column is what, e.g. "
-        "--map prompt=COLUMN completion=COLUMN"
+        f"{objection}); expected one of {', '.join(s.name for s in order)}; say which column is what, every role "
+        f"at once, e.g. --map {example}"
     )
