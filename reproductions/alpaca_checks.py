@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +32,17 @@ import dataworth as dw
 from dataworth.numerics.ranks import rank_correlation
 from dataworth.records import hash_unit
 from dataworth.results import table
+from dataworth.scores.response_length import words_and_marks
 from reproductions import flan
 
 FULL = {"rows": 9_229}
 ALPACA = "alpaca/alpaca_random9k.jsonl.gz"
-TREEBANK = re.compile(r"\w+(?:[-./,:]\w+)*|'\w+|\.{3}|--|[^\w\s]")
-"""Words and punctuation marks, nearly as the Penn Treebank (and NLTK's `word_tokenize`) splits them."""
 COUNTS = {
     "response_characters": len,
     "response_words": lambda text: len(text.split()),
-    "response_words_and_marks": lambda text: len(TREEBANK.findall(text)),
+    "response_words_and_marks": words_and_marks,
 }
-LENGTHS = ("length", *(f"column:{name}" for name in COUNTS))
+LENGTHS = ("length", "column:response_characters", "column:response_words", "response_length")
 BINS = 20
 DRAWS = 1000
 
@@ -82,7 +80,7 @@ def residue(rows: list[dict[str, Any]], missed_N: NDArray[np.bool_]) -> dict[str
     flag_N = np.array([r["longest_1k"] for r in rows])
     prompt_N = np.array([len(r["instruction"]) + len(r["input"]) for r in rows])
     response_N = np.array([len(r["output"]) for r in rows])
-    marks_N = np.array([COUNTS["response_words_and_marks"](r["output"]) for r in rows])
+    marks_N = np.array([words_and_marks(r["output"]) for r in rows])
     found_N, per_mark_N = flag_N & ~missed_N, response_N / np.maximum(1, marks_N)
     by_response_N = np.zeros(len(rows), bool)
     by_response_N[np.argsort(-response_N, kind="stable")[: flag_N.sum()]] = True

@@ -80,6 +80,7 @@ U, R = "tests/scores/test_uncertainty.py::test_formulas", P("places_in_the_ranki
 SCORES = {
     "random": Case("texts", S("assemble") + "test_random_is_uniform_and_belongs_to_the_id"),
     "length": Case("texts", S("assemble") + "test_length_counts_characters_and_lists_empty_rows"),
+    "response_length": Case("texts", S("response_length") + "test_the_published_longest_are_found_by_words_and_marks"),
     "bm25": Case("texts", S("scores_by_loop") + "test_bm25_equals_fifteen_naive_lines", GOAL),
     "dsir": Case("texts", S("dsir") + "test_equals_the_formula", GOAL),
     "ncd": Case("texts", S("compression") + "test_alignment_is_one_minus_the_mean_distance", GOAL),

@@ -15,7 +15,7 @@ from dataworth import plugins
 from dataworth.errors import RequestError
 
 WORDS = "red blue green stone river cloud bread house light music".split()
-OF_TEXT = ("dsir", "ncd", "compression", "column:quality")
+OF_TEXT = ("dsir", "ncd", "compression", "column:quality", "response_length")
 OF_VECTORS = ("prototypes", "density")
 OF_LEARNER = ("ifd", "perplexity", "entropy", "prototypes", "density")
 OF_CLASSES = ("moderate", "pvi", "knn_shapley")

@@ -26,19 +26,21 @@ DRIFT_ROWS = 3
 
 
 class PoolText:
-    """Texts of a pool, read as they are iterated: one pass over a million rows holds one row."""
+    """Texts of a pool, or its responses, read as they are iterated: one pass over a million rows holds one row."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, *, responses: bool = False) -> None:
+        self.pool, self.responses = pool, responses
 
     def __len__(self) -> int:
         return len(self.pool)
 
     def __iter__(self) -> Iterator[str]:
-        return (e.full_text for e in self.pool.examples())
+        return (e.response if self.responses else e.full_text for e in self.pool.examples())
 
 
 COLUMN = "column:"
+OF_TEXT = frozenset({"text:pool", "text:response", "text:goal"})
+"""What is read from the rows' words alone."""
 GEOMETRY = ("neighbours", "clusters", "near_duplicates")
 OF_NETS = frozenset({"dynamics", "threshold_dynamics", "probabilities", "grad_norms"})
 OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity"}) | OF_NETS
@@ -442,6 +444,7 @@ def class_numbers(session: Session) -> dict[str, int]:
 
 MAKERS: Mapping[str, Callable[[Session], Any]] = {
     "text:pool": lambda session: PoolText(session.pool),
+    "text:response": lambda session: PoolText(session.pool, responses=True),
     "text:goal": goal_texts,
     "tokens": tokens,
     "losses": losses,

@@ -136,9 +136,10 @@ def text_costs(session: Session, sample: Sample, method: Score) -> PerUnit:
         with suppress(NotApplicable):  # nothing to compare costs what finding that out costs
             plugins.load("checks", GATE)({"prompts:pool": stems, "prompts:goal": steer})
         found["gate"] = (time.process_time() - began) / rows
-    if method.needs <= {"text:pool", "text:goal"}:
+    if method.needs <= artefacts.OF_TEXT:
         inputs: dict[str, Any] = {"ids": tuple(e.id for e in sample.examples)}
         inputs["text:pool"] = [e.full_text for e in sample.examples]
+        inputs["text:response"] = [e.response for e in sample.examples]
         inputs["text:goal"] = artefacts.goal_texts(session) if session.goal else {}
         began = time.process_time()
         method(inputs)

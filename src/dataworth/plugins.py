@@ -20,6 +20,7 @@ from dataworth.errors import RequestError
 SCORES = {
     "random": "dataworth.scores.random:Random",
     "length": "dataworth.scores.length:Length",
+    "response_length": "dataworth.scores.response_length:ResponseLength",
     "bm25": "dataworth.scores.bm25:BM25",
     "loss": "dataworth.scores.loss:Loss",
     "rds": "dataworth.scores.rds:RDS",

@@ -219,7 +219,7 @@ class _Book:
         if needs & (_MODEL | {"tokens"}) or self.crew:
             starts = Stage("process starts", 0, 0, 0, 1 + self.crew, 0, None, max(1, self.crew))
             items.append(Item(starts, (("start", 1 + self.crew),)))
-        if method.needs <= {"text:pool", "text:goal"}:
+        if method.needs <= artefacts.OF_TEXT:
             work = (("score", rows), ("read", rows))  # every score looks for rows without an answer
             items.append(Item(Stage(f"score {method.name}", rows, 0, 0, 1, 0, None), work))
         out = round(sum(f.size for f in self.pool.files) * self.kept(budget)) + rows * _ROW_BYTES

@@ -39,6 +39,7 @@ def artefacts(n, seed=0):
     return {
         "ids": row_ids(n),
         "text:pool": [" ".join(rng.choice(WORDS, size=rng.integers(1, 12))) for _ in range(n)],
+        "text:response": [" ".join(rng.choice(WORDS, size=rng.integers(1, 12))) for _ in range(n)],
         "text:goal": {"a": ["why is the goal red", "sum of seven"], "b": ["cat"]},
         "losses": (losses := rng.uniform(0.5, 4, size=n)),
         "losses_alone": losses + rng.uniform(0.1, 1, size=n),
@@ -85,6 +86,7 @@ def reordered(inputs, order):
         **inputs,
         "ids": (ids := [inputs["ids"][i] for i in order]),
         "text:pool": [inputs["text:pool"][i] for i in order],
+        "text:response": [inputs["text:response"][i] for i in order],
         **{name: inputs[name][order] for name in ROWS},
         "dynamics": rows_of(inputs["dynamics"], order),
         "threshold_dynamics": ThresholdDynamics(threshold.margin_2EN[..., order], threshold.own_2N[:, order]),
@@ -121,6 +123,7 @@ def spoiled(inputs, rows):
     return {
         **inputs,
         "text:pool": ["" if i in rows else t for i, t in enumerate(inputs["text:pool"])],
+        "text:response": ["" if i in rows else t for i, t in enumerate(inputs["text:response"])],
         **numbers,
         "dynamics": without(inputs["dynamics"], rows),
         "threshold_dynamics": ThresholdDynamics(holed(threshold.margin_2EN, rows).astype(np.float32), threshold.own_2N),

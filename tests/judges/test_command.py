@@ -16,7 +16,7 @@ from tests.made_pools import jsonl_file
 
 from dataworth.errors import RequestError
 from dataworth.formats import open_goal
-from dataworth.judges import JUDGES, Trained, judge_named
+from dataworth.judges import JUDGES, JUDGES_OF_CLASSES, Trained, judge_named
 from dataworth.judges.command import Command, as_dict
 from dataworth.outcome import ALL_ROWS
 
@@ -222,7 +222,7 @@ def test_a_whole_model_that_a_training_left_is_judged_with_the_base_models_token
 def test_kinds_of_a_goal_are_the_names_of_judges() -> None:
     from dataworth.formats.goal import JUDGE_KINDS
 
-    assert tuple(JUDGES) == JUDGE_KINDS and all(judge_named(k).name == k for k in JUDGE_KINDS)
+    assert tuple(JUDGES | JUDGES_OF_CLASSES) == JUDGE_KINDS and all(judge_named(k).name == k for k in JUDGES)
 
 
 def test_the_files_of_a_judge_are_known_so_that_an_edited_one_is_another(
