@@ -446,3 +446,39 @@ def test_methods_and_models_for_other_rows_are_refused_with_those_that_fit(place
         dw.select(pool, method="ifd", model="linear", run=str(tmp_path / "a"))
     with pytest.raises(RequestError, match="model 'resnet18' for rows with a class: expected linear, mlp, resnet"):
         dw.plan(pool, method="el2n", model="resnet18", calibrate=False)
+
+
+def test_goal_images_are_seen_by_the_net_that_was_trained_on_the_pool(place: Path, tmp_path: Path) -> None:
+    """A linear net's features are its scaled pixels, so the score is that of these as vectors."""
+    rng = np.random.default_rng(0)
+    pixels = {name: rng.integers(0, 256, (n, 5, 5, 3)).astype(np.uint8) for name, n in (("pool", 40), ("goal", 12))}
+    for name, found in pixels.items():
+        label = np.arange(len(found)) % 3
+        np.savez(tmp_path / f"{name}.npz", image=found, label=label)
+        flat = ((found.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 64).reshape(len(found), -1)
+        np.savez(tmp_path / f"{name}-flat.npz", vector=flat, label=label)
+    (tmp_path / "recipe.yaml").write_text("epochs: 1\nbatch_size: 8\ndtype: fp32\n")
+    more = {"model": "linear", "recipe": str(tmp_path / "recipe.yaml"), "workers": 0, "device": "cpu"}
+    scores = []
+    for kind, given in (("", more), ("-flat", {})):
+        found = dw.score(
+            str(tmp_path / f"pool{kind}.npz"),
+            goal=str(tmp_path / f"goal{kind}.npz"),
+            method="knn_shapley",
+            run=str(tmp_path / f"run{kind}"),
+            **given,
+        )
+        scores.append(found.scores["knn_shapley"].values_N)
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    assert np.ptp(scores[0]) > 0
+    portable = dw.select(
+        str(tmp_path / "pool.npz"),
+        goal=str(tmp_path / "goal.npz"),
+        method="knn_shapley",
+        keep=10,
+        portable=True,
+        run=str(tmp_path / "portable"),
+        **more,
+    )
+    shutil.rmtree(tmp_path / "cache")
+    assert dw.replay(portable.run).identical

@@ -317,12 +317,12 @@ def vectors_of(session: Session, pool: Pool, stage: str) -> tuple[NDArray[np.flo
 
 
 def _net_features(session: Session, pool: Pool) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """Features of the first trained net, of the pool's rows or of a goal's."""
+    from dataworth import classifying  # which imports this module
+
     if pool is not session.pool:
-        raise RequestError(
-            "goal rows have no vectors here: expected rows that are vectors, or texts and --encoder; a classifier's "
-            "features are made of the pool alone"
-        )
-    return _of_nets("features")(session), session.unscored
+        return classifying.goal_features(session, pool)
+    return classifying.features(session), session.unscored
 
 
 def _of_nets(name: str) -> Callable[[Session], Any]:

@@ -18,6 +18,7 @@ from scipy.special import log_softmax
 
 from dataworth.artefacts import as_read, class_numbers, vectors_of
 from dataworth.dynamics import NAMES, Dynamics, ThresholdDynamics
+from dataworth.engines.runner import one_thread
 from dataworth.errors import RequestError
 from dataworth.records import Example, Pool, id_order
 from dataworth.scores.threshold_classes import threshold_sets
@@ -71,6 +72,37 @@ def features(session: Session) -> NDArray[np.float32]:
     return _spread(session, nets, nets["features"][0].reshape(nets["rows"], -1).T).T
 
 
+def goal_features(session: Session, pool: Pool) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """What the first net's head reads of goal rows, `[Q, F]`, NaN for those that can't be read; why they can't.
+
+    Unlike the pool's, these rows weren't trained on.
+    """
+    key = ("goal features", id(pool))
+    if key not in session.made:
+        session.made[key] = _goal_features(session, pool)
+    found: tuple[NDArray[np.float32], dict[str, str]] = session.made[key]
+    return found
+
+
+def _goal_features(session: Session, pool: Pool) -> tuple[NDArray[np.float32], dict[str, str]]:
+    from dataworth.learners.classifier import Classifier
+    from dataworth.learners.classifier_trainer import load_weights
+    from dataworth.session import first_device
+
+    _nets(session, "features")
+    first, card = _jobs(session)[0], session.classifier
+    session.used[fingerprint(_training_spec(session, first))] = "trainings"  # a portable run takes the net along
+    net = Classifier(card, first_device(session.request.device))
+    load_weights(net, _training(session, first))
+    rows = [card.renderer.encode(example) for example in readable(session, pool)]
+    usable = [n for n, row in enumerate(rows) if not row.reason]
+    with session.costing("features (goal)", len(usable)), one_thread("cpu"):
+        found = net.features([rows[n] for n in usable]) if usable else np.zeros((0, 1), np.float32)
+    out = np.full((len(rows), found.shape[1]), np.nan, dtype=np.float32)
+    out[usable] = found
+    return out, {row.id: row.reason for row in rows if row.reason}
+
+
 def gradient_norms(session: Session) -> NDArray[np.float32]:
     """Norm of each row's loss gradient in every trained net, `[S, N]`."""
     nets = _nets(session, "norms")
@@ -122,10 +154,30 @@ class _Job:
 
 def _nets(session: Session, what: str) -> dict[str, Any]:
     """What `_trained` says of the nets of the request."""
+    return _trained(session, _jobs(session), what)
+
+
+def _jobs(session: Session) -> list[_Job]:
+    """The nets of the request, which differ in their seed."""
     nets = session.classifier_options.nets
     # A proof of a method selects anew in every trial, with other nets.
     first = session.classifier.recipe.seed + nets * session.request.seed
-    return _trained(session, [_Job({"seed": first + s}) for s in range(nets)], what)
+    return [_Job({"seed": first + s}) for s in range(nets)]
+
+
+def _training(session: Session, job: _Job) -> Path:
+    """Where a net is trained and kept."""
+    return session.cache.folder("trainings", _training_spec(session, job))
+
+
+def _training_spec(session: Session, job: _Job) -> dict[str, Any]:
+    card = session.classifier
+    return {
+        "learner": {**card.spec, "recipe": {**card.recipe.to_dict(), "seed": job.key["seed"]}},
+        "inputs": inputs(session).name,
+        "record": session.classifier_options.record,
+        **{name: value for name, value in job.key.items() if name != "seed"},
+    }
 
 
 def _trained(session: Session, jobs: Sequence[_Job], what: str) -> dict[str, Any]:
@@ -141,14 +193,6 @@ def _trained(session: Session, jobs: Sequence[_Job], what: str) -> dict[str, Any
     artefact: Artefact = session.artefact("nets", spec)
     by_id = {job.id: job for job in jobs}
     ids = list(by_id)
-    trained = {
-        job.id: {
-            "learner": {**card.spec, "recipe": {**recipe, "seed": job.key["seed"]}},
-            **of_rows,
-            **{name: value for name, value in job.key.items() if name != "seed"},
-        }
-        for job in jobs
-    }
     settings = {
         "model": card.model,
         "recipe": recipe,
@@ -156,7 +200,7 @@ def _trained(session: Session, jobs: Sequence[_Job], what: str) -> dict[str, Any
         "shape": list(card.renderer.shape),
         "inputs": str(folder),
         "record": options.record,
-        "trainings": {i: str(session.cache.folder("trainings", t)) for i, t in trained.items()},
+        "trainings": {job.id: str(_training(session, job)) for job in jobs},
         "norms": norms,
     }
 
