@@ -112,3 +112,24 @@ def test_bins_are_even_in_the_logarithm_for_lengths_that_spread_widely() -> None
 
 def test_few_rows_get_few_bins() -> None:
     assert [bins_for(n) for n in (0, 20, 300, 10**6)] == [6, 6, 13, 24]
+
+
+def test_rows_with_a_class_are_counted_by_class_and_have_no_length(tmp_path: Path) -> None:
+    import dataworth as dw
+
+    rng = np.random.default_rng(0)
+    label = np.repeat(["cat", "dog", "owl"], [30, 20, 10])
+    np.savez(tmp_path / "pool.npz", image=rng.integers(0, 256, (60, 4, 4, 3)).astype(np.uint8), label=label)
+    found = dw.select(
+        str(tmp_path / "pool.npz"), method="random", keep=15, run=str(tmp_path / "run"), workers=0, device="cpu"
+    )
+    told = found.record["composition"]
+    pool, picks = told["parts"]
+    assert told["by"] == "class" and dict(zip(told["sources"], pool["source_rows"], strict=True)) == {
+        "cat": 30,
+        "dog": 20,
+        "owl": 10,
+    }
+    assert sum(picks["source_rows"]) == 15
+    shown = dw.view(found.run).explain()
+    assert "rows by class" in shown and "length in" not in shown

@@ -29,16 +29,20 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
         parts: Name -> which rows of the pool it holds, axis `N`.
 
     Returns:
-        `unit`; `edges` of the length bins, the last one closed, even in the logarithm if `log`; `sources` by name,
-        `further_sources` in the last group; `parts`, the pool first: each one's `rows`, `source_rows`, `length_rows`,
-        `quantiles` (of `QUANTILES`; None where no row has a length) and the `sum` of lengths.
+        `unit`; `edges` of the length bins, the last one closed, even in the logarithm if `log`; `by`, what rows are
+        grouped by: source, or class where they have one; these `sources` by name, `further_sources` in the last group;
+        `parts`, the pool first: each one's `rows`, `source_rows`, `length_rows`, `quantiles` (of `QUANTILES`; None where no row has a length) and the `sum` of lengths.
     """
     pool = session.pool
     with session.costing("composition", len(pool)):
         unit, length_N = _lengths(session)
         whole = "whole pool" if "pool" in parts else "pool"  # a subset may be a file of that name
         masks = {whole: np.ones(len(pool), dtype=np.bool_), **parts}
-        names, group_N, further = _groups(pool.source_N, pool.sources, masks)
+        by, own_N, every = "source", pool.source_N, pool.sources
+        if session.classifies:
+            by, own_N = "class", artefacts.labels(session).astype(np.int32)
+            every = tuple(artefacts.class_numbers(session))
+        names, group_N, further = _groups(own_N, every, masks, "classes" if by == "class" else "sources")
         edges, log = _edges(length_N, bins_for(min(int(mask.sum()) for mask in masks.values())))
         told = []
         for name, mask_N in masks.items():
@@ -56,6 +60,7 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
         "unit": unit,
         "edges": edges.tolist(),
         "log": log,
+        "by": by,
         "sources": names,
         "further_sources": further,
         "parts": told,
@@ -74,7 +79,7 @@ def _lengths(session: Session) -> tuple[str, NDArray[np.float64]]:
 
 
 def _groups(
-    source_N: NDArray[np.int32], sources: tuple[str, ...], masks: Mapping[str, NDArray[np.bool_]]
+    source_N: NDArray[np.int32], sources: tuple[str, ...], masks: Mapping[str, NDArray[np.bool_]], what: str
 ) -> tuple[list[str], NDArray[np.int64], int]:
     """Names of the groups, each row's group, and how many sources the last group joins (0: none does).
 
@@ -87,7 +92,7 @@ def _groups(
     group_of = np.full(len(sources), len(named), dtype=np.int64)
     group_of[named] = np.arange(len(named))
     further = len(order) - len(named)
-    names = [sources[i] for i in named] + ([f"{further:,} further sources"] if further else [])
+    names = [sources[i] for i in named] + ([f"{further:,} further {what}"] if further else [])
     return names, group_of[source_N], further
 
 

@@ -57,16 +57,18 @@ def composition_section(heading: str, recorded: Recorded) -> Section:
     parts, unit, sources = found["parts"], found["unit"], found["sources"]
     lengths = tuple((p["name"], f"{p['rows']:,}", *_quantiles(p), f"{p['sum']:,.0f}") for p in parts)
     header = ("", "rows", "shortest", "10 %", "median", "90 %", "longest", "sum")
-    grids = [Grid(header, lengths, f"length in {unit}")]
+    worded = any(p["sum"] for p in parts)  # images and vectors have no length
+    grids = [Grid(header, lengths, f"length in {unit}")] if worded else []
     shares = [shares_of(p["source_rows"]) for p in parts]
     rows = tuple(
         (source, *(f"{p['source_rows'][n]:,} ({100 * share[n]:.1f} %)" for p, share in zip(parts, shares, strict=True)))
         for n, source in enumerate(sources)
     )
-    grids.append(Grid(("source", *(p["name"] for p in parts)), rows, "rows by source"))
+    by = found.get("by", "source")
+    grids.append(Grid((by, *(p["name"] for p in parts)), rows, f"rows by {by}"))
     charts: list[Histogram | Bars] = []
     drawn = list(zip(parts, shares, strict=True))[:_DRAWN_PARTS]
-    if len(found["edges"]) > 2:
+    if worded and len(found["edges"]) > 2:
         alt = "; ".join(f"{p['name']}: median {_quantiles(p)[2]}" for p in parts)
         bins = tuple((p["name"], shares_of(p["length_rows"])) for p, _ in drawn)
         named = f"length in {unit}"
@@ -74,7 +76,7 @@ def composition_section(heading: str, recorded: Recorded) -> Section:
     if len(sources) > 1:
         groups = tuple((p["name"], share[:_DRAWN_SOURCES]) for p, share in drawn)
         charts.append(
-            Bars(tuple(sources[:_DRAWN_SOURCES]), groups, "share of rows", "Rows by source, as in the table below.")
+            Bars(tuple(sources[:_DRAWN_SOURCES]), groups, "share of rows", f"Rows by {by}, as in the table below.")
         )
     return Section(heading, (pool_line(recorded),), tuple(charts), tuple(grids), told=True)
 
