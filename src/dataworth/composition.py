@@ -31,7 +31,8 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
     Returns:
         `unit`; `edges` of the length bins, the last one closed, even in the logarithm if `log`; `by`, what rows are
         grouped by: source, or class where they have one; these `sources` by name, `further_sources` in the last group;
-        `parts`, the pool first: each one's `rows`, `source_rows`, `length_rows`, `quantiles` (of `QUANTILES`; None where no row has a length) and the `sum` of lengths.
+        `parts`, the pool first: each one's `rows`, `source_rows`, `length_rows`, `quantiles` (of `QUANTILES`; None
+        where no row has a length) and the `sum` of lengths.
     """
     pool = session.pool
     with session.costing("composition", len(pool)):
