@@ -212,7 +212,7 @@ def test_the_method_follows_from_what_was_given(given: dict[str, str], chosen: s
 
 def test_a_method_without_its_model_lists_those_that_need_none() -> None:
     request = config.build(config.SelectRequest, {"pool": "p", "goal": "g", "method": "less"})
-    with pytest.raises(RequestError, match="without a model there are: random, length, bm25"):
+    with pytest.raises(RequestError, match="without a model there are: random, length, response_length, bm25"):
         selecting.choose_method(request, request.method)
 
 
