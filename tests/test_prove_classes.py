@@ -361,3 +361,19 @@ def test_classes_that_the_pool_lacks_are_named_and_a_goal_of_none_of_its_classes
     monkeypatch.setattr("dataworth.proving.trials.TrialSet", None)
     with pytest.raises(RequestError, match=r"the goal's classes \(.*cat.*\) are none of the pool's \(0, 1, 2\)"):
         dw.prove(str(place / "mine.npz"), run=str(tmp_path / "no"), **fields(place, goal=str(tmp_path / "words.npz")))
+
+
+def test_a_field_that_a_later_version_gives_rows_leaves_their_key() -> None:
+    """Trials of the first day were lost to a new field once: their judge rows had another hash."""
+    import dataclasses
+
+    from dataworth.proving.trials import _row_key
+    from dataworth.records import Example
+
+    @dataclasses.dataclass(frozen=True)
+    class Later(Example):
+        licence: str = "unknown"
+
+    told = {"id": "a", "kind": "text", "schema": "text", "text": "words"}
+    assert _row_key(Later(**told)) == _row_key(Example(**told))
+    assert _row_key(Example(**told)) != _row_key(Example(**{**told, "text": "others"}))

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dataworth.outcome import Judge
 
 RUNNER = "dataworth.proving.trial_work:open_trials"
+_OF_A_ROW = ("id", "kind", "schema", "messages", "text", "choices", "gold", "label", "content")
+"""What of a row is in a trial's key: by name, so that a field that a later version adds leaves old trials found."""
 A_DAY = 86400.0
 """Seconds after which a training counts as hung."""
 
@@ -127,7 +129,7 @@ def _rows_key(rows: Sequence[Example]) -> str:
 
 
 def _row_key(row: Example) -> dict[str, Any]:
-    told = dataclasses.asdict(dataclasses.replace(row, content=None))
+    told = {k: v for k, v in dataclasses.asdict(dataclasses.replace(row, content=None)).items() if k in _OF_A_ROW}
     if row.content is None:
         return told
     if isinstance(row.content, bytes):
