@@ -482,3 +482,14 @@ def test_goal_images_are_seen_by_the_net_that_was_trained_on_the_pool(place: Pat
     )
     shutil.rmtree(tmp_path / "cache")
     assert dw.replay(portable.run).identical
+
+
+def test_unreadable_images_in_front_leave_the_others_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataworth.classifying._LOOKED_AT", 2)
+    images(tmp_path / "pool", 20)
+    for n in range(3):
+        (tmp_path / "pool" / "class0" / f"-{n}.png").write_bytes(b"\x89PNG torn %d" % n)
+    (tmp_path / "recipe.yaml").write_text("epochs: 1\nbatch_size: 8\n")
+    more = {"model": "linear", "recipe": str(tmp_path / "recipe.yaml"), "workers": 0, "device": "cpu"}
+    found = dw.score(str(tmp_path / "pool"), method="aum", run=str(tmp_path / "run"), **more)
+    assert len(found.scores["aum"].unscored) == 3

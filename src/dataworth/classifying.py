@@ -311,7 +311,9 @@ def readable(session: Session, pool: Pool) -> Iterator[Example]:
 
 def _refuse_other_range(session: Session, goal: Pool) -> None:
     """Refuse images from 0 to 1 where the pool's go to 255, and the like: a net would see noise."""
-    high, pool_high = (session.made.setdefault(("highest pixel", id(p)), _highest(p)) for p in (goal, session.pool))
+    if "highest pixel" not in session.made:
+        session.made["highest pixel"] = _highest(session.pool)
+    high, pool_high = _highest(goal), session.made["highest pixel"]
     if high and pool_high and not 1 / _RANGES_APART < high / pool_high < _RANGES_APART:
         raise RequestError(
             f"the goal's pixels go to {high:g}, the pool's to {pool_high:g}: expected one range; scale one of them"
@@ -331,7 +333,7 @@ def _highest(pool: Pool) -> float:
 
 
 def describe(session: Session) -> ClassifierCard:
-    """The classifier of the request: its classes are the pool's, its shape the commonest among the first rows.
+    """The classifier of the request: its classes are the pool's, its shape the commonest among the first readable rows.
 
     Raises:
         RequestError: No model was named, or no row can be read.
@@ -355,14 +357,16 @@ def _shape(session: Session) -> tuple[int, ...]:
     if session.request.encoder is not None:
         return vectors_of(session, session.pool, "embeddings")[0].shape[1:]
     reason, found = "it is empty", Counter[tuple[int, ...]]()
-    for example in session.pool.examples(range(min(len(session.pool), _LOOKED_AT))):
+    for example in session.pool.examples():
         try:
             found[array_of(example).shape] += 1
         except ValueError as error:
             reason = str(error)
+        if found.total() == _LOOKED_AT:
+            break
     if found:
         return found.most_common(1)[0][0]
     raise RequestError(
-        f"no row of the first {_LOOKED_AT} can be read ({reason}): expected images or vectors, or texts and --encoder; "
-        "name another pool"
+        f"no row of the pool can be read ({reason}): expected images or vectors, or texts and --encoder; name another "
+        "pool"
     )
