@@ -20,7 +20,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional
@@ -30,7 +29,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.checkpoint import FINISHED, STATE
 from dataworth.learners.classifier import Classifier, stacked
 from dataworth.learners.labelled import Labelled
-from dataworth.learners.state import optimizer_tensors, restore_optimizer
+from dataworth.learners.state import net_tensors, read_state, write_state
 from dataworth.learners.trainer import STATE_SECONDS, StepPlan, claim, plan_steps, weights_of
 from dataworth.numerics.schedules import learning_rates
 from dataworth.store.atomic import write_atomic
@@ -138,7 +137,9 @@ class _Run:
         self.optimizer = _optimizer(learner)
         self.values_5EN = np.full((5, len(plan.epoch_ends), len(rows)), np.nan, dtype=np.float32)
         self.losses: list[float] = []
-        self._resume()
+        kept = read_state(out / STATE, learner.model, self.optimizer)
+        if kept is not None:
+            self.losses, self.values_5EN = kept[0], kept[1]["values"].numpy()
 
     def go(self, progress: Callable[[int, int], None] | None) -> TrainedClassifier:
         """Run the epochs that are left, write what is left in the end."""
@@ -147,14 +148,15 @@ class _Run:
         for epoch in range(len(self.losses), len(ends)):
             self._epoch(epoch)
             if time.perf_counter() - saved > STATE_SECONDS and epoch + 1 < len(ends):
-                self._write_state()
+                values = torch.from_numpy(self.values_5EN)
+                write_state(self.out / STATE, self.learner.model, self.optimizer, self.losses, values=values)
                 saved = time.perf_counter()
             if progress is not None:
                 progress(epoch + 1, len(ends))
         self.learner.model.eval()
         if self.what != "no":
             write_atomic(self.out / DYNAMICS, _npy(self.values_5EN))
-        write_atomic(self.out / WEIGHTS, save(self._net(), {"format": "pt"}))
+        write_atomic(self.out / WEIGHTS, save(net_tensors(self.learner.model), {"format": "pt"}))
         seen = round(sum(float(self.weight_N[list(step)].sum()) for step in self.plan.rows_S))
         record = {"losses": self.losses, "tokens": seen}
         write_atomic(self.out / FINISHED, (json.dumps(record, indent=1) + "\n").encode())
@@ -212,28 +214,6 @@ class _Run:
                 "another net or batch_size; change --model or --recipe"
             ) from error
         return logits_BK.float()
-
-    def _net(self) -> dict[str, Tensor]:
-        return {name: t.detach().cpu().contiguous() for name, t in self.learner.model.state_dict().items()}
-
-    def _write_state(self) -> None:
-        """Net, optimizer by parameter name, and what was recorded, after an epoch."""
-        tensors = {f"net.{name}": t for name, t in self._net().items()}
-        tensors |= optimizer_tensors(self.learner.model, self.optimizer)
-        tensors["values"] = torch.from_numpy(self.values_5EN)
-        write_atomic(self.out / STATE, save(tensors, {"losses": json.dumps(self.losses)}))
-
-    def _resume(self) -> None:
-        path = self.out / STATE
-        if not path.is_file():
-            return
-        with safe_open(str(path), framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-            self.losses = json.loads((stored.metadata() or {})["losses"])
-        self.values_5EN = tensors.pop("values").numpy()
-        net = {n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}
-        self.learner.model.load_state_dict(net)
-        restore_optimizer(self.learner.model, self.optimizer, tensors)
 
 
 def augmented(x_B: Tensor, how: str, generator: torch.Generator) -> Tensor:

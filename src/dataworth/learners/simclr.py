@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,7 +31,7 @@ from dataworth.learners.augmentation import random_view
 from dataworth.learners.causal_lm import fast_dtype, resolve_device
 from dataworth.learners.checkpoint import FINISHED, STATE
 from dataworth.learners.nets import SmallResNet
-from dataworth.learners.state import optimizer_tensors, restore_optimizer
+from dataworth.learners.state import net_tensors, read_state, write_state
 from dataworth.learners.trainer import STATE_SECONDS, claim
 from dataworth.numerics.schedules import learning_rates
 from dataworth.recipe import SelfSupervisedRecipe
@@ -184,7 +183,9 @@ class _Run:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr)
         self.losses: list[float] = []
-        self._resume()
+        kept = read_state(out / STATE, encoder.net, self.optimizer)
+        if kept is not None:
+            self.losses = kept[0]
 
     def go(self, progress: Callable[[int, int], None] | None) -> None:
         """Run the epochs that are left, write weights and losses."""
@@ -192,11 +193,11 @@ class _Run:
         for epoch in range(len(self.losses), epochs):
             self._epoch(epoch)
             if time.perf_counter() - saved > STATE_SECONDS and epoch + 1 < epochs:
-                self._write_state()
+                write_state(self.out / STATE, self.encoder.net, self.optimizer, self.losses)
                 saved = time.perf_counter()
             if progress is not None:
                 progress(epoch + 1, epochs)
-        write_atomic(self.out / WEIGHTS, save(self._net(), {"format": "pt"}))
+        write_atomic(self.out / WEIGHTS, save(net_tensors(self.encoder.net), {"format": "pt"}))
         write_atomic(self.out / FINISHED, (json.dumps({"losses": self.losses}, indent=1) + "\n").encode())
         (self.out / STATE).unlink(missing_ok=True)
 
@@ -227,22 +228,3 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.item()
-
-    def _net(self) -> dict[str, Tensor]:
-        return {name: t.detach().cpu().contiguous() for name, t in self.encoder.net.state_dict().items()}
-
-    def _write_state(self) -> None:
-        tensors = {f"net.{name}": t for name, t in self._net().items()}
-        tensors |= optimizer_tensors(self.encoder.net, self.optimizer)
-        write_atomic(self.out / STATE, save(tensors, {"losses": json.dumps(self.losses)}))
-
-    def _resume(self) -> None:
-        path = self.out / STATE
-        if not path.is_file():
-            return
-        with safe_open(str(path), framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-            self.losses = json.loads((stored.metadata() or {})["losses"])
-        net = {n.removeprefix("net."): t for n, t in tensors.items() if n.startswith("net.")}
-        self.encoder.net.load_state_dict(net)
-        restore_optimizer(self.encoder.net, self.optimizer, tensors)
