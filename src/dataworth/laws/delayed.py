@@ -34,6 +34,8 @@ _POINTS = 5
 """Fewest validation points in the stretch that has to be flat."""
 _WIDTH = 5
 """Points of the running median: a lucky evaluation or two are neither a rise nor the end of a flat stretch."""
+_LEFT = 0.9417
+"""What the running median leaves of independent normal noise: sqrt(1 + 0.2868 - 2 / 5)."""
 _NOISE = 0.5
 """Share of the tolerance above which the noise of a single validation hides what is asked."""
 
@@ -128,7 +130,8 @@ def delayed_generalisation(
 
 def _after_the_fit(at: float, step_L: Floats, value_L: Floats, points: int, tolerance: float, rise: float) -> Delayed:
     """The verdict of validations from the step of the fit on, of which the first `points` have to be flat."""
-    level, noise, smooth_L = float(np.median(value_L[:points])), _noise(value_L[:points]), _smooth(value_L)
+    level, smooth_L = float(np.median(value_L[:points])), _smooth(value_L)
+    noise = math.sqrt(((value_L - smooth_L)[:points] ** 2).mean()) / _LEFT
     found = Delayed("not shown", "", float(step_L[-1]), at, level, noise, highest=float(smooth_L.max()))
     moved = float(np.abs(smooth_L[:points] - level).max())
     risen_L = smooth_L >= level + rise
@@ -169,11 +172,6 @@ def _fit_step(steps_L: Floats, train_L: Floats, fitted: float) -> tuple[float | 
     if first == 0:
         return None, f"training is fitted at the first logged step ({step_L[0]:,.0f}): the log begins too late"
     return float(step_L[first]), ""
-
-
-def _noise(values_L: Floats) -> float:
-    """Standard deviation of one value about a trend: by the median second difference, which few turns don't move."""
-    return float(np.median(np.abs(np.diff(values_L, 2))) / 0.6744898 / math.sqrt(6.0))
 
 
 def _checked(steps: Any, train: Any, validation: Any) -> tuple[Floats, Floats, Floats]:
