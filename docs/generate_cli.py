@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-VERBS = ("plan", "score", "select", "prove", "worth", "goal", "view", "replay", "demo", "cache")
+VERBS = ("plan", "score", "select", "prove", "worth", "diagnose", "goal", "view", "replay", "demo", "cache")
 
 
 def render() -> str:

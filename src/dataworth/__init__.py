@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dataworth.api import goal, plan, prove, replay, score, select, view, worth
+    from dataworth.api import diagnose, goal, plan, prove, replay, score, select, view, worth
 
-__all__ = ["goal", "plan", "prove", "replay", "score", "select", "view", "worth"]
+__all__ = ["diagnose", "goal", "plan", "prove", "replay", "score", "select", "view", "worth"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,10 +30,12 @@ from dataworth.results import (
 )
 from dataworth.runs import (
     copy_artefacts,
+    finished_diagnosis,
     finished_proof,
     finished_scores,
     finished_selection,
     open_run,
+    store_diagnosis,
     store_proof,
     store_score_run,
     store_selection,
@@ -49,9 +51,12 @@ from dataworth.selecting import (
 )
 from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
 from dataworth.store.cache import Cache
+from dataworth.sizing import TRAININGS, budget_of
 from dataworth.writing import refuse_joining, write_picked
 
 if TYPE_CHECKING:
+    from dataworth.diagnosing.design import Design
+    from dataworth.diagnosing.diagnosis import Diagnosis
     from dataworth.proof.result import ProofPlan, ProofResult
     from dataworth.report import Report
 
@@ -119,6 +124,20 @@ def worth(subset: str | Path | list[str], *, progress: Progress = SILENT, **fiel
         RequestError: The request is wrong.
     """
     return run_worth(_trial_request(config.WorthRequest, subset, fields), progress)
+
+
+def diagnose(pool: str | Path | list[str], *, progress: Progress = SILENT, **fields: Any) -> Diagnosis:
+    """Say by small pilots whether data or model is the bottleneck, and what more rows would bring.
+
+    Args:
+        pool: Files, globs or folders.
+        progress: Called with (stage, trials done, trials in all); says the design.
+        **fields: The fields of `config.DiagnoseRequest`: model, goal, budget, capacity, target, ...
+
+    Raises:
+        RequestError: The request is wrong, or the budget pays for no curve.
+    """
+    return run_diagnose(config.build(config.DiagnoseRequest, {"pool": pool, **fields}), progress)
 
 
 def _trial_request(cls: type[config.R], subset: str | Path | list[str], fields: Mapping[str, Any]) -> config.R:
@@ -211,7 +230,7 @@ def view(run: str | Path, *, html: Literal[True] | str | Path | None = None) -> 
 def run_select(request: config.SelectRequest, progress: Progress = SILENT) -> SelectResult:
     """`select` for a finished request object: the same request again gives the finished run back."""
     budget, method, pick = (
-        Budget.parse(request.keep),
+        budget_of(request),
         choose_method(request, request.method),
         plugins.load("picks", request.pick),
     )
@@ -302,6 +321,39 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
     return result
 
 
+def run_diagnose(request: config.DiagnoseRequest, progress: Progress = SILENT) -> Diagnosis:
+    """`diagnose` for a finished request object: an interrupted one goes on, a finished one comes back."""
+    from dataworth.diagnosing.diagnosis import Diagnosis
+    from dataworth.diagnosing.run import diagnosed, refuse_undiagnosable
+
+    refuse_undiagnosable(request)
+    run = open_run("diagnose", request)
+    result = finished_diagnosis(run)
+    if result is None:
+        split = with_judge_rows(request, run.path)
+        with run.lock, open_session(split, run.path, progress) as session:
+            progress.say(preview_text(session))
+            session.notes += split_note(split, request, session)
+            session.notes += goal_rejects(session)
+            gate(session)
+            measured = diagnosed(session, run, request, training_rates)
+            result = store_diagnosis(run, session, Diagnosis(run.path, measured, request.target))
+    check_rejects(result, request)
+    return result
+
+
+def plan_diagnosis(request: config.DiagnoseRequest, progress: Progress = SILENT) -> Design:
+    """The pilots of a diagnosis whose budget pays for the whole pool: nothing is timed, run or left behind."""
+    from dataworth.diagnosing.run import proposed, refuse_undiagnosable
+
+    refuse_undiagnosable(request)
+    with TemporaryDirectory() as aside:
+        split = with_judge_rows(request, Path(aside))
+        with open_session(split, None, progress) as session:
+            session.cache, session.dry = Cache(aside), True
+            return proposed(session, request)
+
+
 def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> ProofPlan:
     """What `prove` or `worth` would train, without running a model or leaving anything behind.
 
@@ -367,7 +419,14 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
         session.gradient, session.geometry = given.gradient, given.geometry
         session.classifier_options = given.classifier
         priced = price_nets if session.classifies else price
-        result = priced(session, method, Budget.parse(request.keep), calibrate=request.calibrate, of_pick=of_pick)
+        budget = budget_of(request)
+        asked = Budget("fraction", 1.0) if budget is None else budget
+        result = priced(session, method, asked, calibrate=request.calibrate, of_pick=of_pick)
+        if budget is None:
+            sizes = (
+                f"--keep auto also trains at its sizes, which takes about {TRAININGS:.1f} times training on everything"
+            )
+            result = replace(result, notes=(*result.notes, sizes))
         if session.goal is None or result.train_pick is None:
             return result
         foretold = forecast_plan(session, method, pick, result.train_pick.rows, len(session.pool))

@@ -111,6 +111,8 @@ def _dry(request: config.Request, bars: terminal.Bars) -> Any:
 
     if isinstance(request, config.TrialRequest):
         return api.plan_proof(request, bars)
+    if isinstance(request, config.DiagnoseRequest):
+        return api.plan_diagnosis(request, bars)
     values = {
         f.name: getattr(request, f.name) for f in dataclasses.fields(config.PlanRequest) if hasattr(request, f.name)
     }
@@ -159,7 +161,7 @@ def replay(
 
 @app.command()
 def view(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished select, score or prove run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished select, score, prove or diagnose run.")],
     html: Annotated[
         str | None,
         typer.Option(

@@ -81,7 +81,9 @@ class SelectRequest(MethodRequest):
     """Pick the rows worth training on and write them in the pool's own format."""
 
     keep: str = "5%"
-    """How much to keep: rows (200), a share (5% or 0.05) or tokens (200ktok)."""
+    """How much to keep: rows (200), a share (5% or 0.05), tokens (200ktok), or auto: as few as --margin allows."""
+    margin: float | None = None
+    """With --keep auto: how much worse than training on everything doesn't matter, in the goal's unit."""
     pick: str = "top_k"
     """How to pick: top_k, random, quota, diverse, facility_location and more (see docs/methods.md)."""
     policy: str | None = None
@@ -141,12 +143,35 @@ class WorthRequest(TrialRequest):
     """Say how many random rows each of several subsets is worth, in all and per row, and which is worth more."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiagnoseRequest(Request):
+    """Say by small pilots whether data or model is the bottleneck, and what more rows would bring."""
+
+    budget: str = "30m"
+    """Wall time on this machine, as 30m or 2h: it decides how large the pilots are."""
+    chains: int = 3
+    """Nested series of random rows; their scatter is the interval."""
+    sizes: str | None = None
+    """Rows of the pilots, as 125,250,500,1000, instead of five halvings of what the budget pays for."""
+    larger: str | None = None
+    """The larger learner to compare with: lora_r=32, width=64, another model, or none. Default: 4x rank or 2x width."""
+    target: float | None = None
+    """A loss to reach (or a share of errors): how many rows does it take?"""
+    capacity: bool = False
+    """Count the bits that training is to hold, against what the trained parameters can."""
+    reference: str | None = None
+    """compressor: count bits by a compressor, an upper bound, instead of by the learner before training."""
+    training_log: str | None = None
+    """A .jsonl or .csv with columns step, train_accuracy, val_accuracy: look for delayed generalisation in it."""
+
+
 VERBS: dict[str, type[Request]] = {
     "plan": PlanRequest,
     "score": ScoreRequest,
     "select": SelectRequest,
     "prove": ProveRequest,
     "worth": WorthRequest,
+    "diagnose": DiagnoseRequest,
 }
 
 R = TypeVar("R", bound=Request)

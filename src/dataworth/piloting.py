@@ -16,7 +16,7 @@ import numpy as np
 
 from dataworth.config import Request, SelectRequest
 from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.records import Goal, hash_unit
+from dataworth.records import Goal
 from dataworth.results import Selection
 from dataworth.session import Session
 
@@ -76,8 +76,8 @@ def piloted(session: Session, inputs: Mapping[str, Any], run: Run) -> Selection:
     if set(picks["usual"].ids) == set(picks["other"].ids):
         session.notes.append("--policy auto: both ends are the same rows, so nothing was piloted")
         return picks["usual"]
-    judged, held, goals = _judges(session)
-    training = _trainings(session, {name: run(_without(given, held)) for name, given in ends.items()})
+    judged, held, goals = judges(session, "--policy auto")
+    training = _trainings(session, {name: run(without(given, held)) for name, given in ends.items()})
     trials = TrialSet(session, judged)
     trials.run(list(training.values()), "pilots", order=lambda t: 0)
     found = trials.costs(training.values())
@@ -115,18 +115,25 @@ def _turned(picked: Selection) -> Selection:
     return replace(picked, reason_texts=texts, turned=True)
 
 
-def _judges(session: Session) -> tuple[list[Judged], frozenset[str], int]:
-    """What judges the pilots, the pool's rows that they mustn't train on for it, and how many sets are the goal's."""
+def judges(session: Session, who: str) -> tuple[list[Judged], frozenset[str], int]:
+    """What judges pilots of `who`, the pool's rows that they mustn't train on for it, and how many sets are the goal's.
+
+    Raises:
+        RequestError: A goal without tune rows or with judges of different units, or too few rows to hold some out.
+    """
+    from dataworth.proving.held_out import held_out_rows
+    from dataworth.proving.trial_work import Judged
     from dataworth.proving.trials import common_unit, open_judged
 
     trainee, goal = session.trainee, session.goal
     if goal is None:
-        judged, held = _held_out(session)
-        return [judged], held, 1
+        held, copies = held_out_rows(session, _HELD_SHARE, _HELD_MOST, _HELD_LEAST, "pilots", who)
+        kind = "accuracy" if session.classifies else "loss"
+        return [Judged("held-out rows", trainee.judge(kind), trainee.judged(held))], copies, 1
     tuned = [(sub, sub.tune) for sub in goal.subtasks if sub.tune is not None]
     if len(tuned) < len(goal.subtasks):
         raise RequestError(
-            "--policy auto with a goal without tune rows: expected `tune:` for every subtask; `dataworth goal FILE` "
+            f"{who} with a goal without tune rows: expected `tune:` for every subtask; `dataworth goal FILE` "
             "makes such a goal.yaml"
         )
     found = open_judged(trainee, tuned)
@@ -134,28 +141,8 @@ def _judges(session: Session) -> tuple[list[Judged], frozenset[str], int]:
     return found, frozenset(), len(found)
 
 
-def _held_out(session: Session) -> tuple[Judged, frozenset[str]]:
-    """A tenth of the pool's different rows by hash, and all that are copies of these."""
-    from dataworth.formats import take_rows
-    from dataworth.proving.trial_work import Judged
-
-    trainee, pool = session.trainee, session.pool
-    firsts = [n for n, i in enumerate(pool.ids) if "#" not in i and i not in trainee.unscored]
-    many = min(_HELD_MOST, round(_HELD_SHARE * len(firsts)))
-    if many < _HELD_LEAST:
-        raise RequestError(
-            f"--policy auto without a goal holds out a tenth of the {len(firsts):,} rows to judge pilots: expected at "
-            f"least {round(_HELD_LEAST / _HELD_SHARE)} rows, or --goal"
-        )
-    drawn = hash_unit([pool.ids[n] for n in firsts], session.request.seed, "pilots").argsort(kind="stable")[:many]
-    held = take_rows(pool, np.sort(np.array(firsts)[drawn]))
-    kind, ids = "accuracy" if session.classifies else "loss", set(held.ids)
-    copies = frozenset(i for i in pool.ids if i.partition("#")[0] in ids)
-    return Judged("held-out rows", trainee.judge(kind), trainee.judged(held)), copies
-
-
-def _without(inputs: Mapping[str, Any], held: frozenset[str]) -> dict[str, Any]:
-    """The inputs with the held-out rows no longer eligible."""
+def without(inputs: Mapping[str, Any], held: frozenset[str]) -> dict[str, Any]:
+    """A pick's inputs with the held-out rows no longer eligible."""
     kept_N = np.array([i not in held for i in inputs["ids"]], dtype=bool)
     excluded = {**inputs["excluded"], **dict.fromkeys(held, ("held-out", "judges the pilots"))}
     return {**inputs, "eligible_N": inputs["eligible_N"] & kept_N, "excluded": excluded}

@@ -73,6 +73,12 @@ PICKS = {
 }
 CHECKS = {
     "DW001": "dataworth.checks.contamination:Contamination",
+    "DW101": "dataworth.checks.still_steep:StillSteep",
+    "DW102": "dataworth.checks.interpolation_peak:InterpolationPeak",
+    "DW103": "dataworth.checks.under_trained:UnderTrained",
+    "DW104": "dataworth.checks.chains_disagree:ChainsDisagree",
+    "DW105": "dataworth.checks.capacity_exceeded:CapacityExceeded",
+    "DW106": "dataworth.checks.judge_overlap:JudgeOverlap",
 }
 
 FAMILIES = {"column": "dataworth.scores.column:Column"}

@@ -67,7 +67,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Curve:
-    """Chains of random subsets over their sizes: axes `C` chains, `K` sizes, `M` points of the mean curve."""
+    """Chains of random subsets over their sizes: axes `C` chains, `K` sizes, `M` points of the drawn line.
+
+    `line` says what that is; `band_M` are its intervals, where it has them, and may reach beyond the measured sizes.
+    """
 
     sizes_K: tuple[float, ...]
     chains_CK: tuple[tuple[float, ...], ...]
@@ -76,6 +79,8 @@ class Curve:
     readings: tuple[Reading, ...]
     axis: str
     alt: str
+    line: str = "random rows, mean of chains"
+    band_M: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from dataworth.store.fingerprint import canonical_json, fingerprint
 from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder, said
 
 if TYPE_CHECKING:
+    from dataworth.diagnosing.diagnosis import Diagnosis
     from dataworth.proof.arms import ArmPlan
     from dataworth.proof.result import ProofResult
 
@@ -61,6 +62,9 @@ def identity(verb: str, request: config.Request) -> dict[str, Any]:
         files += sorted(p for p in Path(request.encoder).expanduser().rglob("*") if p.is_file())
     if isinstance(request, config.TrialRequest):
         files += _subset_files(request)
+    if isinstance(request, config.DiagnoseRequest):
+        files += [f for f in map(Path, filter(None, [request.training_log])) if f.is_file()]
+        files += _model_files(Path(request.larger).expanduser()) if request.larger else []
     return {"verb": verb, **values, "inputs": {str(f): list(stamp_of(f)) for f in files}}
 
 
@@ -287,6 +291,26 @@ def finished_proof(run: RunFolder) -> ProofResult | None:
 
     content = run.read_record()["content"]
     return ProofResult.from_dict(run.path, content["proof"], content)
+
+
+def store_diagnosis(run: RunFolder, session: Session, found: Diagnosis) -> Diagnosis:
+    """Write what was measured and the record, mark the run finished, and return the diagnosis with its record."""
+    content, timings = record_of(session)
+    content |= {"measured": found.measured.to_dict(), "target": found.target, "headline": found.headline()}
+    run.write_record(content, timings)
+    run.finish()
+    return found.with_record(content)
+
+
+def finished_diagnosis(run: RunFolder) -> Diagnosis | None:
+    """The diagnosis of a finished run, read anew from what was measured; None if it isn't finished."""
+    if not run.finished:
+        return None
+    from dataworth.diagnosing.diagnosis import Diagnosis
+    from dataworth.diagnosing.measured import Measured
+
+    content = run.read_record()["content"]
+    return Diagnosis(run.path, Measured.from_dict(content["measured"]), content["target"], content)
 
 
 def finished_scores(run: RunFolder) -> ScoreResult | None:

@@ -17,6 +17,7 @@ from dataworth.piloting import piloted, policy_of
 from dataworth.records import Budget, Pool
 from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
+from dataworth.sizing import sized
 
 _REASONS = 3
 """Reasons told of rows without a score."""
@@ -60,25 +61,29 @@ def _unscored(pick: str) -> bool:
 
 
 def choose_rows(
-    session: Session, method: Score, pick: Pick, budget: Budget, given: options.MethodOptions
+    session: Session, method: Score, pick: Pick, budget: Budget | None, given: options.MethodOptions
 ) -> tuple[Scored, Selection]:
-    """Gate, score, pick: the whole of a selection once pool and goal are open."""
+    """Gate, score, pick: the whole of a selection once pool and goal are open; without a budget trainings decide it."""
     gate(session)
     if len(session.excluded) == len(session.pool):
         raise RequestError(
             f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
         )
     refuse_needs(session, given.pick_needs, f"pick {pick.name}")
-    if session.classifies and budget.unit == "tokens":
+    if budget is not None and session.classifies and budget.unit == "tokens":
         raise RequestError(f"keep {budget}: rows with a class have no tokens: expected rows or a share; correct --keep")
     scored = score_one(session, method, given)
-    inputs = pick_inputs(session, method, given.pick_needs, scored, budget)
+    inputs = pick_inputs(session, method, given.pick_needs, scored, budget or Budget("rows", 1))
     _note(session, *artefacts.label_free(session, f"pick {pick.name}", given.pick_needs - {"score"}))
 
-    def run(read: Mapping[str, Any]) -> Selection:
-        return pick(read, budget, seed=session.request.seed, **given.pick)
+    def run(read: Mapping[str, Any], rows: Budget) -> Selection:
+        return pick(read, rows, seed=session.request.seed, **given.pick)
 
-    return scored, piloted(session, inputs, run) if policy_of(session.request) else run(inputs)
+    if budget is None:
+        return scored, sized(session, inputs, run)
+    if policy_of(session.request):
+        return scored, piloted(session, inputs, lambda read: run(read, budget))
+    return scored, run(inputs, budget)
 
 
 def score_one(session: Session, method: Score, given: options.MethodOptions) -> Scored:

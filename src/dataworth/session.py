@@ -23,6 +23,7 @@ from dataworth.store.cache import Cache
 from dataworth.store.table import Table
 
 if TYPE_CHECKING:
+    from dataworth.diagnosing.diagnosis import Diagnosis
     from dataworth.engines.local import LocalEngine
     from dataworth.learners.causal_lm import LearnerCard
     from dataworth.learners.classifier import ClassifierCard
@@ -291,7 +292,7 @@ def open_pool_of(request: config.Request, run: Path | None) -> Pool:
     )
 
 
-def check_rejects(result: SelectResult | ScoreResult | ProofResult, request: config.Request) -> None:
+def check_rejects(result: SelectResult | ScoreResult | ProofResult | Diagnosis, request: config.Request) -> None:
     """End with an error when more rows of the pool were rejected than allowed.
 
     Raises:

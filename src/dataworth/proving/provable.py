@@ -35,7 +35,7 @@ def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
         raise RequestError(f"margin={request.margin:g}: expected a difference above 0; correct --margin")
 
 
-def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialRequest:
+def with_judge_rows(request: config.R, folder: Path) -> config.R:
     """The request with a goal that has rows to judge by: a single file is split, once, into the run's folder.
 
     Raises:
@@ -44,7 +44,7 @@ def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialR
     from dataworth.formats.goal_split import split_goal
 
     goal = Path(request.goal or "").expanduser()
-    if request.metric is not None or goal.suffix.lower() in (".yaml", ".yml"):
+    if request.goal is None or getattr(request, "metric", None) is not None or goal.suffix.lower() in (".yaml", ".yml"):
         return request
     mapping = config.pairs(request.goal_map, "--goal-map") or None
     # As in open_session: whatever else the pool is, a goal's answers are answers.
@@ -53,7 +53,7 @@ def with_judge_rows(request: config.TrialRequest, folder: Path) -> config.TrialR
     return replace(request, goal=str(split.path), goal_map=())
 
 
-def split_note(request: config.TrialRequest, asked: config.TrialRequest, session: Session) -> list[str]:
+def split_note(request: config.Request, asked: config.Request, session: Session) -> list[str]:
     """What became of a goal that is a single file, in a sentence."""
     if request.goal == asked.goal or session.goal is None:
         return []

@@ -230,7 +230,7 @@ class TrialSet:
 
     def seconds(self, training: Training) -> float:
         """How long a finished training of the user's trainer took."""
-        return seconds_of(self._folder(training))
+        return seconds_of(self.folder(training))
 
     def unjudged(self, trainings: Iterable[Training]) -> list[str]:
         """A sentence for each judged set of which some trial couldn't judge every row."""
@@ -282,7 +282,7 @@ class TrialSet:
         keep = [n for n, i in enumerate(training.ids) if training.goal or i not in unscored]
         ids = [training.ids[n] for n in keep]
         weights = tuple(training.weights[n] for n in keep) if training.weights else ()
-        folder = self._folder(training)
+        folder = self.folder(training)
         if self.session.trainer is not None:
             return self._users_job(self.session.trainer, training, ids, weights, folder)
         rows = tuple(self.trainee.steer()) if training.goal else self.trainee.rows(ids)
@@ -303,7 +303,8 @@ class TrialSet:
             (), (), recipe.to_dict(), recipe.epochs * once if "epochs" in trainer.takes else 0, str(folder), given
         )
 
-    def _folder(self, training: Training) -> Path:
+    def folder(self, training: Training) -> Path:
+        """Where a training is kept, or will be."""
         return self.session.cache.folder("trainings", self._spec(training))
 
     def _spec(self, training: Training) -> dict[str, Any]:

@@ -21,12 +21,12 @@ from dataworth.reports.sections import (
     record_sections,
 )
 from dataworth.results import Scored, ScoreResult, SelectResult
-from dataworth.runs import finished_proof, finished_scores, finished_selection
+from dataworth.runs import finished_diagnosis, finished_proof, finished_scores, finished_selection
 from dataworth.store.json_files import read_json
 from dataworth.store.run import REPORT, RunFolder
 
 PROOFS = ("prove", "worth")
-VERBS = ("select", "score", *PROOFS)
+VERBS = ("select", "score", *PROOFS, "diagnose")
 REGISTRATION = "registration.json"
 
 
@@ -55,6 +55,11 @@ def report_of(path: str | Path) -> Report:
         proof = _there(finished_proof(run))
         claims, sections = proof_sections(proof, recorded)
         return _report(verb, recorded, claims, sections, proof)
+    if verb == "diagnose":
+        from dataworth.reports.diagnosis import diagnosis_sections
+
+        found = _there(finished_diagnosis(run))
+        return _report(verb, recorded, *diagnosis_sections(found), found)
     if verb == "score":
         scores = _there(finished_scores(run))
         return _report(verb, recorded, *_score_sections(scores, recorded), scores)
@@ -92,7 +97,9 @@ def _report(verb: str, recorded: Recorded, claims: Sequence[Claim], sections: Se
         "machine": recorded.timings.get("machine"),
         "command": recorded.timings.get("command"),
         "registration": recorded.registration,
-        "record": {k: v for k, v in recorded.content.items() if k not in ("proof", "composition", "samples")},
+        "record": {
+            k: v for k, v in recorded.content.items() if k not in ("proof", "measured", "composition", "samples")
+        },
     }
     every = (*sections, costs_section(recorded), *record_sections(recorded))
     return Report(recorded.path, verb, tuple(claims), every, result.explain(), values)

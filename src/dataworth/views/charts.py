@@ -174,9 +174,12 @@ def _curve(axes: Axes, chart: Curve, theme: Theme) -> None:
     axes.set_xscale("log")
     for chain in chart.chains_CK:
         axes.plot(chart.sizes_K, chain, "-o", color=theme.parts[0], linewidth=0.8, markersize=2.6, alpha=0.45)
-    axes.plot(chart.grid_M, chart.mean_M, color=theme.ink, linewidth=1.8, label="random rows, mean of chains")
+    axes.plot(chart.grid_M, chart.mean_M, color=theme.ink, linewidth=1.8, label=_name(chart.line))
+    if chart.band_M:
+        lower_M, upper_M = zip(*chart.band_M, strict=True)
+        axes.fill_between(chart.grid_M, lower_M, upper_M, color=theme.ink, alpha=0.12, linewidth=0)
     low, high = axes.get_ylim()
-    first, last = chart.sizes_K[0] / 1.15, chart.sizes_K[-1] * 1.15
+    first, last = chart.sizes_K[0] / 1.15, max(chart.sizes_K[-1], *chart.grid_M) * 1.15
     means = [r.mean for r in chart.readings]
     low, high = min([low, *means]), max([high, *means])
     room = 0.06 * (high - low or 1.0)

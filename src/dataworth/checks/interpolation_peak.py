@@ -1,0 +1,46 @@
+"""DW102: the measured sizes cross the interpolation threshold, where test loss may rise with data (double descent).
+
+Source: Nakkiran et al. 2019, arXiv 1912.02292: the peak lies where the model just ceases to fit every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dataworth.checks.given import given
+from dataworth.results import Finding
+
+
+class InterpolationPeak:
+    """A loss that rises with rows, or a train loss that leaves its floor within the measured sizes."""
+
+    code = "DW102"
+    title = "near the interpolation peak"
+    severity: Literal["issue", "tip"] = "issue"
+    cost: Literal["free", "text", "model"] = "free"
+    needs = frozenset({"pilots"})
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Finding | None:
+        """Reads `pilots`, a `laws.regime.Pilots`.
+
+        Raises:
+            NotApplicable: There are none.
+        """
+        pilots = given(inputs, "pilots")
+        rise, crossing = pilots.rise(), pilots.crossing()
+        if rise is None and crossing is None:
+            return None
+        told = (
+            f"The loss rises between {rise[0]:,.0f} and {rise[1]:,.0f} rows."
+            if rise
+            else f"Train loss goes from {crossing[0]:.0%} to {crossing[1]:.0%} of test loss within the measured sizes."
+        )
+        return Finding(
+            self.code,
+            self.title,
+            self.severity,
+            told,
+            "Expect a bump in the curve: regularise, stop earlier, or measure sizes well below or above it.",
+            {"rise": rise, "train_share": crossing},
+        )

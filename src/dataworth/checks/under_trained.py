@@ -1,0 +1,50 @@
+"""DW103: pilots that did best at the longest training that was tried, so that the curve may be one of optimisation.
+
+A fixed number of steps turns a data curve into an optimisation curve: under-trained models look as if data gained
+little (Bahri et al. 2021 train to an early-stopped optimum for this reason).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from dataworth.checks.given import given
+from dataworth.results import Finding
+
+GAIN = 0.01
+"""A last doubling of the epochs that lowered the loss by more than this share might have been followed by another."""
+
+
+class UnderTrained:
+    """Sizes at which the last doubling of epochs still paid, or nothing but one number of epochs was tried."""
+
+    code = "DW103"
+    title = "under-trained pilots posing as a law"
+    severity: Literal["issue", "tip"] = "issue"
+    cost: Literal["free", "text", "model"] = "free"
+    needs = frozenset({"stop"})
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Finding | None:
+        """Reads `stop`: for each size the losses by which epochs were chosen, by epochs.
+
+        Raises:
+            NotApplicable: There are none.
+        """
+        stop: Mapping[int, Mapping[int, float]] = given(inputs, "stop")
+        still = {n: max(loss_of) for n, loss_of in stop.items() if _still_falls([loss_of[e] for e in sorted(loss_of)])}
+        if not still:
+            return None
+        sizes = ", ".join(f"{n:,} rows ({e})" for n, e in still.items())
+        return Finding(
+            self.code,
+            self.title,
+            self.severity,
+            f"The longest training that was tried did best, with more to gain, at {sizes} (epochs).",
+            "Raise epochs in --recipe, or the learning rate, until more epochs do worse.",
+            {"epochs": still},
+        )
+
+
+def _still_falls(losses: Sequence[float]) -> bool:
+    return len(losses) < 2 or losses[-1] < min(losses[:-1]) * (1.0 - GAIN)

@@ -1,0 +1,146 @@
+"""Which pilots to train: nested sizes, chains, epochs to try at each size, and where a larger learner is tried.
+
+Sizes are halvings, so that five span a factor of 16. A curve through points that were all trained for the same number
+of epochs is half a curve of optimisation: at every size the first chain tries several, from half the recipe's epochs
+upwards in doublings, as long as the largest size isn't outspent; the other chains train for what did best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dataworth.errors import RequestError
+from dataworth.results import duration
+
+CHAINS, SIZES, MOST_EPOCHS = 3, 5, 16
+_LEAST_ROWS, _ROUND = 64, 125
+
+Price = Callable[[int, int, bool], float]
+"""(rows, epochs, of the larger learner) -> seconds of one worker for a trial."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """Pilots to train: `epochs[k]` are tried at `sizes[k]` by the first chain; `larger` are sizes of the other learner.
+
+    `seconds` is what they take at most, on the workers they were planned for; None where nothing was timed.
+    """
+
+    sizes: tuple[int, ...]
+    chains: int
+    epochs: tuple[tuple[int, ...], ...]
+    larger: tuple[int, ...]
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{n:,}" for n in self.sizes)
+        tried = "; ".join(f"{n:,}: {', '.join(map(str, e))}" for n, e in zip(self.sizes, self.epochs, strict=True))
+        larger = f"; a larger learner at {', '.join(f'{n:,}' for n in self.larger)}" if self.larger else ""
+        price = "" if self.seconds is None else f"; at most {duration(self.seconds)}"
+        return f"pilots on {sizes} rows in {self.chains} nested chains (epochs tried: {tried}){larger}{price}"
+
+    def explain(self) -> str:
+        """The design, and what was left out of it."""
+        return str(self) if self.seconds is not None else f"{self}; nothing was timed, so the budget doesn't count here"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**vars(self), "epochs": [list(e) for e in self.epochs]}
+
+
+def epochs_to_try(sizes: Sequence[int], most: int, first: int) -> tuple[tuple[int, ...], ...]:
+    """Epochs of each size: doublings from `first` up to `most` at the largest size, and to as many steps below it."""
+    out = []
+    for n in sizes:
+        top = min(max(MOST_EPOCHS, most), most * sizes[-1] // n)
+        tried = [first]
+        while 2 * tried[-1] <= top:
+            tried.append(2 * tried[-1])
+        out.append(tuple(tried))
+    return tuple(out)
+
+
+def halvings(largest: int) -> tuple[int, ...]:
+    """Five sizes up to `largest`."""
+    return tuple(round(largest / 2**k) for k in reversed(range(SIZES)))
+
+
+def seconds_of(design: Design, price: Price, workers: int) -> float:
+    """What a design takes at most: its sum over the workers, at least its longest chain of waves."""
+    total, longest = 0.0, 0.0
+    for n, tried in zip(design.sizes, design.epochs, strict=True):
+        first = [price(n, e, False) for e in tried]
+        total += sum(first) + (design.chains - 1) * max(first)
+        longest = max(longest, max(first))
+        if n in design.larger:
+            total += design.chains * price(n, max(tried), True)
+    return max(total / max(1, workers), longest)
+
+
+def planned(
+    rows: int,
+    epochs: int,
+    *,
+    chains: int = CHAINS,
+    larger: bool = True,
+    sizes: Sequence[int] = (),
+    price: Price | None = None,
+    budget: float | None = None,
+    workers: int = 1,
+) -> Design:
+    """The design with the largest size that the budget pays for.
+
+    The larger learner is tried at the largest size and at a quarter of it.
+
+    Args:
+        rows: That can be drawn.
+        epochs: Of the recipe: the most that is tried at the largest size.
+        chains: At least 2.
+        larger: Whether a larger learner is tried.
+        sizes: The user's own instead of halvings; whether they fit the budget is said by `seconds`.
+        price: None: nothing was timed, and the design is that of the whole pool.
+        budget: Seconds of wall time.
+        workers: Side by side.
+
+    Raises:
+        RequestError: A pool too small, or a budget that pays for no curve; says what it takes.
+    """
+    if chains < 2:
+        raise RequestError(f"chains={chains}: expected at least 2, as their scatter is the interval; correct --chains")
+    if sizes:
+        return _design(tuple(sorted(sizes)), epochs, chains, larger, price, workers)
+    if rows < _LEAST_ROWS:
+        raise RequestError(f"{rows} rows to draw from: expected at least {_LEAST_ROWS} for a curve; give a larger pool")
+    tops = [rows]
+    top = _ROUND
+    while top < rows:
+        tops.append(top)
+        top *= 2
+    least = min(_LEAST_ROWS, rows)
+    found = [_design(halvings(n), epochs, chains, larger, price, workers) for n in sorted({*tops, least}, reverse=True)]
+    if price is None or budget is None:
+        return found[0]
+    fitting = [d for d in found if d.seconds is not None and d.seconds <= budget]
+    if not fitting:
+        raise RequestError(
+            f"--budget {duration(budget)}: the smallest curve (up to {least:,} rows) takes at most "
+            f"{duration(found[-1].seconds)}: expected at least that; raise it, or use a recipe with fewer epochs"
+        )
+    return fitting[0]
+
+
+def _design(
+    sizes: tuple[int, ...], epochs: int, chains: int, larger: bool, price: Price | None, workers: int
+) -> Design:
+    first = max(1, epochs // 2)
+    beside = tuple(dict.fromkeys((_nearest(sizes, sizes[-1] / 4), sizes[-1]))) if larger else ()
+    made = Design(sizes, chains, epochs_to_try(sizes, epochs, first), beside)
+    if price is None:
+        return made
+    return Design(made.sizes, chains, made.epochs, made.larger, seconds_of(made, price, workers))
+
+
+def _nearest(sizes: Sequence[int], wanted: float) -> int:
+    return min(sizes, key=lambda n: abs(n - wanted))

@@ -1,0 +1,276 @@
+"""What pilots say: the data law with its predictions, the regime, capacity, checks; one sentence first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataworth import plugins
+from dataworth.diagnosing.design import planned
+from dataworth.diagnosing.measured import Measured
+from dataworth.errors import NotApplicable, RequestError
+from dataworth.laws.capacity import Fill, fill
+from dataworth.laws.curve import Curve, Prediction, fit_curve
+from dataworth.laws.regime import Regime, regime
+from dataworth.laws.repeated import C4_R_STAR, effective_multiple, fit_repetition
+from dataworth.numerics.ranks import Estimate, mean_interval
+from dataworth.results import Finding, duration, html_of, table
+
+CHECKS = ("DW101", "DW102", "DW103", "DW104", "DW105", "DW106")
+_ASKED = (2.0, 10.0)
+_KEPT, _EPOCHS = 0.25, 4
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A diagnosis, read from what was measured; everything else follows from that.
+
+    `target` is a loss that the user wants to reach.
+    """
+
+    run: Path
+    measured: Measured
+    target: float | None = None
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def curve(self) -> Curve | str:
+        """The data law of the goal's number, or why there is none."""
+        sizes = np.array(self.measured.sizes, dtype=np.float64)
+        test_CK = self.measured.grid("test")
+        there_K = np.isfinite(test_CK).any(0)
+        try:
+            return fit_curve(sizes[there_K], test_CK[:, there_K])
+        except RequestError as reason:
+            return str(reason)
+
+    @cached_property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """Losses at twice and ten times the largest size, and at the whole pool, twice and ten times it."""
+        if isinstance(self.curve, str):
+            return ()
+        largest, pool = float(self.measured.sizes[-1]), float(self.measured.pool_rows)
+        asked = {largest * by for by in _ASKED} | {pool * by for by in (1.0, *_ASKED)} - {largest}
+        return tuple(self.curve.predict(D) for D in sorted(asked))
+
+    @cached_property
+    def rows_for_target(self) -> Prediction | None:
+        """Rows that the target takes."""
+        if self.target is None or isinstance(self.curve, str):
+            return None
+        return self.curve.rows_for(self.target)
+
+    @cached_property
+    def regime(self) -> Regime | str:
+        """Which of data and model limits, or why nothing can be said."""
+        pilots = self.measured.pilots()
+        if pilots is None:
+            return (
+                "too few sizes leave pool rows untrained, on which train and test loss are compared: give a larger pool"
+            )
+        try:
+            return regime(pilots)
+        except RequestError as reason:
+            return str(reason)
+
+    @cached_property
+    def fill(self) -> Fill | None:
+        """Bits of the pool against what the trained parameters hold; None where they weren't counted."""
+        counted, parameters = self.measured.capacity, self.measured.parameters
+        if counted is None or not parameters:
+            return None
+        return fill(counted["bits"], parameters, adapter=bool(counted["adapter"]))
+
+    @cached_property
+    def checks(self) -> tuple[tuple[Finding, ...], dict[str, str]]:
+        """(findings, what every other check came to)."""
+        inputs = {
+            "curve": None if isinstance(self.curve, str) else self.curve,
+            "pilots": self.measured.pilots(),
+            "stop": self.measured.stop_losses(),
+            "fill": self.fill,
+            "near_trained": self.measured.near if self.measured.kept_near else 0,
+        }
+        findings, others = [], {}
+        for code in CHECKS:
+            check = plugins.load("checks", code)
+            try:
+                found = check({name: inputs[name] for name in check.needs})
+            except NotApplicable as reason:
+                others[code] = f"not applicable: {reason}"
+                continue
+            if found is None:
+                others[code] = "passed"
+            else:
+                findings.append(found)
+        return tuple(findings), others
+
+    @cached_property
+    def repeats(self) -> str:
+        """What keeping a quarter of the pool for four epochs counts as, by the law of repeated data."""
+        rows, r_star, whose = self.measured.pool_rows, C4_R_STAR, "of language-model pretraining, not of this learner"
+        runs = [(p.epochs, p.rows, p.stop) for p in self.measured.points if not p.larger and p.chain == 0 and p.stop]
+        try:
+            epochs, sizes, losses = zip(*runs, strict=True)
+            fitted = fit_repetition(epochs, sizes, losses).r_star
+            r_star, whose = fitted, "fitted to one chain's pilots of several epochs, without an interval"
+        except (RequestError, ValueError):
+            pass  # pilots of one epoch at three sizes, and of more, aren't there
+        counts = _KEPT * rows * float(effective_multiple(_EPOCHS, r_star))
+        return (
+            f"{_KEPT:.0%} of the pool for {_EPOCHS} epochs counts as about {counts:,.0f} rows seen once, where "
+            f"{rows:,} rows seen once are all of it (R* = {r_star:.3g}, {whose})"
+        )
+
+    def price_of(self, largest: int) -> float | None:
+        """Seconds that pilots up to so many rows would take at most on the same workers; None where none were timed."""
+        price = self.measured.price
+        if not price:
+            return None
+        made = planned(
+            largest,
+            int(price["epochs"]),
+            chains=self.measured.chains,
+            larger=bool(self.measured.larger),
+            price=lambda rows, epochs, larger: (
+                price["trial"] + rows * epochs * price["row"] * (price["larger"] if larger else 1.0)
+            ),
+            workers=int(price["workers"]),
+        )
+        return made.seconds
+
+    def what_would_tell(self) -> str:
+        """How far the pilots are from the whole pool, and what closing the gap takes."""
+        largest, pool = self.measured.sizes[-1], self.measured.pool_rows
+        if pool <= largest:
+            return ""
+        far = f"the largest pilot has {largest:,} of {pool:,} rows, a {pool / largest:,.0f}th"
+        near, sure = -(-pool // 10), -(-pool // 2)
+        cost = [self.price_of(n) for n in (near, sure)]
+        if cost[0] is None:
+            return f"{far}; pilots up to {sure:,} rows would tell"
+        return (
+            f"{far}; pilots up to {near:,} rows (at most {duration(cost[0])}) would tell if the curve is a clean power "
+            f"law, up to {sure:,} ({duration(cost[1])}) in any case"
+        )
+
+    def headline(self) -> str:
+        """The answer in a sentence."""
+        if isinstance(self.curve, str):
+            return f"Cannot tell what more rows would do, because {self.curve}."
+        return f"{self._of_data(self.curve)}; {self._of_model()}."
+
+    def _of_data(self, curve: Curve) -> str:
+        unit, largest, pool = self.measured.unit, float(curve.sizes_K[-1]), float(self.measured.pool_rows)
+        if not curve.inspection.falls:
+            span = f"from {curve.sizes_K[0]:,.0f} to {largest:,.0f} rows"
+            return f"More rows of this pool aren't shown to help: the {unit} isn't shown to fall {span}"
+        asked = pool if pool > largest else 2 * largest
+        what = f"all {pool:,.0f} rows" if pool > largest else f"twice as many rows ({asked:,.0f})"
+        now, then = curve.band(largest), curve.predict(asked)
+        if then.refusal:
+            gain = curve.law.gain_from_doubling(largest)
+            return (
+                f"More rows help: twice {largest:,.0f} would lower the {unit} by about {gain:.2g} from "
+                f"{now.value:.4g}; what {what} reach cannot be told, because {then.refusal}"
+            )
+        reached = f"{then.value:.4g} {unit} [{then.low:.4g} .. {then.high:.4g}]"
+        return f"More rows help: {what} are predicted to reach {reached}, from {now.value:.4g} at {largest:,.0f}"
+
+    def _of_model(self) -> str:
+        return self.regime if isinstance(self.regime, str) else str(self.regime)
+
+    def size_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the sizes."""
+        header = ["rows", "epochs", f"{self.measured.unit}", "95 %", "train / fresh", "larger"]
+        test, larger = self.measured.grid("test"), self.measured.grid("test", larger=True)
+        share = self.measured.grid("train") / self.measured.grid("fresh")
+        rows = []
+        for k, n in enumerate(self.measured.sizes):
+            found = _interval(test[:, k])
+            rows.append(
+                [
+                    f"{n:,}",
+                    str(self.measured.chosen.get(n, "")),
+                    f"{found.value:.4f}" if found else "",
+                    f"{found.low:.4f} .. {found.high:.4f}" if found else "",
+                    _mean(share[:, k], 3),
+                    _mean(larger[:, k], 4),
+                ]
+            )
+        return header, rows
+
+    def lines(self) -> list[str]:
+        """Everything below the table, a sentence each."""
+        out = (
+            [f"untouched: {self.measured.untouched:.4f} {self.measured.unit}"]
+            if self.measured.untouched is not None
+            else []
+        )
+        if not isinstance(self.curve, str):
+            out += self.curve.explain().splitlines()
+        out += [str(p) for p in (*self.predictions, *filter(None, [self.rows_for_target]))]
+        out += [self.repeats, *filter(None, [self.what_would_tell()])]
+        if self.fill is not None and self.measured.capacity:
+            out.append(f"capacity: {self.fill} (bits are {self.measured.capacity['how']})")
+        return out
+
+    def check_lines(self) -> list[str]:
+        """A line for each check that found something, and one for the others."""
+        findings, others = self.checks
+        out = [f"{f.code} {f.title}: {f.text} {f.advice}" for f in findings]
+        passed = [code for code, what in others.items() if what == "passed"]
+        return [*out, *([f"passed: {', '.join(passed)}"] if passed else []),
+                *(f"{code}: {what}" for code, what in others.items() if what != "passed")]  # fmt: skip
+
+    def explain(self) -> str:
+        """The answer, the sizes, what follows from them, checks and notes."""
+        header, rows = self.size_table()
+        m = self.measured
+        beside = f"judged on {m.on}, {m.chains} chains" + (f"; larger: {m.larger}" if m.larger else "")
+        failed = [f"pilot of {p.rows:,} rows, chain {p.chain}: {p.failed}" for p in m.points if p.failed]
+        return "\n".join(
+            [self.headline(), table(rows, header), beside, *self.lines(), *self.check_lines(), *failed, *m.notes]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        findings, others = self.checks
+        curve, found = self.curve, self.regime
+        return {
+            "run": str(self.run),
+            "headline": self.headline(),
+            "measured": self.measured.to_dict(),
+            "curve": {"refusal": curve} if isinstance(curve, str) else curve.to_dict(),
+            "predictions": [p.to_dict() for p in self.predictions],
+            "target": self.rows_for_target and self.rows_for_target.to_dict(),
+            "regime": {"word": "undetermined", "reasons": [found]} if isinstance(found, str) else found.to_dict(),
+            "repeats": self.repeats,
+            "what_would_tell": self.what_would_tell(),
+            "capacity": self.fill and {**self.fill.to_dict(), **dict(self.measured.capacity or {})},
+            "findings": [vars(f) for f in findings],
+            "checks": others,
+            "record": dict(self.record),
+        }
+
+    def with_record(self, record: Mapping[str, Any]) -> Diagnosis:
+        """The same with the run's record."""
+        return replace(self, record=record)
+
+    def _repr_html_(self) -> str:
+        return html_of(self.explain())
+
+
+def _interval(values_C: Any) -> Estimate | None:
+    values_C = values_C[np.isfinite(values_C)]
+    return mean_interval(values_C) if len(values_C) > 1 else None
+
+
+def _mean(values_C: Any, digits: int) -> str:
+    values_C = values_C[np.isfinite(values_C)]
+    return f"{values_C.mean():.{digits}f}" if len(values_C) else ""

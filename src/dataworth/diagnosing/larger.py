@@ -1,0 +1,73 @@
+"""The larger learner that a diagnosis compares with: a wider adapter or net of the same kind, or another model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dataworth import config
+from dataworth.errors import RequestError
+from dataworth.recipe import ClassifierRecipe, Recipe
+from dataworth.session import Session
+
+NONE = "none"
+_RANKS, _WIDTHS = 4, 2
+WIDENED = ("resnet", "mlp")
+
+
+def larger_session(session: Session, asked: str | None) -> tuple[Session, str] | None:
+    """A session of the larger learner beside the own one's cache, engine and ledgers, and what it is; None for none.
+
+    Args:
+        session: Of the own learner.
+        asked: `lora_r=32`, `width=64` (fields of the recipe, joined by commas), a model, or none. Unless told, an
+            adapter of four times the rank with its scale kept, or a net of twice the width.
+
+    Raises:
+        RequestError: A field that the recipe doesn't have, or a value it can't take.
+    """
+    if asked == NONE:
+        return None
+    if asked is not None and "=" not in asked:
+        beside = replace(session, request=replace(session.request, model=asked), made={})
+        return _sharing(session, beside), asked
+    fields = _fields(asked) if asked else _usual(session)
+    if not fields:
+        session.notes.append("no larger learner was tried: name one by --larger (a model of the same kind)")
+        return None
+    said = ", ".join(f"{name} {value}" for name, value in fields.items())
+    if session.classifies:
+        recipe = ClassifierRecipe.from_dict({**session.classifier_recipe.to_dict(), **fields})
+        return _sharing(session, replace(session, classifier_recipe=recipe)), said
+    wider = Recipe.from_dict({**session.recipe.to_dict(), **fields})
+    return _sharing(session, replace(session, recipe=wider)), said
+
+
+def _usual(session: Session) -> dict[str, Any]:
+    if not session.classifies:
+        # alpha / r multiplies what the adapter adds: kept, so that rank alone differs.
+        return {"lora_r": _RANKS * session.recipe.lora_r, "lora_alpha": _RANKS * session.recipe.lora_alpha}
+    if session.request.model in WIDENED:
+        return {"width": _WIDTHS * session.classifier_recipe.width}
+    return {}
+
+
+def _fields(asked: str) -> dict[str, Any]:
+    """`lora_r=32,lora_alpha=64` as numbers.
+
+    Raises:
+        RequestError: Something else.
+    """
+    out: dict[str, Any] = {}
+    for name, value in config.pairs(tuple(asked.split(",")), "--larger").items():
+        try:
+            out[name] = float(value) if "." in value or "e" in value else int(value)
+        except ValueError as error:
+            raise RequestError(f"--larger {name}={value}: expected a number such as lora_r=32; correct it") from error
+    return out
+
+
+def _sharing(session: Session, beside: Session) -> Session:
+    """The workers are shared, too: two sets of them would share the cores."""
+    beside.__dict__["engine"] = session.engine
+    return beside

@@ -1,0 +1,108 @@
+"""What pilots measured, as plain values: all that a diagnosis is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dataworth.laws.objective import Floats
+from dataworth.laws.regime import Pilots
+
+
+@dataclass(frozen=True)
+class Point:
+    """One pilot: what it was trained on, and what it came to; None is unknown.
+
+    `stop` and `test` are the goal's number (or that of held-out rows) on the rows that choose the epochs and on those
+    that measure; `fresh` and `train` the mean loss of pool rows that it wasn't and that it was trained on.
+    """
+
+    larger: bool
+    chain: int
+    rows: int
+    epochs: int
+    stop: float | None
+    test: float | None
+    fresh: float | None
+    train: float | None
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Pilots of a learner and of a larger one, and what is known beside them.
+
+    `unit` is that of the goal's number, lower better; `loss_unit` that of `fresh` and `train`. `pool_rows` can be
+    drawn. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model before training.
+    `near` are rows nearly equal to judging ones, `kept_near` says that they were trained on. `price` has the seconds of
+    a trial (`trial`) and of a row's epoch (`row`) on one of `workers`.
+    """
+
+    unit: str
+    loss_unit: str
+    on: str
+    pool_rows: int
+    sizes: tuple[int, ...]
+    chains: int
+    tried: Mapping[int, tuple[int, ...]]
+    chosen: Mapping[int, int]
+    points: tuple[Point, ...]
+    untouched: float | None
+    larger: str = ""
+    parameters: int = 0
+    near: int = 0
+    kept_near: bool = False
+    price: Mapping[str, float] = field(default_factory=dict)
+    capacity: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    def grid(self, name: str, *, larger: bool = False) -> Floats:
+        """A number of the points trained for the chosen epochs, `[C, K]` with NaN where it is unknown."""
+        out = np.full((self.chains, len(self.sizes)), np.nan)
+        for p in self.points:
+            value = getattr(p, name)
+            if p.larger == larger and p.epochs == self.chosen.get(p.rows) and value is not None:
+                out[p.chain, self.sizes.index(p.rows)] = value
+        return out
+
+    def pilots(self) -> Pilots | None:
+        """Losses of pool rows, at the sizes that leave some untrained; None without four such sizes."""
+        fresh_CK, sizes_K = self.grid("fresh"), np.array(self.sizes, dtype=np.float64)
+        there = np.isfinite(fresh_CK).sum(0) > 1
+        if there.sum() < 4:
+            return None
+        larger_CK = self.grid("fresh", larger=True)[:, there] if self.larger else None
+        return Pilots(sizes_K[there], fresh_CK[:, there], self.grid("train")[:, there], larger_CK)
+
+    def stop_losses(self) -> dict[int, dict[int, float]]:
+        """What chose the epochs of each size: the first chain's numbers by epochs."""
+        out: dict[int, dict[int, float]] = {}
+        for p in self.points:
+            if not p.larger and p.chain == 0 and p.stop is not None:
+                out.setdefault(p.rows, {})[p.epochs] = p.stop
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            **asdict(self),
+            "tried": [[n, list(e)] for n, e in self.tried.items()],
+            "chosen": [list(pair) for pair in self.chosen.items()],
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Measured:
+        """The inverse of `to_dict`."""
+        return cls(
+            **{
+                **told,
+                "sizes": tuple(told["sizes"]),
+                "tried": {n: tuple(e) for n, e in told["tried"]},
+                "chosen": dict(told["chosen"]),
+                "points": tuple(Point(**p) for p in told["points"]),
+                "notes": tuple(told["notes"]),
+            }
+        )

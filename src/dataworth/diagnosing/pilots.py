@@ -1,0 +1,141 @@
+"""Pilots run: the first chain tries epochs in waves, the others train for the best of each size, then a larger learner.
+
+Pilots are trials of `proving`: a proof on the same pool with the same recipe finds their trainings in the cache, and
+they its.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dataworth.diagnosing.design import Design
+from dataworth.diagnosing.held_out import Judges
+from dataworth.diagnosing.measured import Point
+from dataworth.errors import NonsenseRefused
+from dataworth.proof.arms import curve_arms
+from dataworth.proving.trials import Training, TrialSet
+from dataworth.session import Session
+
+_WEIGHTS = ("adapter_model.safetensors", "classifier.safetensors")
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class Runner:
+    """Trains and judges the pilots of a design for one learner."""
+
+    def __init__(self, session: Session, judges: Judges, design: Design) -> None:
+        self.session, self.judges, self.design = session, judges, design
+        self.trials = TrialSet(session, judges.sets)
+        self.recipe = session.trainee.recipe
+        arms = curve_arms(judges.rows, design.sizes, design.chains, seed=session.request.seed)
+        self.draws = {n: arm.draws for n, arm in zip(design.sizes, arms, strict=True)}
+        self.untouched = Training((), (), self.recipe)
+
+    def training(self, rows: int, chain: int, epochs: int) -> Training:
+        """A pilot's training, as a proof's trial number `chain` of random rows would be."""
+        recipe = replace(self.recipe, seed=self.recipe.seed + chain, epochs=epochs)
+        return Training(self.draws[rows][chain].ids, (), recipe)
+
+    def choose(self) -> dict[int, int]:
+        """The epochs of each size that do best on the rows that choose, by the first chain.
+
+        A size is tried no longer once more epochs did worse.
+
+        Raises:
+            NonsenseRefused: A size that can't be trained at all.
+        """
+        design, cost = self.design, dict[tuple[int, int], float]()
+        open_sizes = set(design.sizes)
+        for wave in range(max(map(len, design.epochs))):
+            tried = {
+                n: epochs[wave]
+                for n, epochs in zip(design.sizes, design.epochs, strict=True)
+                if n in open_sizes and wave < len(epochs)
+            }
+            self._run([self.untouched, *(self.training(n, 0, e) for n, e in tried.items())], "pilots, first chain")
+            for n, e in tried.items():
+                found = self._stop(self.training(n, 0, e))
+                before = min((c for (m, _), c in cost.items() if m == n), default=np.inf)
+                if found is not None:
+                    cost[n, e] = found
+                if found is None or found > before:
+                    open_sizes.discard(n)
+        for n in design.sizes:
+            if not any(m == n for m, _ in cost):
+                why = next(iter(self.trials.failed.values()), "")
+                raise NonsenseRefused(f"no pilot of {n:,} rows could be trained ({why}); lower lr in --recipe")
+        return {n: min((c, e) for (m, e), c in cost.items() if m == n)[1] for n in design.sizes}
+
+    def run(self, chosen: Mapping[int, int], sizes: Iterable[int], stage: str) -> None:
+        """All chains at these sizes, for the chosen epochs."""
+        self._run([self.training(n, c, chosen[n]) for n in sizes for c in range(self.design.chains)], stage)
+
+    def points(self, tried: Mapping[int, Iterable[int]], *, larger: bool = False) -> list[Point]:
+        """What the pilots that are there, or failed, came to: the epochs that were tried at each size."""
+        out = []
+        for n, all_epochs in tried.items():
+            for e in all_epochs:
+                for c in range(self.design.chains):
+                    training = self.training(n, c, e)
+                    if self.trials.costs([training]):
+                        out.append(self._point(training, larger, c, n, e))
+                    elif training in self.trials.failed:
+                        why = self.trials.failed[training]
+                        out.append(Point(larger, c, n, e, None, None, None, None, why))
+        return out
+
+    def bare(self) -> float | None:
+        """The goal's number of the untouched learner."""
+        found = self.trials.costs([self.untouched])
+        return self._mean(found[self.untouched][0], test=True) if found else None
+
+    def parameters(self) -> int:
+        """Numbers that were trained, counted in what a training left."""
+        from safetensors import safe_open
+
+        folder = self.trials.folder(self.training(self.design.sizes[0], 0, self.design.epochs[0][0]))
+        total = 0
+        for file in _weights(folder):
+            with safe_open(file, framework="numpy") as opened:
+                trained = [name for name in opened.keys() if not name.endswith(_BUFFERS)]
+                total += sum(int(np.prod(opened.get_slice(name).get_shape())) for name in trained)
+        return total
+
+    def close(self) -> None:
+        """Give back what trials shared on disk."""
+        self.trials.close()
+
+    def _run(self, trainings: list[Training], stage: str) -> None:
+        self.trials.run(trainings, stage, order=lambda t: -len(t.ids) * t.recipe.epochs)
+
+    def _stop(self, training: Training) -> float | None:
+        found = self.trials.costs([training])
+        return self._mean(found[training][0], test=False) if found else None
+
+    def _mean(self, cost_J: np.ndarray, *, test: bool) -> float:
+        """Of the subtasks; scores of which higher is better are shares, and count as the share of errors."""
+        first = len(self.judges.stop) if test else 0
+        cost = float(cost_J[first : first + len(self.judges.stop)].mean())
+        return 1.0 + cost if self.trials.sign_J[first] < 0 else cost
+
+    def _point(self, training: Training, larger: bool, chain: int, rows: int, epochs: int) -> Point:
+        cost_J, _ = self.trials.costs([training])[training]
+        row_q, value_q, weight_q = self.trials.values(training)[-1]
+        held = set(training.ids)
+        trained_q = np.array([self.judges.probed.rows[n].id in held for n in row_q], dtype=bool)
+
+        def mean(mask_q: np.ndarray) -> float | None:
+            return float(value_q[mask_q] @ weight_q[mask_q] / weight_q[mask_q].sum()) if mask_q.any() else None
+
+        stop, test = (self._mean(cost_J, test=one) for one in (False, True))
+        return Point(larger, chain, rows, epochs, stop, test, mean(~trained_q), mean(trained_q))
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The file of trained numbers, of a net or of an adapter's last checkpoint."""
+    last = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]), default=folder)
+    return [last / name for name in _WEIGHTS if (last / name).is_file()]

@@ -1,0 +1,184 @@
+"""From a `diagnose` request to its diagnosis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dataworth import config
+from dataworth.diagnosing.bits import pool_bits
+from dataworth.diagnosing.design import Design, Price, planned
+from dataworth.diagnosing.held_out import Judges, judges
+from dataworth.diagnosing.larger import NONE, WIDENED, larger_session
+from dataworth.diagnosing.measured import Measured
+from dataworth.diagnosing.pilots import Runner
+from dataworth.errors import RequestError
+from dataworth.session import Session, worker_devices
+from dataworth.store.atomic import write_atomic
+from dataworth.store.fingerprint import canonical_json
+from dataworth.store.json_files import read_json
+from dataworth.store.run import RunFolder
+
+DESIGN = "design.json"
+_SPARE = 0.9
+"""Share of the budget that pilots may take by their prices: the rest is for what isn't priced."""
+
+Rates = Callable[[Session], Mapping[str, float]]
+
+
+def refuse_undiagnosable(request: config.DiagnoseRequest) -> None:
+    """Refuse a diagnosis that can't be one, before anything is read.
+
+    Raises:
+        RequestError: Names what is missing or wrong.
+    """
+    if request.model is None:
+        raise RequestError("diagnose needs the learner: expected dataworth diagnose POOL --model M [--goal G]")
+    config.seconds(request.budget)
+    _sizes(request)
+    if request.target is not None and not request.target > 0:
+        raise RequestError(f"target={request.target:g}: expected a loss above 0; correct --target")
+
+
+def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest, rates: Rates) -> Measured:
+    """Plan the pilots once, train and judge them, count bits if asked.
+
+    Args:
+        session: Pool, goal, learner; its gate has been run.
+        run: Where the design is kept, so that a resumed diagnosis has the same.
+        request: What is asked.
+        rates: Times this machine on the session's learner.
+    """
+    began = time.perf_counter()
+    sizes = _sizes(request)
+    found = judges(session, request.chains, min(sizes, default=4))
+    larger = larger_session(session, request.larger)
+    design, price = _design(session, run, request, found, larger, rates, began)
+    session.progress.say(str(design))
+    own = Runner(session, found, design)
+    chosen = own.choose()
+    own.run(chosen, design.sizes, "pilots")
+    tried = dict(zip(design.sizes, design.epochs, strict=True))
+    points, notes = own.points(tried), []
+    if larger is not None:
+        beside = Runner(larger[0], found, design)
+        beside.run(chosen, design.larger, "pilots of the larger learner")
+        points += beside.points({n: (chosen[n],) for n in design.larger}, larger=True)
+    counted = _capacity(session, request)
+    own.close()
+    took = time.perf_counter() - began
+    if took > config.seconds(request.budget):
+        notes.append(f"this took {took / 60:.0f} minutes, more than its --budget {request.budget}")
+    return Measured(
+        unit=found.unit,
+        loss_unit=found.probed.judge.unit,
+        on=found.on,
+        pool_rows=len(found.rows),
+        sizes=design.sizes,
+        chains=design.chains,
+        tried=tried,
+        chosen=chosen,
+        points=tuple(points),
+        untouched=own.bare(),
+        larger=larger[1] if larger else "",
+        parameters=own.parameters(),
+        near=found.near,
+        kept_near=session.request.keep_near_goal,
+        price=price,
+        capacity=counted,
+        notes=(*session.notes, *notes),
+    )
+
+
+def proposed(session: Session, request: config.DiagnoseRequest) -> Design:
+    """The design of a request without prices, counted on rows that nobody has read or compared yet."""
+    larger = not session.classifies or request.model in WIDENED or request.larger is not None
+    return planned(
+        len(session.pool),
+        session.trainee.recipe.epochs,
+        chains=request.chains,
+        larger=larger and request.larger != NONE,
+        sizes=_sizes(request),
+    )
+
+
+def _sizes(request: config.DiagnoseRequest) -> tuple[int, ...]:
+    """The sizes that the user wants; none where the budget decides."""
+    if request.sizes is None:
+        return ()
+    parts = [part.strip().replace("_", "") for part in request.sizes.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts) or len(set(parts)) < 4:
+        raise RequestError(
+            f"--sizes {request.sizes!r}: expected at least 4 different numbers of rows, such as 125,250,500,1000"
+        )
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def _design(
+    session: Session,
+    run: RunFolder,
+    request: config.DiagnoseRequest,
+    found: Judges,
+    larger: tuple[Session, str] | None,
+    rates: Rates,
+    began: float,
+) -> tuple[Design, dict[str, float]]:
+    """The design of this run and its prices, made once and kept in its folder."""
+    path = run.path / DESIGN
+    if path.exists():
+        told = read_json(path, "delete the run folder; trials stay in the cache", {"design": dict, "price": dict})
+        kept = told["design"]
+        tuples = {name: tuple(kept[name]) for name in ("sizes", "larger")}
+        return Design(**{**kept, **tuples, "epochs": tuple(map(tuple, kept["epochs"]))}), told["price"]
+    sizes, epochs = _sizes(request), session.trainee.recipe.epochs
+    if sizes and sizes[-1] > len(found.rows):
+        raise RequestError(
+            f"--sizes up to {sizes[-1]:,}: {len(found.rows):,} rows can be drawn; expected fewer, correct --sizes"
+        )
+    workers = max(1, len(worker_devices(request.device, request.workers)))
+    price = _prices(session, found, larger, rates)
+    left = _SPARE * (config.seconds(request.budget) - (time.perf_counter() - began))
+    design = planned(
+        len(found.rows),
+        epochs,
+        chains=request.chains,
+        larger=larger is not None,
+        sizes=sizes,
+        price=_price_of(price),
+        budget=left,
+        workers=workers,
+    )
+    price |= {"workers": workers, "epochs": epochs}
+    write_atomic(path, canonical_json({"design": design.to_dict(), "price": price}))
+    return design, price
+
+
+def _prices(session: Session, found: Judges, larger: tuple[Session, str] | None, rates: Rates) -> dict[str, float]:
+    """Seconds of a trial whatever its rows, and of one epoch of a row; how much more the larger learner takes."""
+    rate = rates(session)
+    trainee = session.trainee
+    judged = sum(trainee.length(row) for judged in found.sets for row in judged.rows)
+    fixed = rate["load training"] + rate["load losses"] + judged * rate["losses"]
+    position = session.pool.position
+    length = float(np.mean(trainee.size_N[[position[i] for i in found.rows]]))
+    more = 1.0
+    if larger is not None:
+        beside = larger[0]
+        again = beside.request.model != session.request.model or session.classifies
+        more = rates(beside)["training"] / rate["training"] if again else 1.0
+    return {"trial": fixed, "row": length * rate["training"], "larger": max(1.0, more)}
+
+
+def _price_of(price: Mapping[str, float]) -> Price:
+    return lambda rows, epochs, larger: (
+        price["trial"] + rows * epochs * price["row"] * (price["larger"] if larger else 1.0)
+    )
+
+
+def _capacity(session: Session, request: config.DiagnoseRequest) -> dict[str, Any] | None:
+    if not request.capacity:
+        return None
+    return {**pool_bits(session, request.reference), "adapter": not session.classifies}

@@ -1,0 +1,250 @@
+"""Is the bottleneck the data or the model? What pilots show of the regime they are in (Bahri et al. 2021, 2102.06701).
+
+With far more rows than a model can fit (D >> P) the model's size sets the floor and more rows remove a correction that
+falls as 1/D: variance-limited in data, resolution-limited in the model. With far more parameters than rows (P >> D)
+every row is fitted and loss falls as D^-beta with beta below 1: resolution-limited in data, variance-limited in the
+model. In between lies the interpolation threshold, where test loss may even rise with data, and nothing is said.
+
+A regime is never told from one curve without the train loss, nor without a larger model. Axes: `C` chains, `K` sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from dataworth.errors import RequestError
+from dataworth.laws.curve import Curve, fit_curve
+from dataworth.laws.objective import Floats
+from dataworth.numerics.ranks import Estimate, mean_interval
+
+AT_FLOOR, MET, NEARLY_MET = 0.1, 0.8, 0.5
+"""Train loss over test loss: at most the first where every row is fitted; at least the second at the largest size, and
+the third at the smallest, where train and test loss have met."""
+TOLD = 0.5
+"""An exponent whose interval reaches below this says nothing of 1."""
+NOTHING = 0.1
+"""Twice the rows gain nothing beside a larger model where they gain less than this share of what that does."""
+
+Word = Literal["variance-limited in data", "resolution-limited in data", "both", "undetermined"]
+
+
+@dataclass(frozen=True)
+class Pilots:
+    """Losses of pilots, NaN where a point is missing: `[C, K]` each, one row a chain of nested subsets.
+
+    `train_CK` is measured on rows that were trained on, `larger_CK` is the test loss of a larger model on the same
+    subsets. Train loss is taken to be 0 where every row is fitted, as cross-entropy and squared error without
+    unexplainable labels are.
+    """
+
+    sizes_K: Floats
+    test_CK: Floats
+    train_CK: Floats | None = None
+    larger_CK: Floats | None = None
+
+    def __post_init__(self) -> None:
+        """Chains and sizes are those of the test loss.
+
+        Raises:
+            RequestError: Shapes that differ.
+        """
+        for name in ("train_CK", "larger_CK"):
+            found = getattr(self, name)
+            if found is not None and np.shape(found) != np.shape(self.test_CK):
+                raise RequestError(
+                    f"{name} of shape {np.shape(found)}: expected that of the test loss, {np.shape(self.test_CK)}; "
+                    "put NaN where a point is missing"
+                )
+
+    def train_share(self, k: int, level: float = 0.9) -> Estimate | None:
+        """Train loss over test loss at size `k`: 1 where they have met; None without two chains that have both."""
+        if self.train_CK is None:
+            return None
+        share_C = self.train_CK[:, k] / self.test_CK[:, k]
+        share_C = share_C[np.isfinite(share_C)]
+        return mean_interval(share_C, level=level) if len(share_C) > 1 else None
+
+    def crossing(self, level: float = 0.9) -> tuple[float, float] | None:
+        """Train over test loss at the smallest and the largest size, if they cross the interpolation threshold.
+
+        They do where every row is fitted at the one and not at the other, or where train and test loss have nearly met
+        at the largest size and not at the smallest.
+        """
+        order = np.argsort(self.sizes_K)
+        first, last = (self.train_share(int(order[k]), level) for k in (0, -1))
+        if first is None or last is None:
+            return None
+        leaves_floor = first.high <= AT_FLOOR < last.low
+        return (first.value, last.value) if leaves_floor or first.value < NEARLY_MET < last.value else None
+
+    def gain_from_larger(self, level: float = 0.9) -> tuple[float, Estimate] | None:
+        """What the larger model gains at the largest size at which two chains have both: (that size, gain)."""
+        if self.larger_CK is None:
+            return None
+        gain_CK = self.test_CK - self.larger_CK
+        for k in np.argsort(self.sizes_K)[::-1]:
+            gain_C = gain_CK[np.isfinite(gain_CK[:, k]), k]
+            if len(gain_C) > 1:
+                return float(self.sizes_K[k]), mean_interval(gain_C, level=level)
+        return None
+
+    def rise(self, level: float = 0.9) -> tuple[float, float] | None:
+        """Two neighbouring sizes between which the test loss rises beyond what chains scatter, if there are any."""
+        order = np.argsort(self.sizes_K)
+        for low, high in pairwise(order):
+            step_C = np.log(self.test_CK[:, high] / self.test_CK[:, low])
+            step_C = step_C[np.isfinite(step_C)]
+            if len(step_C) > 1 and mean_interval(step_C, level=level).low > 0:
+                return float(self.sizes_K[low]), float(self.sizes_K[high])
+        return None
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The regime that pilots show, or why they show none.
+
+    `beta` is the exponent with its interval; `train_share` train over test loss at the largest size; `larger` the size
+    at which a larger model was tried and what it gained there; `doubling` what twice the rows would gain there.
+    """
+
+    word: Word
+    reasons: tuple[str, ...]
+    beta: Estimate
+    floor: float
+    train_share: Estimate | None
+    larger: tuple[float, Estimate] | None
+    doubling: float
+
+    @property
+    def in_model(self) -> str:
+        """The same seen from the model's side: the regimes swap."""
+        return {
+            "variance-limited in data": "resolution-limited in the model",
+            "resolution-limited in data": "variance-limited in the model",
+        }.get(self.word, self.word)
+
+    def __str__(self) -> str:
+        beta = f"the loss falls as rows^-{self.beta.value:.2f} [{self.beta.low:.2f} .. {self.beta.high:.2f}]"
+        said = {
+            "variance-limited in data": f"the model is the bottleneck ({self.word}, {self.in_model}): train and test "
+            f"loss have met and {beta} towards {self.floor:.4g}, which more rows won't pass; a larger model will",
+            "resolution-limited in data": f"the data is the bottleneck ({self.word}, {self.in_model}): every row is "
+            f"fitted and {beta}; more or better-chosen rows help, a larger model doesn't",
+            "both": f"both help: {beta}, and a larger model lowers it at the same rows",
+        }
+        if self.word in said:
+            return said[self.word]
+        return f"cannot tell whether the data or the model is the bottleneck, because {'; '.join(self.reasons)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "word": self.word,
+            "in_model": self.in_model,
+            "reasons": list(self.reasons),
+            "beta": vars(self.beta),
+            "floor": self.floor,
+            "train_share": self.train_share and vars(self.train_share),
+            "larger": self.larger and {"rows": self.larger[0], **vars(self.larger[1])},
+            "gain_of_doubling": self.doubling,
+        }
+
+
+def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9) -> Regime:
+    """Which of data and model limits a learner, as far as its pilots tell.
+
+    - variance-limited in data: train and test loss have met, a larger model is better, and the interval of beta holds
+      1 (it may lie above, as it does near the threshold) or the curve is so flat that twice the rows gain nothing
+      beside the larger model;
+    - resolution-limited in data: every row is fitted and a larger model gains less than twice the rows; beta may be
+      above 1, as it is for smooth targets in few dimensions: a model that fits every row isn't at its size's floor;
+    - both: beta is below 1 and a larger model gains more than that;
+    - undetermined: anything else, with the reasons.
+
+    Args:
+        pilots: Their losses.
+        curve: The fitted law of the test losses, if it is at hand.
+        level: Of all intervals.
+
+    Raises:
+        RequestError: Too few sizes or chains for a curve.
+    """
+    curve = curve or fit_curve(pilots.sizes_K, pilots.test_CK)
+    log_beta = curve.estimate(lambda law: math.log(law.beta), level)
+    beta = Estimate(*(math.exp(v) for v in (log_beta.value, log_beta.low, log_beta.high)), log_beta.n, level)
+    order = np.argsort(pilots.sizes_K)
+    first, last = pilots.train_share(int(order[0]), level), pilots.train_share(int(order[-1]), level)
+    larger = pilots.gain_from_larger(level)
+    doubling = curve.law.gain_from_doubling(larger[0] if larger else float(curve.sizes_K[-1]))
+
+    def found(word: Word, *reasons: str) -> Regime:
+        return Regime(word, reasons, beta, curve.law.E, last, larger, doubling)
+
+    refused = _refusals(pilots, curve, first, last, larger)
+    if refused or first is None or last is None or larger is None:
+        return found("undetermined", *refused)
+    gain = larger[1]
+    met = first.value >= NEARLY_MET and last.low >= MET
+    as_one_over_rows = beta.low >= TOLD and beta.high >= 1.0
+    if met and gain.low > 0 and (as_one_over_rows or doubling < NOTHING * gain.low):
+        return found("variance-limited in data")
+    if last.high <= AT_FLOOR and gain.high < doubling:
+        return found("resolution-limited in data")
+    if beta.high < 1.0 and gain.low > doubling:
+        return found("both")
+    return found("undetermined", *_missing(met, last, beta, gain, doubling))
+
+
+def _refusals(
+    pilots: Pilots, curve: Curve, first: Estimate | None, last: Estimate | None, larger: tuple[float, Estimate] | None
+) -> tuple[str, ...]:
+    """What forbids any word, whatever the numbers are."""
+    out = []
+    if not curve.inspection.falls:
+        out.append("no fall of the loss is shown over the measured sizes")
+    if first is None or last is None:
+        out.append("the train loss isn't known at the smallest and the largest size")
+    if crossing := pilots.crossing():
+        out.append(
+            f"train loss over test loss goes from {crossing[0]:.2f} to {crossing[1]:.2f} within the measured sizes: "
+            "the model just ceases to fit every row (interpolation threshold), where curves bend or even rise; measure "
+            "sizes well below or above it"
+        )
+    if rise := pilots.rise():
+        out.append(
+            f"the loss rises between {rise[0]:,.0f} and {rise[1]:,.0f} rows, as near the interpolation threshold"
+        )
+    if larger is None:
+        out.append("no larger model was trained on the same rows")
+    return tuple(out)
+
+
+def _missing(met: bool, last: Estimate, beta: Estimate, gain: Estimate, doubling: float) -> tuple[str, ...]:
+    """What keeps the numbers from being one of the regimes."""
+    out = []
+    if not met and last.high > AT_FLOOR:
+        out.append(
+            f"train loss is {last.value:.2f} of test loss at the largest size: neither fitted to the last row nor equal"
+        )
+    if beta.high >= 1.0 and not (met and beta.low <= 1.0):
+        out.append(f"the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], isn't shown to be below 1")
+    if met and beta.high < 1.0:
+        out.append(
+            f"train and test loss have met, yet the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], is "
+            "below 1, where a model that has reached its size's floor falls as 1/rows"
+        )
+    if met and gain.low <= 0:
+        out.append(
+            f"a larger model isn't shown to be better (gain {gain.value:.3g} [{gain.low:.3g} .. {gain.high:.3g}])"
+        )
+    elif not met and not gain.high < doubling:
+        out.append(
+            f"a larger model gains {gain.value:.3g} [{gain.low:.3g} .. {gain.high:.3g}], which isn't shown to be less "
+            f"or more than the {doubling:.3g} of twice the rows"
+        )
+    return tuple(out) or ("its signs contradict one another",)

@@ -1,0 +1,57 @@
+"""The part of a diagnosis's report that is its own: the answer, the curve with what it foretells, sizes, checks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dataworth.diagnosing.diagnosis import Diagnosis
+from dataworth.laws.curve import Curve as Law
+from dataworth.report import Claim, Curve, Grid, Section
+
+_POINTS = 60
+_NEAR, _FAR = 2.0, 10.0
+
+
+def diagnosis_sections(found: Diagnosis) -> tuple[list[Claim], list[Section]]:
+    """Claims and sections of a diagnosis, in the order in which they are read."""
+    data, _, model = found.headline().partition("; ")
+    header, rows = found.size_table()
+    curve = found.curve
+    measured = Section(
+        "Learning curve",
+        (
+            f"Nested random subsets, judged on {found.measured.on}; every size was trained for the epochs that did "
+            "best among those tried. Thin lines are chains, the thick one is the fitted law with its 90 % band.",
+            *found.lines(),
+        ),
+        () if isinstance(curve, str) else (_chart(found, curve),),
+        (Grid(tuple(header), tuple(map(tuple, rows))),),
+    )
+    findings, _ = found.checks
+    checks = Section("Checks", tuple(found.check_lines()))
+    notes = Section("Notes", found.measured.notes) if found.measured.notes else None
+    tone = "open" if "annot tell" in data else "mixed" if any(f.severity == "issue" for f in findings) else "good"
+    claims = [Claim(data, found.what_would_tell(), tone), *([Claim(model)] if model else [])]
+    return claims, [s for s in (measured, checks, notes) if s is not None]
+
+
+def _chart(found: Diagnosis, curve: Law) -> Curve:
+    """The chains, and the law as far as it may be believed: twice the largest size where anything speaks against it."""
+    last = float(curve.sizes_K[-1]) * (_NEAR if curve.reasons else _FAR)
+    grid_M = np.geomspace(float(curve.sizes_K[0]), last, _POINTS)
+    bands = [curve.band(float(D)) for D in grid_M]
+    unit = found.measured.unit
+    points = "; ".join(
+        f"{n:,.0f} rows {np.nanmean(loss_C):.4f}" for n, loss_C in zip(curve.sizes_K, curve.loss_CK.T, strict=True)
+    )
+    return Curve(
+        tuple(curve.sizes_K.tolist()),
+        tuple(tuple(chain.tolist()) for chain in curve.loss_CK),
+        tuple(grid_M.tolist()),
+        tuple(b.value for b in bands),
+        (),
+        f"{unit} (lower is better)",
+        f"Random rows against {unit}: {points}. {found.headline()}",
+        "fitted law",
+        tuple((b.low, b.high) for b in bands),
+    )

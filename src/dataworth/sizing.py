@@ -1,0 +1,148 @@
+"""`--keep auto`: the smallest pick that is as good as training on everything, within a margin that the user states.
+
+The method's pick and random rows are trained at halvings of the pool, and everything is, with several seeds each; the
+goal's tune rows judge. Sizes are tested from the largest down by two one-sided tests, and the first that isn't shown to
+be as good ends it: a fixed order needs no correction for how many are tested. "Keep everything" is an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dataworth import config
+from dataworth.errors import NonsenseRefused, RequestError
+from dataworth.numerics.ranks import difference_interval
+from dataworth.piloting import judges, without
+from dataworth.proof.arms import curve_arms, curve_sizes
+from dataworth.proof.looks import looks_at
+from dataworth.proof.verdict import Arm, Rules, judge
+from dataworth.records import Budget
+from dataworth.results import Selection, table
+from dataworth.session import Session
+
+if TYPE_CHECKING:
+    from dataworth.proving.trials import Training
+
+AUTO = "auto"
+SEEDS = 3
+TRAININGS = SEEDS * (1 + 2 * (1 / 2 + 1 / 4 + 1 / 8 + 1 / 16))
+"""What the sizes cost, in trainings on everything."""
+_GOOD = ("as good as", "better")
+
+Run = Callable[[Mapping[str, Any], Budget], Selection]
+"""A pick with its options; takes its inputs and a budget."""
+
+
+def budget_of(request: config.SelectRequest) -> Budget | None:
+    """How much to keep; None where trainings decide.
+
+    Raises:
+        RequestError: `--keep auto` without what it takes, or `--margin` without it.
+    """
+    if request.keep.strip().lower() != AUTO:
+        if request.margin is not None:
+            raise RequestError("--margin is for --keep auto: expected none beside a size; leave it out")
+        return Budget.parse(request.keep)
+    if request.model is None or request.margin is None or not request.margin > 0:
+        raise RequestError(
+            "--keep auto trains at several sizes: expected --model and --margin X, the loss (in the goal's unit) that "
+            "doesn't matter; name them, or give a size"
+        )
+    if request.policy is not None:
+        raise RequestError("--keep auto with --policy: expected one of them; choose the end of the score first")
+    return None
+
+
+def sized(session: Session, inputs: Mapping[str, Any], run: Run) -> Selection:
+    """The smallest pick shown to be as good as everything within the margin, or everything; its notes say why.
+
+    Raises:
+        RequestError: A goal without tune rows, or too few rows for sizes.
+        NonsenseRefused: Trials can't be trained or judged.
+    """
+    request = session.request
+    assert isinstance(request, config.SelectRequest) and request.margin is not None  # budget_of has seen to it
+    margin = request.margin
+    judged, held, goals = judges(session, "--keep auto")
+    given = without(inputs, held)
+    ids = [i for i, eligible in zip(given["ids"], given["eligible_N"], strict=True) if eligible]
+    ids = [i for i in ids if i not in session.trainee.unscored]
+    sizes = curve_sizes(len(ids))
+    picked = {n: run(given, Budget("rows", n)) for n in sizes[:-1]}
+    draws = {a.rows: a.draws for a in curve_arms(ids, sizes[:-1], SEEDS, seed=session.request.seed)}
+    cost = _costs(session, judged, goals, ids, picked, draws)
+    untouched = cost.pop("untouched", None)
+    everything = Arm("everything", cost["everything"], False)
+    rules = Rules(looks_at((SEEDS,)), 1, margin)
+    kept, verdicts = len(ids), []
+    for n in sorted(picked, reverse=True):
+        arm = Arm(f"{n:,} picked rows", cost[f"pick {n}"], False)
+        verdict = judge(arm, everything, rules, untouched=None if untouched is None else float(untouched[0]), look=True)
+        verdicts.append(f"{n:,} picked rows are {verdict.text}")
+        if verdict.word not in _GOOD:
+            break
+        kept = n
+    final = run(inputs, Budget("rows", kept if kept < len(ids) else int(np.sum(inputs["eligible_N"]))))
+    return replace(final, notes=(*final.notes, *_told(session, judged[0].judge, sizes, cost, kept, margin), *verdicts))
+
+
+def _costs(
+    session: Session,
+    judged: Sequence[Any],
+    goals: int,
+    ids: Sequence[str],
+    picked: Mapping[int, Selection],
+    draws: Mapping[int, Sequence[Any]],
+) -> dict[str, Any]:
+    """Costs by arm, `[seeds]`: everything, and the pick and random rows of each size."""
+    from dataworth.proving.trials import Training, TrialSet
+
+    recipe = session.trainee.recipe
+
+    def training(rows: Sequence[str], weights: Sequence[float], seed: int) -> Training:
+        return Training(tuple(rows), tuple(map(float, weights)), replace(recipe, seed=recipe.seed + seed))
+
+    arms: dict[str, list[Training]] = {
+        "untouched": [Training((), (), recipe)],
+        "everything": [training(ids, (), s) for s in range(SEEDS)],
+    }
+    for n, pick in picked.items():
+        arms[f"pick {n}"] = [training(pick.ids, pick.weights, s) for s in range(SEEDS)]
+        arms[f"random {n}"] = [training(draws[n][s].ids, (), s) for s in range(SEEDS)]
+    trials = TrialSet(session, judged)
+    everyone = [t for listed in arms.values() for t in listed]
+    trials.run(everyone, "sizes", order=lambda t: -len(t.ids))
+    found = trials.costs(everyone)
+    trials.close()
+    for name, listed in arms.items():
+        if any(t not in found for t in listed):
+            why = next(iter(trials.failed.values()), "no trial")
+            raise NonsenseRefused(f"--keep auto: {name} rows: {why}")
+    return {name: np.array([found[t][0][:goals].mean() for t in listed]) for name, listed in arms.items()}
+
+
+def _told(
+    session: Session, judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: int, margin: float
+) -> list[str]:
+    """The curves of the pick and of random rows, what was decided, and what the next doubling would bring."""
+    sign = 1.0 if judge_of.higher == "worse" else -1.0
+    rows = [[f"{n:,}", *(f"{sign * cost[f'{who} {n}'].mean():.4f}" for who in ("pick", "random"))] for n in sizes[:-1]]
+    last = f"{sign * cost['everything'].mean():.4f}"
+    rows.append([f"{sizes[-1]:,} (everything)", last, last])
+    shown = table(rows, ["rows", f"pick ({judge_of.unit})", "random"])
+    if kept == sizes[-1]:
+        return [shown, f"--keep auto keeps everything: half of the rows aren't shown to be as good within {margin:g}"]
+    after = min(n for n in sizes if n > kept)
+    beyond = cost["everything"] if after == sizes[-1] else cost[f"pick {after}"]
+    gain = difference_interval(cost[f"pick {kept}"], beyond)
+    return [
+        shown,
+        f"--keep auto keeps {kept:,} rows ({kept / sizes[-1]:.0%}), the fewest of these sizes shown to be as good as "
+        f"everything within {margin:g} ({SEEDS} trainings each, judged on tune rows: dataworth prove judges on sealed "
+        "ones)",
+        f"the next {after - kept:,} rows would gain {gain.value:.3g} [{gain.low:.3g} .. {gain.high:.3g}] {judge_of.unit}",
+    ]

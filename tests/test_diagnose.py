@@ -1,0 +1,173 @@
+"""`diagnose` from request to answer, on a tiny language model and on vectors with a class."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dataworth as dw
+from dataworth.diagnosing.measured import Measured
+from dataworth.errors import RequestError
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.lm
+
+
+def vectors(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label_N = rng.integers(0, 3, n)
+    return (1.2 * np.eye(3, 6)[label_N] + rng.normal(size=(n, 6))).astype(np.float32), label_N
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("diagnose")
+    x, y = vectors(400, 0)
+    np.savez(folder / "pool.npz", x=x, y=y)
+    goal_x, goal_y = vectors(600, 1)
+    np.savez(folder / "goal.npz", x=goal_x, y=goal_y)
+    (folder / "recipe.yaml").write_text("epochs: 4\nbatch_size: 8\nlr: 0.05\ndtype: fp32\nwidth: 4\n")
+    return folder
+
+
+@pytest.fixture
+def cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cache"))
+    return place / "cache"
+
+
+def fields(place: Path, run: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "pool": str(place / "pool.npz"),
+        "model": "mlp",
+        "recipe": str(place / "recipe.yaml"),
+        "run": str(run),
+        "workers": 0,
+        "device": "cpu",
+        **more,
+    }
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates that don't take a minute to measure."""
+    from dataworth import api
+
+    rates = {"training": 1e-4, "losses": 1e-6, "load losses": 0.0, "load training": 0.01}
+    monkeypatch.setattr(api, "training_rates", lambda session: dict(rates))
+
+
+@pytest.mark.usefixtures("cache", "steady")
+class TestOnClasses:
+    def test_an_answer_with_its_evidence_that_comes_back_from_the_run(self, place, tmp_path):
+        asked = fields(place, tmp_path / "run", goal=str(place / "goal.npz"), capacity=True, target=0.5)
+        found = dw.diagnose(**asked)
+        m = found.measured
+        assert m.sizes == (25, 50, 100, 200, 400) and m.chains == 3 and m.pool_rows == 400
+        assert m.unit == "1 - accuracy" and m.loss_unit == "nats/row" and m.on == "the goal's tune rows"
+        assert np.isfinite(m.grid("test")).all() and np.isfinite(m.grid("train")).all()
+        assert not np.isfinite(m.grid("fresh")[:, -1]).any()  # all of the pool is trained on there
+        assert m.larger == "width 8" and np.isfinite(m.grid("test", larger=True)[:, [2, 4]]).all()
+        assert set(m.chosen) == set(m.sizes) and all(m.chosen[n] in m.tried[n] for n in m.sizes)
+        assert found.fill is not None and found.fill.bits == pytest.approx(400 * np.log2(3))
+        page = dw.view(tmp_path / "run", html=tmp_path / "page.html")
+        assert page.html is not None and "fitted law" in page.html.read_text() and found.headline() in page.explain()
+        again = dw.diagnose(**asked)
+        assert again.explain() == found.explain() and again.measured == m
+        told = json.loads(json.dumps(found.to_dict(), default=str))
+        assert Measured.from_dict(told["measured"]) == m
+        assert told["headline"] == found.explain().splitlines()[0]
+        assert {*told["checks"], *(f["code"] for f in told["findings"])} == {f"DW10{n}" for n in range(1, 7)}
+
+    def test_the_first_chain_tries_more_epochs_until_they_do_worse(self, place, tmp_path):
+        m = dw.diagnose(**fields(place, tmp_path / "run", goal=str(place / "goal.npz"))).measured
+        for n, loss_of in m.stop_losses().items():
+            tried = sorted(loss_of)
+            assert tried == list(m.tried[n][: len(tried)])
+            best = min(tried, key=lambda e: (loss_of[e], e))
+            assert m.chosen[n] == best
+            assert len(tried) == len(m.tried[n]) or loss_of[tried[-1]] > min(loss_of[e] for e in tried[:-1])
+        others = {(p.rows, p.epochs) for p in m.points if p.chain > 0 and not p.larger}
+        assert {(n, m.chosen[n]) for n in m.sizes} <= others
+
+    def test_without_a_goal_pool_rows_judge_and_are_never_trained_on(self, place, tmp_path):
+        m = dw.diagnose(**fields(place, tmp_path / "run", larger="none")).measured
+        assert m.on == "pool rows held out" and m.unit == "nats/row" and m.larger == ""
+        assert m.pool_rows == 320 and m.sizes[-1] == 320
+
+    def test_a_proof_finds_the_pilots_trainings(self, place, tmp_path, cache):
+        asked = fields(place, tmp_path / "run", goal=str(place / "goal.npz"), larger="none")
+        m = dw.diagnose(**asked).measured
+        before = {p.name for p in (cache / "trainings").iterdir()}
+        x, y = vectors(400, 0)
+        np.savez(tmp_path / "mine.npz", x=x[:100], y=y[:100])
+        shared = {k: v for k, v in asked.items() if k not in ("larger", "run")}
+        dw.prove(str(tmp_path / "mine.npz"), **shared, seeds=3, lr_search=False, against="random", curve=False)
+        new = {p.name for p in (cache / "trainings").iterdir()} - before
+        expected = 3 + (0 if m.chosen[100] == 4 else 2)  # the subset's own; random rows were pilots
+        assert len(new) == expected
+
+    def test_a_budget_that_pays_for_less_gets_smaller_pilots(self, place, tmp_path, monkeypatch):
+        rates = {"training": 1e-2, "losses": 1e-6, "load losses": 0.0, "load training": 0.01}
+        monkeypatch.setattr("dataworth.api.training_rates", lambda session: dict(rates))
+        found = dw.diagnose(**fields(place, tmp_path / "run", budget="140s", larger="none"))
+        assert found.measured.sizes == (8, 16, 31, 62, 125)
+        assert "pilots up to" in found.what_would_tell()
+
+
+@pytest.mark.usefixtures("cache", "steady")
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"model": None}, "diagnose needs the learner"),
+        ({"budget": "soon"}, "budget 'soon'"),
+        ({"budget": "0.001s"}, "expected at least that"),
+        ({"sizes": "1,2"}, "at least 4 different"),
+        ({"sizes": "10,20,40,4000"}, "rows can be drawn"),
+        ({"chains": 1}, "expected at least 2"),
+        ({"larger": "widht=8"}, "did you mean 'width'"),
+        ({"target": -1.0}, "expected a loss above 0"),
+        ({"capacity": True, "reference": "gpt"}, "expected compressor"),
+    ],
+)
+def test_a_wrong_request_is_one_line(place, tmp_path, more, said):
+    with pytest.raises(RequestError, match=said):
+        dw.diagnose(**fields(place, tmp_path / "run", **more))
+
+
+@pytest.mark.usefixtures("cache", "steady")
+def test_a_tiny_language_model(tmp_path):
+    pytest.importorskip("peft")
+    from tests.learners.tinymodel import tiny_folder
+    from tests.test_prove import rows, write
+
+    tiny_folder(tmp_path / "model", layers=1)
+    write(tmp_path / "pool.jsonl", [*rows(60, True, 1), *rows(60, False, 2)])
+    write(tmp_path / "goal.jsonl", rows(200, True, 3))
+    (tmp_path / "recipe.yaml").write_text("lr: 2.0e-2\nbatch_size: 8\nepochs: 1\nlora_r: 2\n")
+    found = dw.diagnose(
+        str(tmp_path / "pool.jsonl"),
+        model=str(tmp_path / "model"),
+        goal=str(tmp_path / "goal.jsonl"),
+        recipe=str(tmp_path / "recipe.yaml"),
+        run=str(tmp_path / "run"),
+        sizes="8,16,32,64",
+        chains=2,
+        capacity=True,
+        keep_near_goal=True,
+        workers=0,
+        device="cpu",
+    )
+    m = found.measured
+    assert m.near > 0 and "DW106" in {f.code for f in found.checks[0]}
+    assert m.larger == "lora_r 8, lora_alpha 64.0" and m.unit == "nats/token"
+    assert m.parameters == 4 * 2 * (32 + 32) - 2 * 2 * 16  # k and v are half as wide
+    assert found.fill is not None and found.fill.adapter and found.fill.bits > 0
+    assert "4 sizes over a factor of 8 can't check a law" in found.explain()
+    smaller = replace(found, measured=replace(m, points=()))
+    assert smaller.headline().startswith("Cannot tell what more rows would do, because")
