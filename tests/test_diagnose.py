@@ -112,6 +112,18 @@ class TestOnClasses:
         expected = 3 + (0 if m.chosen[100] == 4 else 2)  # the subset's own; random rows were pilots
         assert len(new) == expected
 
+    def test_a_training_log_is_read_for_delayed_generalisation(self, place, tmp_path):
+        steps = range(0, 4000, 50)
+        lines = [
+            {"step": s, "train_accuracy": min(1.0, s / 300), "val_accuracy": 0.1 if s < 2500 else 0.95} for s in steps
+        ]
+        log = tmp_path / "log.jsonl"
+        log.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"loss": 1.0}]))
+        asked = fields(place, tmp_path / "run", goal=str(place / "goal.npz"), larger="none", training_log=str(log))
+        found = dw.diagnose(**asked)
+        assert "delayed generalisation: shown: training is fitted at step 300" in found.explain()
+        assert found.measured.delayed["verdict"] == "shown"
+
     def test_a_budget_that_pays_for_less_gets_smaller_pilots(self, place, tmp_path, monkeypatch):
         rates = {"training": 1e-2, "losses": 1e-6, "load losses": 0.0, "load training": 0.01}
         monkeypatch.setattr("dataworth.api.training_rates", lambda session: dict(rates))
@@ -133,6 +145,7 @@ class TestOnClasses:
         ({"larger": "widht=8"}, "did you mean 'width'"),
         ({"target": -1.0}, "expected a loss above 0"),
         ({"capacity": True, "reference": "gpt"}, "expected compressor"),
+        ({"training_log": "nowhere.csv"}, "isn't there"),
     ],
 )
 def test_a_wrong_request_is_one_line(place, tmp_path, more, said):
@@ -159,12 +172,13 @@ def test_a_tiny_language_model(tmp_path):
         sizes="8,16,32,64",
         chains=2,
         capacity=True,
-        keep_near_goal=True,
         workers=0,
         device="cpu",
     )
     m = found.measured
-    assert m.near > 0 and "DW106" in {f.code for f in found.checks[0]}
+    assert m.near == 0 and "DW106" in found.checks[1]
+    overlapping = replace(found, measured=replace(m, near=3, kept_near=True))
+    assert "DW106" in {f.code for f in overlapping.checks[0]}
     assert m.larger == "lora_r 8, lora_alpha 64.0" and m.unit == "nats/token"
     assert m.parameters == 4 * 2 * (32 + 32) - 2 * 2 * 16  # k and v are half as wide
     assert found.fill is not None and found.fill.adapter and found.fill.bits > 0

@@ -144,7 +144,7 @@ def test_policies_that_cannot_be_followed(place: Path, tmp_path: Path, more: dic
 def test_too_few_rows_to_hold_out_and_ends_that_are_the_same_rows(place: Path, tmp_path: Path) -> None:
     data = np.load(place / "pool.npz")
     np.savez(tmp_path / "small.npz", **{k: v[:100] for k, v in data.items()})
-    with pytest.raises(RequestError, match=r"holds out a tenth of the 100 rows"):
+    with pytest.raises(RequestError, match=r"holds out 10% of the 100 rows"):
         dw.select(str(tmp_path / "small.npz"), run=str(tmp_path / "run"), **asked(place, goal=None))
     whole = dw.select(str(place / "pool.npz"), run=str(tmp_path / "whole"), **asked(place, keep="100%"))
     assert "both ends are the same rows" in policy_note(whole)
@@ -191,6 +191,7 @@ def test_subtasks_of_two_units_are_no_number(place: Path, tmp_path: Path) -> Non
 
 def test_copies_of_rows_that_judge_are_trained_on_by_neither_pilot(place: Path, tmp_path: Path, monkeypatch) -> None:
     from dataworth import piloting
+    from dataworth.proving import held_out
 
     data = np.load(place / "pool.npz")
     order = np.concatenate([np.arange(240), np.repeat(np.arange(100), 3)])
@@ -202,15 +203,15 @@ def test_copies_of_rows_that_judge_are_trained_on_by_neither_pilot(place: Path, 
         seen["ids"] = {i for picked in pilots.values() for i in picked.ids}
         return made(session, pilots)
 
-    drawn = piloting._held_out
+    drawn = held_out.held_out_rows
 
-    def held(session):
-        judged, copies = drawn(session)
-        seen["judged"], seen["copies"] = [r.id for r in judged.rows], copies
-        return judged, copies
+    def held(*given):
+        rows, copies = drawn(*given)
+        seen["judged"], seen["copies"] = list(rows.ids), copies
+        return rows, copies
 
     monkeypatch.setattr(piloting, "_trainings", spy)
-    monkeypatch.setattr(piloting, "_held_out", held)
+    monkeypatch.setattr(held_out, "held_out_rows", held)
     dw.select(str(tmp_path / "copies.npz"), run=str(tmp_path / "run"), **asked(place, goal=None, keep="45%"))
     assert len(seen["judged"]) == 24 and not any("#" in i for i in seen["judged"])
     assert len(seen["copies"]) > 24

@@ -50,8 +50,8 @@ from dataworth.selecting import (
     score_one,
 )
 from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
-from dataworth.store.cache import Cache
 from dataworth.sizing import TRAININGS, budget_of
+from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
 
 if TYPE_CHECKING:

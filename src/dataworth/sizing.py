@@ -7,7 +7,7 @@ be as good ends it: a fixed order needs no correction for how many are tested. "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ def _costs(
 
     recipe = session.trainee.recipe
 
-    def training(rows: Sequence[str], weights: Sequence[float], seed: int) -> Training:
+    def training(rows: Sequence[str], weights: Iterable[float], seed: int) -> Training:
         return Training(tuple(rows), tuple(map(float, weights)), replace(recipe, seed=recipe.seed + seed))
 
     arms: dict[str, list[Training]] = {
@@ -144,5 +144,5 @@ def _told(
         f"--keep auto keeps {kept:,} rows ({kept / sizes[-1]:.0%}), the fewest of these sizes shown to be as good as "
         f"everything within {margin:g} ({SEEDS} trainings each, judged on tune rows: dataworth prove judges on sealed "
         "ones)",
-        f"the next {after - kept:,} rows would gain {gain.value:.3g} [{gain.low:.3g} .. {gain.high:.3g}] {judge_of.unit}",
+        f"the next {after - kept:,} rows would gain {gain} {judge_of.unit}",
     ]

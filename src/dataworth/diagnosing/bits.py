@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ def _compressed(session: Session, distinct: Any) -> dict[str, Any]:
     return {"bits": float(bits), "low": 0.0, "high": float(bits), "how": "all text by a compressor: an upper bound"}
 
 
-def _labels(session: Session, rows: int) -> Mapping[str, Any] | dict[str, Any]:
+def _labels(session: Session, rows: int) -> dict[str, Any]:
     """Of rows with a class training is to hold the labels, which are at most log2(classes) bits each."""
     bits = rows * float(np.log2(len(session.classifier.renderer.classes)))
     return {"bits": bits, "low": 0.0, "high": bits, "how": "labels alone, as if inputs said nothing: an upper bound"}

@@ -15,7 +15,7 @@ from dataworth.errors import RequestError
 from dataworth.results import duration
 
 CHAINS, SIZES, MOST_EPOCHS = 3, 5, 16
-_LEAST_ROWS, _ROUND = 64, 125
+LEAST_ROWS, _ROUND = 64, 125
 
 Price = Callable[[int, int, bool], float]
 """(rows, epochs, of the larger learner) -> seconds of one worker for a trial."""
@@ -111,14 +111,14 @@ def planned(
         raise RequestError(f"chains={chains}: expected at least 2, as their scatter is the interval; correct --chains")
     if sizes:
         return _design(tuple(sorted(sizes)), epochs, chains, larger, price, workers)
-    if rows < _LEAST_ROWS:
-        raise RequestError(f"{rows} rows to draw from: expected at least {_LEAST_ROWS} for a curve; give a larger pool")
+    if rows < LEAST_ROWS:
+        raise RequestError(f"{rows} rows to draw from: expected at least {LEAST_ROWS} for a curve; give a larger pool")
     tops = [rows]
     top = _ROUND
     while top < rows:
         tops.append(top)
         top *= 2
-    least = min(_LEAST_ROWS, rows)
+    least = min(LEAST_ROWS, rows)
     found = [_design(halvings(n), epochs, chains, larger, price, workers) for n in sorted({*tops, least}, reverse=True)]
     if price is None or budget is None:
         return found[0]

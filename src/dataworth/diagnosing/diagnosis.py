@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataworth import plugins
-from dataworth.diagnosing.design import planned
+from dataworth.diagnosing.design import LEAST_ROWS, planned
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import NotApplicable, RequestError
 from dataworth.laws.capacity import Fill, fill
@@ -133,7 +133,7 @@ class Diagnosis:
         if not price:
             return None
         made = planned(
-            largest,
+            max(LEAST_ROWS, largest),
             int(price["epochs"]),
             chains=self.measured.chains,
             larger=bool(self.measured.larger),
@@ -218,6 +218,8 @@ class Diagnosis:
         out += [self.repeats, *filter(None, [self.what_would_tell()])]
         if self.fill is not None and self.measured.capacity:
             out.append(f"capacity: {self.fill} (bits are {self.measured.capacity['how']})")
+        if self.measured.delayed:
+            out.append(str(self.measured.delayed["told"]))
         return out
 
     def check_lines(self) -> list[str]:

@@ -38,7 +38,7 @@ class Measured:
     `unit` is that of the goal's number, lower better; `loss_unit` that of `fresh` and `train`. `pool_rows` can be
     drawn. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model before training.
     `near` are rows nearly equal to judging ones, `kept_near` says that they were trained on. `price` has the seconds of
-    a trial (`trial`) and of a row's epoch (`row`) on one of `workers`.
+    a trial (`trial`) and of a row's epoch (`row`) on one of `workers`. `delayed` is what a training's log shows.
     """
 
     unit: str
@@ -57,6 +57,7 @@ class Measured:
     kept_near: bool = False
     price: Mapping[str, float] = field(default_factory=dict)
     capacity: Mapping[str, Any] | None = None
+    delayed: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
     def grid(self, name: str, *, larger: bool = False) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dataworth.diagnosing.held_out import Judges, judges
 from dataworth.diagnosing.larger import NONE, WIDENED, larger_session
 from dataworth.diagnosing.measured import Measured
 from dataworth.diagnosing.pilots import Runner
+from dataworth.diagnosing.training_log import read_log
 from dataworth.errors import RequestError
 from dataworth.session import Session, worker_devices
 from dataworth.store.atomic import write_atomic
@@ -53,6 +55,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         rates: Times this machine on the session's learner.
     """
     began = time.perf_counter()
+    log = read_log(Path(request.training_log).expanduser()) if request.training_log else None
     sizes = _sizes(request)
     found = judges(session, request.chains, min(sizes, default=4))
     larger = larger_session(session, request.larger)
@@ -89,6 +92,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         kept_near=session.request.keep_near_goal,
         price=price,
         capacity=counted,
+        delayed=None if log is None else log.to_dict() | {"told": log.explain()},
         notes=(*session.notes, *notes),
     )
 

@@ -176,7 +176,8 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9) -> Re
     """
     curve = curve or fit_curve(pilots.sizes_K, pilots.test_CK)
     log_beta = curve.estimate(lambda law: math.log(law.beta), level)
-    beta = Estimate(*(math.exp(v) for v in (log_beta.value, log_beta.low, log_beta.high)), log_beta.n, level)
+    value, low, high = (math.exp(v) for v in (log_beta.value, log_beta.low, log_beta.high))
+    beta = Estimate(value, low, high, log_beta.n, level)
     order = np.argsort(pilots.sizes_K)
     first, last = pilots.train_share(int(order[0]), level), pilots.train_share(int(order[-1]), level)
     larger = pilots.gain_from_larger(level)

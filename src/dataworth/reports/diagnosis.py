@@ -6,7 +6,7 @@ import numpy as np
 
 from dataworth.diagnosing.diagnosis import Diagnosis
 from dataworth.laws.curve import Curve as Law
-from dataworth.report import Claim, Curve, Grid, Section
+from dataworth.report import Claim, Curve, Grid, Section, Tone
 
 _POINTS = 60
 _NEAR, _FAR = 2.0, 10.0
@@ -30,7 +30,7 @@ def diagnosis_sections(found: Diagnosis) -> tuple[list[Claim], list[Section]]:
     findings, _ = found.checks
     checks = Section("Checks", tuple(found.check_lines()))
     notes = Section("Notes", found.measured.notes) if found.measured.notes else None
-    tone = "open" if "annot tell" in data else "mixed" if any(f.severity == "issue" for f in findings) else "good"
+    tone: Tone = "open" if "annot tell" in data else "mixed" if any(f.severity == "issue" for f in findings) else "good"
     claims = [Claim(data, found.what_would_tell(), tone), *([Claim(model)] if model else [])]
     return claims, [s for s in (measured, checks, notes) if s is not None]
 

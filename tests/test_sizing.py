@@ -1,0 +1,98 @@
+"""`--keep auto`: the smallest pick as good as everything within a margin, or everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dataworth as dw
+from dataworth.errors import RequestError
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.lm
+
+
+def vectors(n: int, seed: int, apart: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label_N = rng.integers(0, 3, n)
+    return (apart * np.eye(3, 6)[label_N] + rng.normal(size=(n, 6))).astype(np.float32), label_N
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sizing")
+    for name, n, seed in (("pool", 320, 0), ("goal", 600, 1)):
+        x, y = vectors(n, seed, 1.5)
+        np.savez(folder / f"{name}.npz", x=x, y=y)
+    (folder / "recipe.yaml").write_text("epochs: 8\nbatch_size: 8\nlr: 0.05\ndtype: fp32\nwidth: 4\n")
+    dw.goal(str(folder / "goal.npz"), folder / "goal")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "cache"))
+
+
+def fields(place: Path, run: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "pool": str(place / "pool.npz"),
+        "goal": str(place / "goal" / "goal.yaml"),
+        "model": "mlp",
+        "method": "random",
+        "keep": "auto",
+        "recipe": str(place / "recipe.yaml"),
+        "run": str(run),
+        "workers": 0,
+        "device": "cpu",
+        **more,
+    }
+
+
+def test_a_wide_margin_keeps_few_rows_and_says_what_the_next_would_gain(place, tmp_path):
+    found = dw.select(**fields(place, tmp_path / "run", margin=0.5))
+    assert len(found.selection.ids) == 20
+    told = "\n".join(found.selection.notes)
+    assert "--keep auto keeps 20 rows (6%)" in told and "the next 20 rows would gain" in told
+    assert [f"{n} picked rows are" in told for n in (160, 80, 40, 20)] == [True] * 4
+    assert "320 (everything)" in told
+    assert dw.select(**fields(place, tmp_path / "run", margin=0.5)).selection.ids == found.selection.ids
+    asked = {**fields(place, tmp_path / "twenty"), "keep": 20}
+    assert set(dw.select(**asked).selection.ids) == set(found.selection.ids)
+
+
+def test_a_margin_that_nothing_meets_keeps_everything(place, tmp_path):
+    found = dw.select(**fields(place, tmp_path / "run", margin=1e-6))
+    assert len(found.selection.ids) == 320
+    assert "--keep auto keeps everything" in "\n".join(found.selection.notes)
+    assert "80 picked rows are" not in "\n".join(found.selection.notes)  # the first failure ends the tests
+
+
+def test_without_a_goal_held_out_rows_judge_and_may_be_kept(place, tmp_path):
+    found = dw.select(**fields(place, tmp_path / "run", margin=1e-6, goal=None))
+    assert len(found.selection.ids) == 320
+    assert "288 (everything)" in "\n".join(found.selection.notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "--margin X"),
+        ({"margin": -0.1}, "--margin X"),
+        ({"margin": 0.1, "model": None}, "expected --model and --margin"),
+        ({"margin": 0.1, "keep": "10%"}, "--margin is for --keep auto"),
+        ({"margin": 0.1, "policy": "auto"}, "expected one of them"),
+    ],
+)
+def test_a_wrong_request_is_one_line(place, tmp_path, more, said):
+    with pytest.raises(RequestError, match=said):
+        dw.select(**fields(place, tmp_path / "run", **more))
+
+
+def test_plan_says_what_the_sizes_cost_besides(place):
+    asked = fields(place, Path("unused"), margin=0.1)
+    found = dw.plan(**{k: v for k, v in asked.items() if k != "run"}, calibrate=False)
+    assert "takes about 8.6 times training on everything" in found.explain()
