@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from dataworth.laws.power import fit_power
 from dataworth.laws.repeated import C4_R_STAR, effective_data, fit_repetition
 from dataworth.laws.spread import over_chains
-from dataworth.numerics.ranks import Estimate, mean_interval
+from dataworth.numerics.ranks import mean_interval
 from dataworth.results import table
 from reproductions.less_fidelity import Ledger
 from reproductions.memorisation import LENGTH, VOCABULARY, logits, nats, start
@@ -147,23 +147,23 @@ def columns(runs: list[Run]) -> tuple[list[float], list[float], list[float]]:
     return [p["epochs"] for p in runs], [p["unique"] for p in runs], [p["loss"] for p in runs]
 
 
-def r_star(runs: list[Run]) -> Estimate:
-    """R* of all runs, with an interval from the seeds' own, in logs."""
+def r_star(runs: list[Run]) -> dict[str, float]:
+    """R* of all runs; with two seeds and more its interval, from the seeds' own in logs."""
     seeds = sorted({p["seed"] for p in runs})
     whole, *by_seed = (
         fit_repetition(*columns([p for p in runs if p["seed"] in some])).r_star
         for some in (seeds, *([s] for s in seeds))
     )
     if len(seeds) < 2:
-        return Estimate(whole, 0.0, math.inf, len(seeds), LEVEL)
-    found = over_chains(math.log(whole), np.log(by_seed).tolist(), LEVEL)
-    return Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.n, LEVEL)
+        return {"value": whole, "n": 1}
+    found = over_chains(math.log(whole), np.log(by_seed).tolist(), LEVEL).to_dict()
+    return {**found, **{name: math.exp(found[name]) for name in ("value", "low", "high")}}
 
 
 def up_to(runs: list[Run]) -> list[dict[str, Any]]:
     """R* of the runs of at most so many epochs: one number for all of them only as far as the law holds."""
     most = sorted({p["epochs"] for p in runs if p["epochs"] > 1})
-    return [{"epochs": e, "r_star": r_star([p for p in runs if p["epochs"] <= e]).to_dict()} for e in most]
+    return [{"epochs": e, "r_star": r_star([p for p in runs if p["epochs"] <= e])} for e in most]
 
 
 def held_out(runs: list[Run]) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def summary(runs: list[Run]) -> dict[str, Any]:
     fitted = fit_repetition(*columns(runs))
     residuals = [math.log(p["loss"] / fitted.at(p["unique"], p["epochs"])) for p in runs]
     return {
-        "r_star": r_star(runs).to_dict(),
+        "r_star": r_star(runs),
         "r_star_up_to": up_to(runs),
         "law": fitted.law.to_dict(),
         "misfit": 100 * float(np.sqrt(np.mean(np.square(residuals)))),
@@ -276,13 +276,14 @@ def report(result: dict[str, Any]) -> str:
     epochs = sorted({p["epochs"] for p in result["runs"]})
     names = [n for n in held["lines"][0] if n != "epochs"]
     told = [[p["epochs"], *(f"{p[n]:.4f}" for n in names)] for p in held["lines"]]
+    band = f" [{r['low']:.2f} .. {r['high']:.2f}]" if "low" in r else ""
     hurt = ", ".join(f"{p['unique']:,} x {p['epochs']}" for p in result["harmful"]) or "nowhere"
     return "\n".join(
         [
             result["verdict"],
             f"nats a token on unseen sequences (the best predictor: {result['floor']:.4f}); columns are epochs:",
             table(rows, ["sequences seen", *map(str, epochs)]),
-            f"R* {r['value']:.2f} [{r['low']:.2f} .. {r['high']:.2f}], {r['n']} seeds (C4: {C4_R_STAR:.1f}); "
+            f"R* {r['value']:.2f}{band}, {r['n']} seeds (C4: {C4_R_STAR:.1f}); "
             f"loss = {law['E']:.4f} + {law['B']:.3g} D'^-{law['beta']:.3f}, misfit {result['misfit']:.2f} %",
             "R* of the runs of at most so many epochs: "
             + ", ".join(f"{u['epochs']}: {u['r_star']['value']:.1f}" for u in result["r_star_up_to"]),
