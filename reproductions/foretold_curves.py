@@ -139,11 +139,11 @@ def committed(path: Path) -> str:
     Raises:
         SystemExit: It isn't committed.
     """
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", str(path)], capture_output=True, text=True, check=True
-    ).stdout
-    log = ["git", "log", "-1", "--format=%H", "--", str(path)]
-    commit = subprocess.run(log, capture_output=True, text=True, check=True).stdout.strip()
+    status, log = (
+        subprocess.run(["git", *words, "--", str(path)], capture_output=True, text=True, check=False)
+        for words in (["status", "--porcelain"], ["log", "-1", "--format=%H"])
+    )
+    dirty, commit = status.stdout or status.returncode, log.stdout.strip()
     if dirty or not commit:
         raise SystemExit(f"{path} isn't committed: predictions are committed before what they foretell is trained")
     return commit

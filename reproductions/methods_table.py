@@ -93,6 +93,7 @@ SCORES = {
         "lm", S("uncertainty") + "test_perplexity_is_the_exponential_and_its_directions_are_opposite", LEARNER
     ),
     "entropy": Case("lm", S("uncertainty") + "test_entropy_is_what_was_measured", LEARNER),
+    "memorised": Case("lm", S("memorised") + "test_bits_are_what_training_on_a_row_saves_beyond_others", LEARNER),
     "ifd": Case("lm", S("ifd") + "test_equals_a_naive_loop_over_perplexities", LEARNER),
     "rds": Case("lm", S("scores_by_loop") + "test_rds_equals_loops_over_rows_goals_and_rounds", (*GOAL, *LEARNER)),
     "less": Case("lm", S("scores_by_loop") + "test_less_is_the_weighted_sum_over_checkpoints", (*GOAL, *LEARNER)),

@@ -14,7 +14,9 @@ A word is right where it is the planted one. On a border every word that names o
 so it counts as abstaining there and as wrong elsewhere.
 
 Goals: right in >= 90 % of what it says off the border, speaks in >= 60 % of those cases and in >= 90 % of easy ones,
-abstains on borders. Thresholds of `laws.regime` were chosen on `--first 1000`; the stated cases start at 0.
+abstains on borders. Thresholds of `laws.regime` were chosen on cases 1000 to 1119. The first registered run, cases 0
+to 49, is kept beside this one's result: it was right in 36 of 36, spoke in 36 of 40, and named 2 of 10 borders. Two
+thresholds were then tightened on 76 more borders (cases 1124 to 1499); the stated cases are now 2000 to 2049.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from numpy.typing import NDArray
 
 from dataworth.laws.regime import Pilots, regime
 
-CASES = 50
+CASES, FIRST = 50, 2000
 SIZES, CHAINS, TEST_ROWS, TEACHER = 6, 5, 2000, 3000
 LARGER, RIDGE = 2, 1e-10
 OUT = Path(__file__).parent / "results" / "planted_regimes.json"
@@ -182,20 +184,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run and print; written to the results where the cases are the stated ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cases", type=int, default=CASES)
-    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--first", type=int, default=FIRST, help="number of the first case")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args(argv)
     outcomes = [outcome(case(given.first + n)) for n in range(given.cases)]
     found = {**summary(outcomes), "cases": outcomes}
-    stated = given.cases >= CASES and given.first == 0
+    stated = given.cases >= CASES and given.first == FIRST
     if stated:
         given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if given.json:
         print(json.dumps(found))
         return
     if not stated:
-        print(f"not reproduced: not the stated {CASES} cases from 0 on")
+        print(f"not reproduced: not the stated {CASES} cases from {FIRST} on")
     for o in outcomes:
         print(f"{o['number']:5d} {o['family']:8s} {o['planted']:27s}{' easy' if o['easy'] else '     '} -> {o['word']}")
     for name, value in summary(outcomes).items():

@@ -17,7 +17,7 @@ from dataworth.errors import RequestError
 WORDS = "red blue green stone river cloud bread house light music".split()
 OF_TEXT = ("dsir", "ncd", "compression", "column:quality", "response_length")
 OF_VECTORS = ("prototypes", "density")
-OF_LEARNER = ("ifd", "perplexity", "entropy", "prototypes", "density")
+OF_LEARNER = ("ifd", "memorised", "perplexity", "entropy", "prototypes", "density")
 OF_CLASSES = ("moderate", "pvi", "knn_shapley")
 OF_NETS = ("el2n", "grand", "forgetting", "aum", "cartography", "dual", "least_confidence", "margin")
 OF_ITS_OWN_NETS = ("entropy", "aum_threshold")

@@ -43,7 +43,9 @@ OF_TEXT = frozenset({"text:pool", "text:response", "text:goal"})
 """What is read from the rows' words alone."""
 GEOMETRY = ("neighbours", "clusters", "near_duplicates")
 OF_NETS = frozenset({"dynamics", "threshold_dynamics", "probabilities", "grad_norms"})
-OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity"}) | OF_NETS
+OF_HALVES = frozenset({"losses_seen", "losses_unseen"})
+"""What two trainings on halves of the pool tell of its rows."""
+OF_LEARNER = frozenset({"losses", "losses_alone", "entropies", "similarity"}) | OF_NETS | OF_HALVES
 OF_CLASSES = frozenset({"labels", "goal_labels"}) | OF_NETS
 OF_VECTORS = frozenset({"vectors", "goal_vectors", "neighbours", "clusters"})
 """What is made from rows' vectors, whether those are the learner's hidden states or an encoder's."""
@@ -442,6 +444,18 @@ def class_numbers(session: Session) -> dict[str, int]:
     return numbers
 
 
+def _of_halves(name: str) -> Callable[[Session], NDArray[np.float64]]:
+    """A maker from `memorising`, which needs what proofs need."""
+
+    def make(session: Session) -> NDArray[np.float64]:
+        from dataworth import memorising
+
+        found: NDArray[np.float64] = getattr(memorising, name)(session)
+        return found
+
+    return make
+
+
 MAKERS: Mapping[str, Callable[[Session], Any]] = {
     "text:pool": lambda session: PoolText(session.pool),
     "text:response": lambda session: PoolText(session.pool, responses=True),
@@ -449,6 +463,8 @@ MAKERS: Mapping[str, Callable[[Session], Any]] = {
     "tokens": tokens,
     "losses": losses,
     "losses_alone": losses_alone,
+    "losses_seen": _of_halves("losses_seen"),
+    "losses_unseen": _of_halves("losses_unseen"),
     "entropies": entropies,
     "vectors": vectors,
     "neighbours": neighbours,

@@ -29,6 +29,7 @@ SCORES = {
     "ncd": "dataworth.scores.ncd:NCD",
     "compression": "dataworth.scores.compression:Compression",
     "ifd": "dataworth.scores.ifd:IFD",
+    "memorised": "dataworth.scores.memorised:Memorised",
     "perplexity": "dataworth.scores.perplexity:Perplexity",
     "entropy": "dataworth.scores.entropy:Entropy",
     "prototypes": "dataworth.scores.prototypes:Prototypes",

@@ -25,7 +25,7 @@ from dataworth.store.artefact import Artefact
 _ROW_BYTES = 96
 """Of a stored row beside its values: id, scale, norm, loss, counts, and its share of the markers."""
 _TOKEN_BYTES = 5
-_MODEL = frozenset({"losses", "losses_alone", "vectors", "goal_vectors", "similarity"})
+_MODEL = frozenset({"losses", "losses_alone", "vectors", "goal_vectors", "similarity"}) | artefacts.OF_HALVES
 _UNPRICED = frozenset({"neighbours", "clusters", "near_duplicates"})
 _KEPT_OF_A_PARAMETER = 3 * 4
 """Bytes a checkpoint holds per adapter parameter: itself and two moments in fp32."""
@@ -182,10 +182,7 @@ class _Book:
             items.append(Item(Stage("gate", rows, 0, 0, 1, 0, None), (("read", rows), ("gate", rows))))
         if needs & (_MODEL | {"tokens"}) or (budget.unit == "tokens" and self.session.request.model is not None):
             items.append(self._tokens(self.pool, self.lengths, "tokens"))
-        if "losses" in needs:
-            items.append(self._probe("losses", self.pool, self.lengths, "losses"))
-        if "losses_alone" in needs:
-            items.append(self._step("losses without prompts", self.pool.ids, None, "losses", self.lengths, 0))
+        items += self._losses()
         if "vectors" in needs:
             items.append(self._probe("embeddings", self.pool, self.lengths, "embeddings"))
         if "goal_vectors" in needs:
@@ -197,6 +194,18 @@ class _Book:
         if policy_of(self.session.request) is not None:
             items.append(self._pilots(budget))
         return [*items, *self._overhead(method, budget)]
+
+    def _losses(self) -> list[Item]:
+        """Passes of the untouched learner, and of two that were trained on halves."""
+        items, ids = [], self.pool.ids
+        if "losses" in self.needs:
+            items.append(self._probe("losses", self.pool, self.lengths, "losses"))
+        if "losses_alone" in self.needs:
+            items.append(self._step("losses without prompts", ids, None, "losses", self.lengths, 0))
+        if self.needs & artefacts.OF_HALVES:
+            items.append(self.training("train on each half", 1.0))
+            items += [self._step(f"losses by half {n}", ids, None, "losses", self.lengths, 0) for n in (1, 2)]
+        return items
 
     def _pilots(self, budget: Budget) -> Item:
         """The two trainings of `--policy auto`, each on as many rows as are kept; what judges them isn't priced."""

@@ -33,7 +33,7 @@ _BATCHES = 8
 _ROW_BYTES = 96
 _THRESHOLD_NETS = 2
 _OF_NETS = frozenset({"dynamics", "probabilities", "entropies", "grad_norms"}) | artefacts.OF_VECTORS
-_UNPRICED = frozenset({"neighbours", "clusters", "near_duplicates"})
+_UNPRICED = frozenset({"neighbours", "clusters", "near_duplicates"}) | artefacts.OF_HALVES
 
 
 def net_rates(session: Session, *, norms: bool = False) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dataworth.results import Scored, Similarity
 
 SCORES = sorted(plugins.SCORES)
 PICKS = sorted(plugins.PICKS)
-NUMBERS = ("losses", "losses_alone", "entropies")
+NUMBERS = ("losses", "losses_alone", "entropies", "losses_seen", "losses_unseen")
 ROWS = (*NUMBERS, "labels", "near_duplicates", "probabilities")
 OF_PICKS = ("text:pool", "dynamics", "vectors", "neighbours", "clusters", "labels", "near_duplicates")
 OF_LABELS = frozenset({"labels", "goal_labels", "dynamics", "threshold_dynamics", "grad_norms"})
@@ -44,6 +44,8 @@ def artefacts(n, seed=0):
         "losses": (losses := rng.uniform(0.5, 4, size=n)),
         "losses_alone": losses + rng.uniform(0.1, 1, size=n),
         "entropies": rng.uniform(0.5, 4, size=n),
+        "losses_seen": (seen := rng.uniform(10, 90, size=n)),
+        "losses_unseen": seen + rng.uniform(1, 20, size=n),
         "labels": np.arange(n) % 3,
         "goal_labels": {"a": np.array([0, 1, 2, 0]), "b": np.array([1, 2])},
         "near_duplicates": np.arange(n),

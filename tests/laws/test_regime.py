@@ -74,7 +74,7 @@ def test_a_gain_that_may_be_that_of_twice_the_rows_or_more_decides_nothing():
     apart_C = np.linspace(-0.5, 0.5, 5)[:, None]
     larger_CK = given.test_CK - regime(given).doubling * (1 + apart_C) * np.isfinite(given.larger_CK)
     found = regime(Pilots(SIZES, given.test_CK, given.train_CK, np.where(np.isnan(given.larger_CK), np.nan, larger_CK)))
-    assert found.word == "undetermined" and "isn't shown to be less or more" in found.reasons[0]
+    assert found.word == "undetermined" and "isn't shown to be far less, or more" in found.reasons[0]
 
 
 def test_order_of_chains_and_sizes_and_the_unit_change_nothing():

@@ -22,11 +22,13 @@ from dataworth.laws.curve import Curve, fit_curve
 from dataworth.laws.objective import Floats
 from dataworth.numerics.ranks import Estimate, mean_interval
 
-AT_FLOOR, MET, NEARLY_MET = 0.1, 0.8, 0.5
+AT_FLOOR, MET, NEARLY_MET = 0.1, 0.8, 0.45
 """Train loss over test loss: at most the first where every row is fitted; at least the second at the largest size, and
 the third at the smallest, where train and test loss have met."""
 TOLD = 0.5
 """An exponent whose interval reaches below this says nothing of 1."""
+LITTLE = 0.5
+"""A larger model that gains less than this share of what twice the rows would isn't what is wanted."""
 NOTHING = 0.1
 """Twice the rows gain nothing beside a larger model where they gain less than this share of what that does."""
 
@@ -161,7 +163,8 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9) -> Re
     - variance-limited in data: train and test loss have met, a larger model is better, and the interval of beta holds
       1 (it may lie above, as it does near the threshold) or the curve is so flat that twice the rows gain nothing
       beside the larger model;
-    - resolution-limited in data: every row is fitted and a larger model gains less than twice the rows; beta may be
+    - resolution-limited in data: every row is fitted and a larger model gains less than half of what twice the rows
+      would; beta may be
       above 1, as it is for smooth targets in few dimensions: a model that fits every row isn't at its size's floor;
     - both: beta is below 1 and a larger model gains more than that;
     - undetermined: anything else, with the reasons.
@@ -190,11 +193,11 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9) -> Re
     if refused or first is None or last is None or larger is None:
         return found("undetermined", *refused)
     gain = larger[1]
-    met = first.value >= NEARLY_MET and last.low >= MET
+    met = first.low >= NEARLY_MET and last.low >= MET
     as_one_over_rows = beta.low >= TOLD and beta.high >= 1.0
     if met and gain.low > 0 and (as_one_over_rows or doubling < NOTHING * gain.low):
         return found("variance-limited in data")
-    if last.high <= AT_FLOOR and gain.high < doubling:
+    if last.high <= AT_FLOOR and gain.high < LITTLE * doubling:
         return found("resolution-limited in data")
     if beta.high < 1.0 and gain.low > doubling:
         return found("both")
@@ -243,9 +246,9 @@ def _missing(met: bool, last: Estimate, beta: Estimate, gain: Estimate, doubling
         out.append(
             f"a larger model isn't shown to be better (gain {gain.value:.3g} [{gain.low:.3g} .. {gain.high:.3g}])"
         )
-    elif not met and not gain.high < doubling:
+    elif not met and not gain.high < LITTLE * doubling:
         out.append(
-            f"a larger model gains {gain.value:.3g} [{gain.low:.3g} .. {gain.high:.3g}], which isn't shown to be less "
-            f"or more than the {doubling:.3g} of twice the rows"
+            f"a larger model gains {gain.value:.3g} [{gain.low:.3g} .. {gain.high:.3g}], which isn't shown to be far "
+            f"less, or more, than the {doubling:.3g} of twice the rows"
         )
     return tuple(out) or ("its signs contradict one another",)
