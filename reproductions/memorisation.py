@@ -169,17 +169,12 @@ def trained(cell: Cell) -> Figures:
 
 
 def cells(args: argparse.Namespace) -> list[Cell]:
-    """All cells, the ones that say most first."""
-    out = []
-    for width in map(int, args.widths):
-        for precision in PRECISIONS:
-            out += [Cell(width, load, args.steps, precision, 0, args.unseen) for load in args.loads]
-        if width == min(args.widths):
-            steps = [round(times * args.steps) for times in args.longer]
-            out += [Cell(width, PLATEAU, n, precision, 0, args.unseen) for n in steps for precision in PRECISIONS]
-        for seed in range(1, args.seeds):
-            out += [Cell(width, PLATEAU, args.steps, precision, seed, args.unseen) for precision in PRECISIONS]
-    return out
+    """All cells: the loads of every model, more seeds at the plateau, and there the smallest model for longer."""
+    models = [(int(width), precision) for width in args.widths for precision in PRECISIONS]
+    out = [Cell(w, load, args.steps, p, 0, args.unseen) for w, p in models for load in args.loads]
+    out += [Cell(w, PLATEAU, args.steps, p, seed, args.unseen) for w, p in models for seed in range(1, args.seeds)]
+    steps, smallest = [round(times * args.steps) for times in args.longer], int(min(args.widths))
+    return out + [Cell(smallest, PLATEAU, n, p, 0, args.unseen) for n in steps for p in PRECISIONS]
 
 
 def line(cell: Cell, found: Figures) -> dict[str, Any]:
