@@ -87,8 +87,11 @@ def test_order_of_chains_and_sizes_and_the_unit_change_nothing():
 
 
 def test_a_wide_exponent_says_nothing_of_one():
-    found = regime(pilots(*variance(), larger_gain=0.1, noise=0.03))
+    found = regime(pilots(*variance(), larger_gain=0.01, noise=0.03))
     assert found.word == "undetermined" and found.beta.low < 0.5
+    assert any("is too uncertain" in reason for reason in found.reasons)
+    # Beside a larger model that gains ten times what twice the rows would, it needn't say anything.
+    assert regime(pilots(*variance(), larger_gain=0.1, noise=0.03)).word == "variance-limited in data"
 
 
 def test_shapes_must_agree():

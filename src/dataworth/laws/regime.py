@@ -237,6 +237,8 @@ def _missing(met: bool, last: Estimate, beta: Estimate, gain: Estimate, doubling
         )
     if beta.high >= 1.0 and not (met and beta.low <= 1.0):
         out.append(f"the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], isn't shown to be below 1")
+    if met and beta.low < TOLD and beta.high >= 1.0:
+        out.append(f"the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], is too uncertain")
     if met and beta.high < 1.0:
         out.append(
             f"train and test loss have met, yet the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], is "

@@ -1,0 +1,79 @@
+"""Which pilots a budget pays for."""
+
+from __future__ import annotations
+
+import pytest
+
+from dataworth.diagnosing.design import Design, epochs_to_try, halvings, planned, seconds_of
+from dataworth.errors import RequestError
+
+
+def by_rows(rows: int, epochs: int, larger: bool) -> float:
+    return 1.0 + rows * epochs * (0.02 if larger else 0.01)
+
+
+def test_sizes_are_halvings_and_the_largest_is_the_whole_pool_where_nothing_limits():
+    assert halvings(1000) == (62, 125, 250, 500, 1000)
+    found = planned(1400, 2)
+    assert found.sizes == (88, 175, 350, 700, 1400) and found.seconds is None
+    assert found.larger == (350, 1400)
+
+
+def test_smaller_sizes_try_as_many_steps_as_the_largest_and_no_more_than_sixteen_epochs():
+    assert epochs_to_try((62, 125, 250, 500, 1000), 2, 1) == (
+        (1, 2, 4, 8, 16),
+        (1, 2, 4, 8, 16),
+        (1, 2, 4, 8),
+        (1, 2, 4),
+        (1, 2),
+    )
+    assert epochs_to_try((100, 200), 3, 1) == ((1, 2, 4), (1, 2))
+    assert epochs_to_try((100, 1600), 30, 15) == ((15, 30), (15, 30))
+
+
+def test_a_price_is_the_sum_of_what_is_trained_at_most():
+    design = Design((100, 200), 3, ((1, 2), (1,)), (200,))
+    first = (1 + 1.0) + (1 + 2.0) + (1 + 2.0)
+    others = 2 * ((1 + 2.0) + (1 + 2.0))
+    larger = 3 * (1 + 4.0)
+    assert seconds_of(design, by_rows, 1) == pytest.approx(first + others + larger)
+    assert seconds_of(design, by_rows, 4) == pytest.approx((first + others + larger) / 4)
+    assert seconds_of(design, by_rows, 1000) == 3.0  # no shorter than its longest training
+
+
+def test_the_budget_decides_the_largest_size():
+    found = {b: planned(59_000, 1, price=by_rows, budget=b, workers=2) for b in (60.0, 300.0, 3000.0)}
+    tops = [found[b].sizes[-1] for b in found]
+    assert tops == sorted(tops) and tops[0] < tops[-1]
+    for budget, design in found.items():
+        assert design.seconds is not None and design.seconds <= budget
+        larger = planned(59_000, 1, price=by_rows, sizes=halvings(2 * design.sizes[-1]), workers=2)
+        assert larger.seconds is not None and larger.seconds > budget
+
+
+def test_sizes_of_one_s_own_are_priced_and_kept():
+    found = planned(59_000, 1, sizes=(1000, 125, 250, 500), price=by_rows, budget=1.0)
+    assert found.sizes == (125, 250, 500, 1000) and found.larger == (250, 1000)
+    assert found.seconds is not None and found.seconds > 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"rows": 40, "epochs": 1}, "expected at least 64"),
+        ({"rows": 400, "epochs": 1, "chains": 1}, "expected at least 2"),
+        ({"rows": 400, "epochs": 1, "price": by_rows, "budget": 2.0}, "takes at most .* expected at least that"),
+    ],
+)
+def test_what_gives_no_curve_is_refused(given, said):
+    with pytest.raises(RequestError, match=said):
+        planned(given.pop("rows"), given.pop("epochs"), **given)
+
+
+def test_it_says_itself():
+    told = str(planned(1000, 2, price=by_rows, budget=1e6, workers=1))
+    assert told.startswith(
+        "pilots on 62, 125, 250, 500, 1,000 rows in 3 nested chains (epochs tried: 62: 1, 2, 4, 8, 16;"
+    )
+    assert "a larger learner at 250, 1,000" in told and "at most" in told
+    assert "nothing was timed" in planned(1000, 2).explain()
