@@ -89,6 +89,7 @@ class TestOnClasses:
         for n, loss_of in m.stop_losses().items():
             tried = sorted(loss_of)
             assert tried == list(m.tried[n][: len(tried)])
+            assert {p.epochs for p in m.points if p.rows == n and p.chain > 0 and not p.larger} == {m.chosen[n]}
             best = min(tried, key=lambda e: (loss_of[e], e))
             assert m.chosen[n] == best
             assert len(tried) == len(m.tried[n]) or loss_of[tried[-1]] > min(loss_of[e] for e in tried[:-1])

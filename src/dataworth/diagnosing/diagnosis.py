@@ -82,7 +82,7 @@ class Diagnosis:
     def fill(self) -> Fill | None:
         """Bits of the pool against what the trained parameters hold; None where they weren't counted."""
         counted, parameters = self.measured.capacity, self.measured.parameters
-        if counted is None or not parameters:
+        if counted is None or not parameters or not counted["bits"] > 0:
             return None
         return fill(counted["bits"], parameters, adapter=bool(counted["adapter"]))
 
@@ -149,7 +149,7 @@ class Diagnosis:
         largest, pool = self.measured.sizes[-1], self.measured.pool_rows
         if pool <= largest:
             return ""
-        far = f"the largest pilot has {largest:,} of {pool:,} rows, a {pool / largest:,.0f}th"
+        far = f"the largest pilot has {largest:,} of {pool:,} rows (1/{pool / largest:,.1f})"
         near, sure = -(-pool // 10), -(-pool // 2)
         cost = [self.price_of(n) for n in (near, sure)]
         if cost[0] is None:

@@ -34,6 +34,7 @@ class Runner:
         arms = curve_arms(judges.rows, design.sizes, design.chains, seed=session.request.seed)
         self.draws = {n: arm.draws for n, arm in zip(design.sizes, arms, strict=True)}
         self.untouched = Training((), (), self.recipe)
+        self.done: list[tuple[int, int, int]] = []
 
     def training(self, rows: int, chain: int, epochs: int) -> Training:
         """A pilot's training, as a proof's trial number `chain` of random rows would be."""
@@ -57,6 +58,7 @@ class Runner:
                 if n in open_sizes and wave < len(epochs)
             }
             self._run([self.untouched, *(self.training(n, 0, e) for n, e in tried.items())], "pilots, first chain")
+            self.done += [(n, 0, e) for n, e in tried.items()]
             for n, e in tried.items():
                 found = self._stop(self.training(n, 0, e))
                 before = min((c for (m, _), c in cost.items() if m == n), default=np.inf)
@@ -72,20 +74,20 @@ class Runner:
 
     def run(self, chosen: Mapping[int, int], sizes: Iterable[int], stage: str) -> None:
         """All chains at these sizes, for the chosen epochs."""
-        self._run([self.training(n, c, chosen[n]) for n in sizes for c in range(self.design.chains)], stage)
+        wanted = [(n, c, chosen[n]) for n in sizes for c in range(self.design.chains)]
+        self.done += [one for one in wanted if one not in self.done]
+        self._run([self.training(*one) for one in wanted], stage)
 
-    def points(self, tried: Mapping[int, Iterable[int]], *, larger: bool = False) -> list[Point]:
-        """What the pilots that are there, or failed, came to: the epochs that were tried at each size."""
+    def points(self, *, larger: bool = False) -> list[Point]:
+        """What the pilots of this run came to, whatever else the cache holds."""
         out = []
-        for n, all_epochs in tried.items():
-            for e in all_epochs:
-                for c in range(self.design.chains):
-                    training = self.training(n, c, e)
-                    if self.trials.costs([training]):
-                        out.append(self._point(training, larger, c, n, e))
-                    elif training in self.trials.failed:
-                        why = self.trials.failed[training]
-                        out.append(Point(larger, c, n, e, None, None, None, None, why))
+        for n, c, e in sorted(self.done):
+            training = self.training(n, c, e)
+            if self.trials.costs([training]):
+                out.append(self._point(training, larger, c, n, e))
+            else:
+                why = self.trials.failed.get(training, "not trained")
+                out.append(Point(larger, c, n, e, None, None, None, None, why))
         return out
 
     def bare(self) -> float | None:

@@ -65,11 +65,11 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
     chosen = own.choose()
     own.run(chosen, design.sizes, "pilots")
     tried = dict(zip(design.sizes, design.epochs, strict=True))
-    points, notes = own.points(tried), []
+    points, notes = own.points(), list[str]()
     if larger is not None:
         beside = Runner(larger[0], found, design)
         beside.run(chosen, design.larger, "pilots of the larger learner")
-        points += beside.points({n: (chosen[n],) for n in design.larger}, larger=True)
+        points += beside.points(larger=True)
     counted = _capacity(session, request)
     own.close()
     took = time.perf_counter() - began
