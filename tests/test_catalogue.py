@@ -390,6 +390,13 @@ def test_a_mask_on_prompts_leaves_no_response_alone(tmp_path: Path) -> None:
         )
 
 
+def test_a_pick_by_vectors_says_how_many_different_rows_it_has(place: Path, tmp_path: Path, encoder: str) -> None:
+    found = kept(place, tmp_path, encoder=encoder, pick="k_center")
+    told = found.record["beside"]["diversity"]
+    assert told["kept"] > told["random"] > 1 and told["rows"] == len(found.selection.ids)
+    assert f"{told['rows']} of its rows count as {told['kept']:.1f} different ones (Vendi)" in found.explain()
+
+
 def test_methods_without_vectors_say_what_would_make_them(place: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="needs vectors of the rows: expected --model or --encoder"):
         dw.select(str(place / "pool.jsonl"), method="density", keep=9, run=str(tmp_path / "a"))

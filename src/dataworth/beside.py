@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from dataworth import artefacts, plugins
 from dataworth.errors import NonsenseRefused
-from dataworth.records import Budget
+from dataworth.numerics.vendi import vendi_score
+from dataworth.records import Budget, hash_unit
 from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
 
 BASELINES = ("bm25", "length")
+COMPARED = 5000
+"""Rows of which the diversity is told, at most."""
 LARGEST = 200_000
 """Rows above which the overlap isn't worth its time."""
 
@@ -27,7 +30,8 @@ def beside(session: Session, method: Score, pick: Pick, scored: Scored, selectio
 
     `tokens` holds the tokens kept and in the pool, where this run counted them. `overlap` holds, for a pick by a score
     that is no baseline, the share of the picked rows that each baseline picks at the same size from the rows that
-    the method scored, and that a random draw shares on average.
+    the method scored, and that a random draw shares on average. `diversity` holds, where the run had vectors, the Vendi
+    score of the picked rows and of as many random ones.
     """
     found: dict[str, Any] = {}
     if "tokens" in session.used.values():
@@ -38,7 +42,22 @@ def beside(session: Session, method: Score, pick: Pick, scored: Scored, selectio
     if clever and len(selection.ids) and len(session.pool) <= LARGEST:
         with session.costing("overlap with baselines", len(session.pool)):
             found["overlap"] = _overlap(session, scored, selection)
+    if (method.needs | pick.needs) & artefacts.OF_VECTORS:
+        found["diversity"] = _diversity(session, selection)
     return found
+
+
+def _diversity(session: Session, selection: Selection) -> dict[str, float]:
+    """Of at most `COMPARED` picked rows by hash, and of as many of all that could be picked."""
+    vectors_ND, _ = artefacts.vectors_of(session, session.pool, "embeddings")
+    usable_N = np.isfinite(vectors_ND).all(1) & (np.abs(vectors_ND).max(1) > 0)
+    usable_N &= np.array([i not in session.excluded for i in session.pool.ids], dtype=bool)
+    order = hash_unit(session.pool.ids, session.request.seed, "diversity").argsort(kind="stable")
+    kept, could = (order[mask_N[order]] for mask_N in (usable_N & selection.kept_N, usable_N))
+    n = min(len(kept), COMPARED)
+    if n < 2:
+        return {}
+    return {"kept": vendi_score(vectors_ND[kept[:n]]), "random": vendi_score(vectors_ND[could[:n]]), "rows": n}
 
 
 def _overlap(session: Session, scored: Scored, selection: Selection) -> dict[str, float]:

@@ -219,7 +219,7 @@ class SelectResult:
 
     @property
     def beside(self) -> str:
-        """One line: tokens kept, how much baselines would pick too, a forecast of worth; what is known of these."""
+        """One line of what is known: tokens kept, how much baselines would pick too, diversity, a forecast of worth."""
         found, parts = self.record.get("beside", {}), []
         if "tokens" in found:
             kept, pool = found["tokens"]["kept"], found["tokens"]["pool"]
@@ -227,6 +227,11 @@ class SelectResult:
         if len(found.get("overlap", ())) > 1:  # random alone is beside nothing
             shares = [f"{name} {100 * share:.0f} %" for name, share in found["overlap"].items()]
             parts.append(f"overlap: {', '.join(shares[:-1])}; {shares[-1].replace(' ', ' would share ', 1)}")
+        if found.get("diversity"):
+            kept, random, rows = (found["diversity"][name] for name in ("kept", "random", "rows"))
+            parts.append(
+                f"{rows:,} of its rows count as {kept:,.1f} different ones (Vendi), as many random as {random:,.1f}"
+            )
         if "forecast" in found:
             parts.append(f"forecast of worth: {found['forecast']}")
         return "; ".join(parts)
