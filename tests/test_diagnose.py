@@ -71,6 +71,7 @@ class TestOnClasses:
         assert m.sizes == (25, 50, 100, 200, 400) and m.chains == 3 and m.pool_rows == 400
         assert m.unit == "1 - accuracy" and m.loss_unit == "nats/row" and m.on == "the goal's tune rows"
         assert np.isfinite(m.grid("test")).all() and np.isfinite(m.grid("train")).all()
+        assert 0 < m.grid("test").min() and m.grid("test").max() < 1 and m.untouched > 0.4  # of three classes
         assert not np.isfinite(m.grid("fresh")[:, -1]).any()  # all of the pool is trained on there
         assert m.larger == "width 8" and np.isfinite(m.grid("test", larger=True)[:, [2, 4]]).all()
         assert set(m.chosen) == set(m.sizes) and all(m.chosen[n] in m.tried[n] for n in m.sizes)

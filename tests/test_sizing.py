@@ -68,6 +68,7 @@ def test_a_margin_that_nothing_meets_keeps_everything(place, tmp_path):
     found = dw.select(**fields(place, tmp_path / "run", margin=1e-6))
     assert len(found.selection.ids) == 320
     assert "--keep auto keeps everything" in "\n".join(found.selection.notes)
+    assert "160 picked rows are" in "\n".join(found.selection.notes)
     assert "80 picked rows are" not in "\n".join(found.selection.notes)  # the first failure ends the tests
 
 
