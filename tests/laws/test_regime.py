@@ -37,6 +37,12 @@ def test_a_floor_of_the_model_s_size():
     assert "a larger model will" in str(found)
 
 
+def test_an_under_trained_model_isn_t_called_the_bottleneck():
+    found = regime(pilots(*variance(), larger_gain=0.1), settled=False)
+    assert found.word == "undetermined" and "under-trained" in found.reasons[0]
+    assert regime(pilots(*resolution(), larger_gain=1e-3), settled=False).word == "resolution-limited in data"
+
+
 def test_a_model_that_fits_every_row_wants_rows():
     test, train = resolution()
     found = regime(pilots(test, train, larger_gain=1e-3))

@@ -102,11 +102,8 @@ def test_checks_tell_what_holds_and_what_does_not():
     lines = [made(0.5, most[0], 8), made(2, most[1], 50), made(8, 3800, 12), made(16, 3700, 7)]
     assert all(checks(lines, 100, 4).values())
     assert peak(lines)["load"] == 2 and peak(lines)["fill"] == pytest.approx(most[1] / 3800)
-    assert (
-        [list(checks(lines[:3], 100, 4).values())[i] for i in (2, 3)]
-        == [False, False]
-        == [bool(curves(lines, 1, 4))] * 2
-    )
+    assert [name[:3] for name, holds in checks(lines[:3], 100, 4).items() if holds is None] == ["(c)", "(d)"]
+    assert curves(lines, 1, 4) == []
     wrong = {
         0: [made(0.5, most[0] + 2, 8), *lines[1:]],
         1: [made(0.5, 0.98 * most[0], 8), *lines[1:]],
@@ -148,6 +145,4 @@ def test_verdicts_follow_from_the_committed_figures():
         assert (cell.sequences, cell.parameters) == (p["sequences"], p["parameters"])
         assert p["most"] == pytest.approx(most_memorised(cell.sequences, LENGTH, VOCABULARY))
         assert p["bits_per_parameter"] == pytest.approx(p["memorised"] / p["parameters"])
-    # (a), (b) and (e) are of single models; (c) and (d) need a model with all its loads.
-    whole = bool(curves(lines, sizes["steps"], len(sizes["loads"])))
-    assert [name for name, holds in again.items() if not holds and (whole or name[:3] not in ("(c)", "(d)"))] == []
+    assert False not in again.values()

@@ -6,7 +6,7 @@ little (Bahri et al. 2021 train to an early-stopped optimum for this reason).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from dataworth.checks.given import given
@@ -32,7 +32,7 @@ class UnderTrained:
             NotApplicable: There are none.
         """
         stop: Mapping[int, Mapping[int, float]] = given(inputs, "stop")
-        still = {n: max(loss_of) for n, loss_of in stop.items() if _still_falls([loss_of[e] for e in sorted(loss_of)])}
+        still = {n: max(loss_of) for n, loss_of in stop.items() if still_falls(loss_of)}
         if not still:
             return None
         sizes = ", ".join(f"{n:,} rows ({e})" for n, e in still.items())
@@ -46,5 +46,7 @@ class UnderTrained:
         )
 
 
-def _still_falls(losses: Sequence[float]) -> bool:
+def still_falls(loss_of: Mapping[int, float]) -> bool:
+    """Whether the longest of several trainings did best by more than `GAIN`, or there was but one; losses by epochs."""
+    losses = [loss_of[epochs] for epochs in sorted(loss_of)]
     return len(losses) < 2 or losses[-1] < min(losses[:-1]) * (1.0 - GAIN)

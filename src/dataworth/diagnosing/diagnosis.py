@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataworth import plugins
+from dataworth.checks.under_trained import still_falls
 from dataworth.diagnosing.design import LEAST_ROWS, planned
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import NotApplicable, RequestError
@@ -74,9 +75,15 @@ class Diagnosis:
                 "too few sizes leave pool rows untrained, on which train and test loss are compared: give a larger pool"
             )
         try:
-            return regime(pilots)
+            return regime(pilots, settled=self._settled)
         except RequestError as reason:
             return str(reason)
+
+    @property
+    def _settled(self) -> bool:
+        """Whether more epochs were tried at the largest size of the pilots that tell the regime and did no better."""
+        stop, largest = self.measured.stop_losses(), self.measured.sizes[-1]
+        return not still_falls(stop.get(largest, {}))
 
     @cached_property
     def fill(self) -> Fill | None:

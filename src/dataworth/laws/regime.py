@@ -32,6 +32,10 @@ LITTLE = 0.5
 NOTHING = 0.1
 """Twice the rows gain nothing beside a larger model where they gain less than this share of what that does."""
 
+_UNSETTLED = (
+    "at the largest size the longest training that was tried did best, and an under-trained model looks as one at its "
+    "size's floor does; raise epochs in --recipe"
+)
 Word = Literal["variance-limited in data", "resolution-limited in data", "both", "undetermined"]
 
 
@@ -157,7 +161,7 @@ class Regime:
         }
 
 
-def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9) -> Regime:
+def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9, *, settled: bool = True) -> Regime:
     """Which of data and model limits a learner, as far as its pilots tell.
 
     - variance-limited in data: train and test loss have met, a larger model is better, and the interval of beta holds
@@ -173,6 +177,8 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9) -> Re
         pilots: Their losses.
         curve: The fitted law of the test losses, if it is at hand.
         level: Of all intervals.
+        settled: Whether longer training was tried at the largest size and did no better. An under-trained model looks
+            as one at its size's floor does, so without this the model isn't called the bottleneck.
 
     Raises:
         RequestError: Too few sizes or chains for a curve.
@@ -196,11 +202,11 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9) -> Re
     met = first.low >= NEARLY_MET and last.low >= MET
     as_one_over_rows = beta.low >= TOLD and beta.high >= 1.0
     if met and gain.low > 0 and (as_one_over_rows or doubling < NOTHING * gain.low):
-        return found("variance-limited in data")
+        return found("variance-limited in data") if settled else found("undetermined", _UNSETTLED)
     if last.high <= AT_FLOOR and gain.high < LITTLE * doubling:
         return found("resolution-limited in data")
     if beta.high < 1.0 and gain.low > doubling:
-        return found("both")
+        return found("both") if settled else found("undetermined", _UNSETTLED)
     return found("undetermined", *_missing(met, last, beta, gain, doubling))
 
 
