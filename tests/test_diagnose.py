@@ -102,6 +102,14 @@ class TestOnClasses:
         assert m.on == "pool rows held out" and m.unit == "nats/row" and m.larger == ""
         assert m.pool_rows == 320 and m.sizes[-1] == 320
 
+    def test_a_copy_of_a_trained_row_isn_t_fresh(self, place, tmp_path):
+        x, y = vectors(60, 0)
+        np.savez(tmp_path / "copies.npz", x=np.tile(x, (5, 1)), y=np.tile(y, 5))
+        asked = {**fields(place, tmp_path / "run", goal=str(place / "goal.npz"), larger="none", sizes="8,16,30,300")}
+        m = dw.diagnose(**{**asked, "pool": str(tmp_path / "copies.npz")}).measured
+        assert not np.isfinite(m.grid("fresh")[:, -1]).any() and np.isfinite(m.grid("train")[:, -1]).all()
+        assert any("240 probed" in n or "60 pool rows are probed" in n for n in m.notes)
+
     def test_a_proof_finds_the_pilots_trainings(self, place, tmp_path, cache):
         asked = fields(place, tmp_path / "run", goal=str(place / "goal.npz"), larger="none")
         m = dw.diagnose(**asked).measured
@@ -144,9 +152,14 @@ class TestOnClasses:
         ({"sizes": "1,2"}, "at least 4 different"),
         ({"sizes": "10,20,40,4000"}, "rows can be drawn"),
         ({"chains": 1}, "expected at least 2"),
-        ({"larger": "widht=8"}, "did you mean 'width'"),
+        ({"larger": "widht=8"}, "makes no larger learner"),
+        ({"larger": "width=2"}, "expected lora_r or width above the recipe's"),
+        ({"larger": "lr=1.0"}, "makes no larger learner"),
         ({"target": -1.0}, "expected a loss above 0"),
         ({"capacity": True, "reference": "gpt"}, "expected compressor"),
+        ({"reference": "compressor"}, "beside --capacity"),
+        ({"target": float("inf")}, "expected a loss above 0"),
+        ({"sizes": "²,3,4,5"}, "at least 4 different"),
         ({"training_log": "nowhere.csv"}, "isn't there"),
     ],
 )

@@ -60,6 +60,7 @@ def test_a_wide_margin_keeps_few_rows_and_says_what_the_next_would_gain(place, t
     assert [f"{n} picked rows are" in told for n in (160, 80, 40, 20)] == [True] * 4
     assert "320 (everything)" in told
     assert dw.select(**fields(place, tmp_path / "run", margin=0.5)).selection.ids == found.selection.ids
+    assert dw.replay(tmp_path / "run").identical
     asked = {**fields(place, tmp_path / "twenty"), "keep": 20}
     assert set(dw.select(**asked).selection.ids) == set(found.selection.ids)
 

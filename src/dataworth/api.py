@@ -336,8 +336,8 @@ def run_diagnose(request: config.DiagnoseRequest, progress: Progress = SILENT) -
             session.notes += split_note(split, request, session)
             session.notes += goal_rejects(session)
             gate(session)
-            measured = diagnosed(session, run, request, training_rates)
-            result = store_diagnosis(run, session, Diagnosis(run.path, measured, request.target))
+            final, measured = diagnosed(session, run, request, training_rates)
+            result = store_diagnosis(run, session, Diagnosis(run.path, measured, request.target), final=final)
     check_rejects(result, request)
     return result
 

@@ -68,6 +68,8 @@ def _trained(session: Session) -> tuple[NDArray[np.float64], NDArray[np.float64]
         # Values are means over tokens, weights the tokens: a row's bits are a sum.
         nats_2N[side, [pool.position[rows[n].id] for n in row_q]] = value_q * weight_q
     session.unscored |= dict(trainee.unscored)
+    session.unscored |= {i: f"neither half was trained on it: {why}" for i, (_, why) in session.excluded.items()}
+    nats_2N[:, ~usable_N] = np.nan
     own = np.where(first_N, 0, 1)
     at = np.arange(len(pool))
     return nats_2N[own, at], nats_2N[1 - own, at]

@@ -127,9 +127,9 @@ def judges(session: Session, who: str) -> tuple[list[Judged], frozenset[str], in
 
     trainee, goal = session.trainee, session.goal
     if goal is None:
-        held, copies = held_out_rows(session, _HELD_SHARE, _HELD_MOST, _HELD_LEAST, "pilots", who)
+        held = held_out_rows(session, _HELD_SHARE, _HELD_MOST, _HELD_LEAST, "pilots", who)
         kind = "accuracy" if session.classifies else "loss"
-        return [Judged("held-out rows", trainee.judge(kind), trainee.judged(held))], copies, 1
+        return [Judged("held-out rows", trainee.judge(kind), trainee.judged(held.rows))], held.untrained, 1
     tuned = [(sub, sub.tune) for sub in goal.subtasks if sub.tune is not None]
     if len(tuned) < len(goal.subtasks):
         raise RequestError(

@@ -13,7 +13,6 @@ import numpy as np
 from dataworth import config, options, plugins
 from dataworth.errors import RequestError
 from dataworth.piloting import tuned_by
-from dataworth.records import Budget
 from dataworth.results import ReplayResult
 from dataworth.runs import PORTABLE, finished_selection
 from dataworth.session import Progress, Session, open_session
@@ -31,6 +30,7 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
         RequestError: No finished selection, or an input that changed since.
     """
     from dataworth.selecting import choose_method, choose_rows
+    from dataworth.sizing import budget_of
 
     run = RunFolder.existing(path)
     request = _request(run.config)
@@ -43,7 +43,7 @@ def replay_run(path: Path, from_scratch: bool, progress: Progress) -> ReplayResu
         session.cache = cache
         _refuse_changed(path, session, before.record)
         session.warmup_ids = _warmup_ids(before.record)
-        scored, selection = choose_rows(session, method, pick, Budget.parse(request.keep), given)
+        scored, selection = choose_rows(session, method, pick, budget_of(request), given)
         # The same rows may stand in another order now: rows are compared by id.
         place = [session.pool.position[i] for i in run.read_table("selection")["id"]]
     old, new = set(before.ids), set(selection.ids)

@@ -141,7 +141,7 @@ def record_of(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
     if session.goal is not None:
         subtasks = {s.name: len(s.steer) for s in session.goal.subtasks}
         content["goal"] = {"fingerprint": session.goal.fingerprint, "steer_rows": subtasks}
-        if policy_of(session.request):
+        if policy_of(session.request) or getattr(session.request, "keep", None) == "auto":
             content["goal"]["tune"] = tuned_by(session.goal)
     if "learner" in vars(session):
         content["learner"] = {"fingerprint": session.learner.fingerprint, **session.learner.spec}
@@ -293,12 +293,16 @@ def finished_proof(run: RunFolder) -> ProofResult | None:
     return ProofResult.from_dict(run.path, content["proof"], content)
 
 
-def store_diagnosis(run: RunFolder, session: Session, found: Diagnosis) -> Diagnosis:
-    """Write what was measured and the record, mark the run finished, and return the diagnosis with its record."""
+def store_diagnosis(run: RunFolder, session: Session, found: Diagnosis, *, final: bool = True) -> Diagnosis:
+    """Write what was measured and the record, mark the run finished, and return the diagnosis with its record.
+
+    Without `final` the run isn't finished: the same command tries again what failed.
+    """
     content, timings = record_of(session)
     content |= {"measured": found.measured.to_dict(), "target": found.target, "headline": found.headline()}
     run.write_record(content, timings)
-    run.finish()
+    if final:
+        run.finish()
     return found.with_record(content)
 
 

@@ -69,9 +69,13 @@ def cases() -> dict[str, Case]:
         ),
         "DW101": Case({"curve": curve(0.1, 8.0, 0.3, 0.0)}, ({"curve": curve(1.0, 8.0, 1.0, 0.0)},), {"curve": None}),
         "DW102": Case(
-            {"pilots": pilots([1.0, 1.4, 1.1, 0.8, 0.7])},
-            ({"pilots": pilots(falling, falling)}, {"pilots": pilots(falling, [0.0] * 5)}, {"pilots": pilots(falling)}),
-            {"pilots": None},
+            {"pilots": pilots([1.0, 1.4, 1.1, 0.8, 0.7]), "curve": None},
+            (
+                {"pilots": pilots(falling, falling), "curve": None},
+                {"pilots": pilots(falling, [0.0] * 5), "curve": curve(1.0, 8.0, 0.5, 0.0)},
+                {"pilots": pilots(falling), "curve": None},
+            ),
+            {"pilots": None, "curve": None},
         ),
         "DW103": Case(
             {"stop": {100: {1: 1.0, 2: 0.9}, 200: {1: 0.8, 2: 0.81}}},
@@ -122,8 +126,16 @@ def test_the_gate_ignores_row_order():
 
 
 def test_a_train_loss_that_leaves_its_floor_is_the_peak_too():
-    found = plugins.load("checks", "DW102")({"pilots": pilots([2.0, 1.8, 1.6, 1.5, 1.45], [0.0, 0.0, 0.2, 0.6, 1.0])})
+    found = plugins.load("checks", "DW102")(
+        {"curve": None, "pilots": pilots([2.0, 1.8, 1.6, 1.5, 1.45], [0.0, 0.0, 0.2, 0.6, 1.0])}
+    )
     assert "Train loss goes from 0% to 69%" in found.text
+
+
+def test_a_rise_of_the_goal_s_curve_is_the_peak_too():
+    rising = fit_curve(SIZES, np.array([[3.0, 2.0, 1.2, 1.0, 1.15], [3.1, 2.1, 1.21, 1.01, 1.16]]))
+    found = plugins.load("checks", "DW102")({"curve": rising, "pilots": None})
+    assert found.text == "The loss rises between 200 and 400 rows."
 
 
 def test_chains_without_a_fall_have_nothing_to_be_compared_with():

@@ -19,16 +19,17 @@ def test_sizes_are_halvings_and_the_largest_is_the_whole_pool_where_nothing_limi
     assert found.larger == (350, 1400)
 
 
-def test_smaller_sizes_try_as_many_steps_as_the_largest_and_no_more_than_sixteen_epochs():
-    assert epochs_to_try((62, 125, 250, 500, 1000), 2, 1) == (
-        (1, 2, 4, 8, 16),
+def test_smaller_sizes_try_as_many_steps_as_the_largest_and_the_recipe_s_epochs_always():
+    assert epochs_to_try((62, 125, 250, 500, 1000), 2) == (
+        (1, 2, 4, 8, 16, 32),
         (1, 2, 4, 8, 16),
         (1, 2, 4, 8),
         (1, 2, 4),
         (1, 2),
     )
-    assert epochs_to_try((100, 200), 3, 1) == ((1, 2, 4), (1, 2))
-    assert epochs_to_try((100, 1600), 30, 15) == ((15, 30), (15, 30))
+    assert epochs_to_try((100, 200), 3) == ((1, 3, 6), (1, 3))
+    assert epochs_to_try((100, 200), 1) == ((1, 2), (1,))
+    assert epochs_to_try((100, 1600), 15) == ((7, 15, 30, 60, 120, 240), (7, 15))
 
 
 def test_a_price_is_the_sum_of_what_is_trained_at_most():
@@ -73,7 +74,7 @@ def test_what_gives_no_curve_is_refused(given, said):
 def test_it_says_itself():
     told = str(planned(1000, 2, price=by_rows, budget=1e6, workers=1))
     assert told.startswith(
-        "pilots on 62, 125, 250, 500, 1,000 rows in 3 nested chains (epochs tried: 62: 1, 2, 4, 8, 16;"
+        "pilots on 62, 125, 250, 500, 1,000 rows in 3 nested chains (epochs tried: 62: 1, 2, 4, 8, 16, 32;"
     )
     assert "a larger learner at 250, 1,000" in told and "at most" in told
     assert "nothing was timed" in planned(1000, 2).explain()

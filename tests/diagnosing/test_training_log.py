@@ -42,3 +42,15 @@ def test_what_is_no_log_is_one_line(tmp_path: Path, name: str, text: str, said: 
     (tmp_path / name).write_text(text)
     with pytest.raises(RequestError, match=said):
         read_log(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_no_column_and_other_encodings_are_said(tmp_path: Path) -> None:
+    rows = [f"{s},{min(1.0, s / 200)},0.1" for s in range(0, 3000, 50)]
+    (tmp_path / "excel.csv").write_text("\n".join(["step,train_accuracy,val_accuracy", *rows]), encoding="utf-8-sig")
+    assert read_log(tmp_path / "excel.csv").verdict == "not shown"
+    (tmp_path / "latin.csv").write_bytes("step,träin".encode("latin-1"))
+    with pytest.raises(RequestError, match="isn't UTF-8"):
+        read_log(tmp_path / "latin.csv")
+    (tmp_path / "huge.jsonl").write_text('{"step": 1%s}' % ("0" * 400))
+    with pytest.raises(RequestError, match="isn't a number"):
+        read_log(tmp_path / "huge.jsonl")

@@ -19,16 +19,18 @@ class InterpolationPeak:
     title = "near the interpolation peak"
     severity: Literal["issue", "tip"] = "issue"
     cost: Literal["free", "text", "model"] = "free"
-    needs = frozenset({"pilots"})
+    needs = frozenset({"curve", "pilots"})
 
     def __call__(self, inputs: Mapping[str, Any]) -> Finding | None:
-        """Reads `pilots`, a `laws.regime.Pilots`.
+        """Reads `pilots`, a `laws.regime.Pilots` of pool rows, and the goal's `curve`; one of them will do.
 
         Raises:
-            NotApplicable: There are none.
+            NotApplicable: There is neither.
         """
-        pilots = given(inputs, "pilots")
-        rise, crossing = pilots.rise(), pilots.crossing()
+        curve, pilots = inputs.get("curve"), inputs.get("pilots")
+        measured = [one for one in (curve, pilots) if one is not None] or [given(inputs, "pilots")]
+        rise = next((found for found in (one.rise() for one in measured) if found), None)
+        crossing = pilots.crossing() if pilots is not None else None
         if rise is None and crossing is None:
             return None
         told = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dataworth.checks.given import given
+from dataworth.errors import NotApplicable
 from dataworth.results import Finding
 
 SHARE = 0.02
@@ -25,18 +26,20 @@ class StillSteep:
         """Reads `curve`, a `laws.curve.Curve`.
 
         Raises:
-            NotApplicable: There is none.
+            NotApplicable: There is none, or no fall.
         """
         curve = given(inputs, "curve")
         largest = float(curve.sizes_K[-1])
+        if not curve.inspection.falls:
+            raise NotApplicable("the loss isn't shown to fall")
         share = curve.law.gain_from_doubling(largest) / curve.law.at(largest)
-        if share <= SHARE or not curve.inspection.falls:
+        if share <= SHARE:
             return None
         return Finding(
             self.code,
             self.title,
             self.severity,
-            f"At {largest:,.0f} rows twice as many would still lower the loss by {share:.1%}: no floor is in sight.",
-            "Measure larger sizes before trusting a floor; more rows help.",
+            f"At {largest:,.0f} rows twice as many would still lower the loss by {share:.1%} by the fitted law.",
+            "More rows help; what many more reach rests on the law's shape, so measure larger sizes first.",
             {"share": share},
         )

@@ -35,12 +35,12 @@ class UnderTrained:
         still = {n: max(loss_of) for n, loss_of in stop.items() if still_falls(loss_of)}
         if not still:
             return None
-        sizes = ", ".join(f"{n:,} rows ({e})" for n, e in still.items())
+        sizes = ", ".join(f"{n:,} rows after {e}" for n, e in still.items())
         return Finding(
             self.code,
             self.title,
             self.severity,
-            f"The longest training that was tried did best, with more to gain, at {sizes} (epochs).",
+            f"The longest training that was tried did best by over {GAIN:.0%}, or was the only one, at {sizes} epochs.",
             "Raise epochs in --recipe, or the learning rate, until more epochs do worse.",
             {"epochs": still},
         )

@@ -28,12 +28,10 @@ def pool_bits(session: Session, reference: str | None) -> dict[str, Any]:
         reference: None for the learner itself, or `compressor`.
 
     Raises:
-        RequestError: Another reference, or too few rows.
+        RequestError: Too few rows.
     """
     pool = session.pool
     distinct = np.array([n for n, i in enumerate(pool.ids) if "#" not in i], dtype=np.int64)
-    if reference not in (None, COMPRESSOR):
-        raise RequestError(f"--reference {reference!r}: expected compressor, or nothing for the learner; correct it")
     if reference == COMPRESSOR:
         return _compressed(session, distinct)
     if session.classifies:
@@ -52,8 +50,6 @@ def pool_bits(session: Session, reference: str | None) -> dict[str, Any]:
 
 
 def _compressed(session: Session, distinct: Any) -> dict[str, Any]:
-    if session.classifies:
-        raise RequestError("--reference compressor is for texts: expected none for rows with a class; leave it out")
     kept: Pool = take_rows(session.pool, distinct)
     bits = compressed_bits(e.full_text for e in kept.examples())
     return {"bits": float(bits), "low": 0.0, "high": float(bits), "how": "all text by a compressor: an upper bound"}

@@ -14,7 +14,7 @@ from typing import Any
 from dataworth.errors import RequestError
 from dataworth.results import duration
 
-CHAINS, SIZES, MOST_EPOCHS = 3, 5, 16
+CHAINS, SIZES = 3, 5
 LEAST_ROWS, _ROUND = 64, 125
 
 Price = Callable[[int, int, bool], float]
@@ -50,13 +50,12 @@ class Design:
         return {**vars(self), "epochs": [list(e) for e in self.epochs]}
 
 
-def epochs_to_try(sizes: Sequence[int], most: int, first: int) -> tuple[tuple[int, ...], ...]:
-    """Epochs of each size: doublings from `first` up to `most` at the largest size, and to as many steps below it."""
-    out = []
+def epochs_to_try(sizes: Sequence[int], epochs: int) -> tuple[tuple[int, ...], ...]:
+    """Epochs of each size: half of the recipe's, these, and doublings up to as many rows in all as the largest sees."""
+    half, out = max(1, epochs // 2), []
     for n in sizes:
-        top = min(max(MOST_EPOCHS, most), most * sizes[-1] // n)
-        tried = [first]
-        while 2 * tried[-1] <= top:
+        tried = sorted({half, epochs})
+        while 2 * tried[-1] <= epochs * sizes[-1] / n:
             tried.append(2 * tried[-1])
         out.append(tuple(tried))
     return tuple(out)
@@ -134,9 +133,8 @@ def planned(
 def _design(
     sizes: tuple[int, ...], epochs: int, chains: int, larger: bool, price: Price | None, workers: int
 ) -> Design:
-    first = max(1, epochs // 2)
     beside = tuple(dict.fromkeys((_nearest(sizes, sizes[-1] / 4), sizes[-1]))) if larger else ()
-    made = Design(sizes, chains, epochs_to_try(sizes, epochs, first), beside)
+    made = Design(sizes, chains, epochs_to_try(sizes, epochs), beside)
     if price is None:
         return made
     return Design(made.sizes, chains, made.epochs, made.larger, seconds_of(made, price, workers))

@@ -23,6 +23,8 @@ from dataworth.numerics.ranks import Estimate, mean_interval
 from dataworth.results import Finding, duration, html_of, table
 
 CHECKS = ("DW101", "DW102", "DW103", "DW104", "DW105", "DW106")
+FLAT = 0.02
+"""Twice the rows that take away less than this share of the loss hardly help."""
 _ASKED = (2.0, 10.0)
 _KEPT, _EPOCHS = 0.25, 4
 
@@ -44,6 +46,8 @@ class Diagnosis:
         """The data law of the goal's number, or why there is none."""
         sizes = np.array(self.measured.sizes, dtype=np.float64)
         test_CK = self.measured.grid("test")
+        if self.measured.unit.startswith("1 - "):  # a share without any error is less than half of one
+            test_CK = np.where(test_CK <= 0, 0.5 / max(1, self.measured.test_rows), test_CK)
         there_K = np.isfinite(test_CK).any(0)
         try:
             return fit_curve(sizes[there_K], test_CK[:, there_K])
@@ -91,7 +95,8 @@ class Diagnosis:
         counted, parameters = self.measured.capacity, self.measured.parameters
         if counted is None or not parameters or not counted["bits"] > 0:
             return None
-        return fill(counted["bits"], parameters, adapter=bool(counted["adapter"]))
+        bounds = {name: float(counted[name]) for name in ("low", "high")}
+        return fill(counted["bits"], parameters, adapter=bool(counted["adapter"]), **bounds)
 
     @cached_property
     def checks(self) -> tuple[tuple[Finding, ...], dict[str, str]]:
@@ -101,7 +106,7 @@ class Diagnosis:
             "pilots": self.measured.pilots(),
             "stop": self.measured.stop_losses(),
             "fill": self.fill,
-            "near_trained": self.measured.near if self.measured.kept_near else 0,
+            "near_trained": None if self.measured.near is None else self.measured.near * self.measured.kept_near,
         }
         findings, others = [], {}
         for code in CHECKS:
@@ -154,43 +159,51 @@ class Diagnosis:
     def what_would_tell(self) -> str:
         """How far the pilots are from the whole pool, and what closing the gap takes."""
         largest, pool = self.measured.sizes[-1], self.measured.pool_rows
-        if pool <= largest:
+        if pool <= 2 * largest:  # that far it is predicted
             return ""
         far = f"the largest pilot has {largest:,} of {pool:,} rows (1/{pool / largest:,.1f})"
         near, sure = -(-pool // 10), -(-pool // 2)
-        cost = [self.price_of(n) for n in (near, sure)]
-        if cost[0] is None:
-            return f"{far}; pilots up to {sure:,} rows would tell"
+        cost = {n: self.price_of(n) for n in (near, sure)}
+        took = {n: f" (at most {duration(c)})" if c is not None else "" for n, c in cost.items()}
+        if near <= largest:
+            return f"{far}; pilots up to {sure:,} rows{took[sure]} would tell"
         return (
-            f"{far}; pilots up to {near:,} rows (at most {duration(cost[0])}) would tell if the curve is a clean power "
-            f"law, up to {sure:,} ({duration(cost[1])}) in any case"
+            f"{far}; pilots up to {near:,} rows{took[near]} would tell if the curve is a clean power law, up to "
+            f"{sure:,} rows{took[sure]} in any case"
         )
 
     def headline(self) -> str:
-        """The answer in a sentence."""
-        if isinstance(self.curve, str):
-            return f"Cannot tell what more rows would do, because {self.curve}."
-        return f"{self._of_data(self.curve)}; {self._of_model()}."
+        """The answer in a sentence: of the data, then of the model."""
+        return f"{self.of_data()}; {self.of_model()}."
 
-    def _of_data(self, curve: Curve) -> str:
+    def of_data(self) -> str:
+        """Whether more rows help, and what they would bring."""
+        curve = self.curve
+        if isinstance(curve, str):
+            return f"Cannot tell what more rows would do, because {curve}"
         unit, largest, pool = self.measured.unit, float(curve.sizes_K[-1]), float(self.measured.pool_rows)
+        now = float(np.nanmean(curve.loss_CK[:, -1]))
+        reached = f"{now:.4g} {unit} at {largest:,.0f} rows"
+        if rise := curve.rise():
+            return f"More rows don't always help: the loss rises from {rise[0]:,.0f} to {rise[1]:,.0f} rows ({reached})"
         if not curve.inspection.falls:
-            span = f"from {curve.sizes_K[0]:,.0f} to {largest:,.0f} rows"
-            return f"More rows of this pool aren't shown to help: the {unit} isn't shown to fall {span}"
-        asked = pool if pool > largest else 2 * largest
-        what = f"all {pool:,.0f} rows" if pool > largest else f"twice as many rows ({asked:,.0f})"
-        now, then = curve.band(largest), curve.predict(asked)
+            return f"More rows aren't shown to help: {reached}, not shown to be below that of {curve.sizes_K[0]:,.0f}"
+        twice, then = curve.share_gained(2 * largest), curve.predict(pool if pool > largest else 2 * largest)
+        if twice.high < FLAT:
+            return f"More rows hardly help: twice as many would take away {twice.high:.1%} at most of {reached}"
+        help_ = "More rows help" if twice.low > 0 else "More rows may help"
+        what = f"all {pool:,.0f} rows" if pool > largest else f"twice as many rows ({then.asked:,.0f})"
         if then.refusal:
-            gain = curve.law.gain_from_doubling(largest)
-            return (
-                f"More rows help: twice {largest:,.0f} would lower the {unit} by about {gain:.2g} from "
-                f"{now.value:.4g}; what {what} reach cannot be told, because {then.refusal}"
-            )
-        reached = f"{then.value:.4g} {unit} [{then.low:.4g} .. {then.high:.4g}]"
-        return f"More rows help: {what} are predicted to reach {reached}, from {now.value:.4g} at {largest:,.0f}"
+            gain = f"twice as many would take about {twice.value:.1%} away from {reached}"
+            return f"{help_}: {gain}; what {what} reach cannot be told, because {then.refusal}"
+        foretold = f"{then.value:.4g} [{then.low:.4g} .. {then.high:.4g}]"
+        return f"{help_}: {what} are predicted to reach {foretold}, from {reached}"
 
-    def _of_model(self) -> str:
-        return self.regime if isinstance(self.regime, str) else str(self.regime)
+    def of_model(self) -> str:
+        """Whether the data or the model is the bottleneck, on pool rows."""
+        if isinstance(self.regime, str):
+            return f"cannot tell whether the data or the model is the bottleneck, because {self.regime}"
+        return f"{self.regime} (on pool rows, in {self.measured.loss_unit})"
 
     def size_table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the sizes."""
@@ -221,7 +234,7 @@ class Diagnosis:
         )
         if not isinstance(self.curve, str):
             out += self.curve.explain().splitlines()
-        out += [str(p) for p in (*self.predictions, *filter(None, [self.rows_for_target]))]
+        out += [p.said(self.measured.unit) for p in (*self.predictions, *filter(None, [self.rows_for_target]))]
         out += [self.repeats, *filter(None, [self.what_would_tell()])]
         if self.fill is not None and self.measured.capacity:
             out.append(f"capacity: {self.fill} (bits are {self.measured.capacity['how']})")

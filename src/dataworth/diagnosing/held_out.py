@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dataworth import plugins
 from dataworth.errors import RequestError
 from dataworth.formats import take_rows
-from dataworth.gating import GATE, PoolStems, question
 from dataworth.proof.arms import chain
 from dataworth.proving.held_out import held_out_rows
 from dataworth.proving.trial_work import Judged
 from dataworth.proving.trials import common_unit, open_judged
-from dataworth.records import Pool, hash_unit
+from dataworth.records import hash_unit
 from dataworth.session import Session
-
-if TYPE_CHECKING:
-    from dataworth.outcome import Judge
 
 _STOP = 1 / 3
 """Share of the judging rows that choose epochs."""
@@ -42,7 +36,8 @@ _FALLING = ("nats/token", "nats/row")
 class Judges:
     """Sets that every pilot is judged on, in this order: stop, test (one each a subtask), then the probed pool rows.
 
-    `rows` can be drawn to train on. `unit` is the goal number's; `near` counts rows nearly equal to judging ones.
+    `rows` can be drawn to train on. `unit` is the goal number's; `near` counts rows nearly equal to judging ones, None
+    where nobody could look.
     """
 
     stop: tuple[Judged, ...]
@@ -51,7 +46,7 @@ class Judges:
     rows: tuple[str, ...]
     unit: str
     on: str
-    near: int
+    near: int | None
 
     @property
     def sets(self) -> list[Judged]:
@@ -59,13 +54,12 @@ class Judges:
         return [*self.stop, *self.test, self.probed]
 
 
-def judges(session: Session, chains: int, smallest: int) -> Judges:
+def judges(session: Session, chains: int) -> Judges:
     """What judges the pilots of a session, whose gate has been run.
 
     Args:
         session: Pool, goal, learner.
-        chains: Of random rows.
-        smallest: Rows of their smallest size, of which some are probed.
+        chains: Of random rows, of which some are probed.
 
     Raises:
         RequestError: A goal without tune rows or with a judge that no law is for, or too few rows.
@@ -88,8 +82,22 @@ def judges(session: Session, chains: int, smallest: int) -> Judges:
     halves = [_halves(judged, most, session.request.seed) for judged in whole]
     lost = {*session.excluded, *trainee.unscored}
     rows = tuple(i for i in session.pool.ids if i not in lost)
-    probed = _probed(session, rows, chains, min(smallest, _PROBED[trainee.unit]))
-    return Judges(tuple(s for s, _ in halves), tuple(t for _, t in halves), probed, rows, unit, on, near)
+    probed = _probed(session, rows, chains, _PROBED[trainee.unit])
+    found = Judges(tuple(s for s, _ in halves), tuple(t for _, t in halves), probed, rows, unit, on, near)
+    session.notes += _counts(session, found)
+    return found
+
+
+def _counts(session: Session, found: Judges) -> list[str]:
+    """What became of every row of the pool, and how many rows judge."""
+    pool, unscored = session.pool, session.trainee.unscored
+    dull = sum(i not in session.excluded for i in unscored)
+    lost = f"{len(session.excluded):,} excluded, {dull:,} without loss or unreadable"
+    chosen, measuring = (sum(len(j.rows) for j in part) for part in (found.stop, found.test))
+    return [
+        f"{len(found.rows):,} of {len(pool):,} pool rows can be drawn ({lost}); {chosen:,} judging rows choose epochs, "
+        f"{measuring:,} measure, and {len(found.probed.rows):,} pool rows are probed"
+    ]
 
 
 def _unit(whole: Sequence[Judged]) -> str:
@@ -111,7 +119,8 @@ def _unit(whole: Sequence[Judged]) -> str:
 
 def _halves(judged: Judged, most: int, seed: int) -> tuple[Judged, Judged]:
     """At most so many of a set's rows by hash, as those that choose and those that measure."""
-    drawn = hash_unit([row.id for row in judged.rows], seed, "diagnose").argsort(kind="stable")[:most]
+    # Copies stay on one side.
+    drawn = hash_unit([row.id.partition("#")[0] for row in judged.rows], seed, "diagnose").argsort(kind="stable")[:most]
     if len(drawn) < _LEAST:
         raise RequestError(
             f"{judged.name}: {len(drawn)} rows to judge pilots by: expected at least {_LEAST}; give a larger goal"
@@ -121,34 +130,28 @@ def _halves(judged: Judged, most: int, seed: int) -> tuple[Judged, Judged]:
     return Judged(f"{judged.name} (stop)", judged.judge, stop), Judged(f"{judged.name} (test)", judged.judge, test)
 
 
-def _held_out(session: Session) -> tuple[list[Judged], int]:
+def _held_out(session: Session) -> tuple[list[Judged], int | None]:
     """Pool rows that nothing is trained on; they, their copies and what nearly equals them are excluded."""
     trainee = session.trainee
-    held, copies = held_out_rows(session, _SHARE, _MOST[trainee.unit], _LEAST, "diagnose", "diagnose")
-    session.excluded |= dict.fromkeys(copies, ("held-out", "judges the pilots"))
-    judge = trainee.judge("loss")
-    return [Judged("held-out rows", judge, trainee.judged(held))], _exclude_near(session, held, judge)
-
-
-def _exclude_near(session: Session, held: Pool, judge: Judge) -> int:
-    """Exclude pool rows that nearly equal held-out ones, unless they are kept as asked; how many there are."""
-    goal_side = [(f"held-out:{e.id}", question(e)) for e in held.examples()]
-    pool_side = [told for told in PoolStems(session.pool) if told[0] not in session.excluded]
-    finding = plugins.load("checks", GATE)({"prompts:pool": pool_side, "prompts:goal": goal_side})
-    rows = dict(finding.rows) if finding else {}
+    held = held_out_rows(session, _SHARE, _MOST[trainee.unit], _LEAST, "diagnose", "diagnose")
+    session.excluded |= dict.fromkeys(held.copies, ("held-out", "judges the pilots"))
     if not session.request.keep_near_goal:
-        session.excluded |= {i: ("near-held-out", why) for i, why in rows.items()}
-    return len(rows)
+        session.excluded |= {i: ("near-held-out", why) for i, why in held.near.items()}
+    kept = ", kept as asked" if session.request.keep_near_goal else " left out, too"
+    near = f", and {len(held.near):,} that nearly equal one{kept}" if held.near else ""
+    session.notes.append(f"{len(held.copies):,} pool rows are held out to judge (copies counted){near}")
+    return [Judged("held-out rows", trainee.judge("loss"), trainee.judged(held.rows))], len(held.near)
 
 
-def _near_goal(session: Session) -> int:
-    """Rows that the gate found near the goal, whether they were kept or not."""
-    return sum(int(guard.get("rows", 0)) for guard in session.guards if guard["guard"] == "contamination-gate")
+def _near_goal(session: Session) -> int | None:
+    """Rows that the gate found near the goal, whether they were kept or not; None where it had nothing to compare."""
+    found = [guard["rows"] for guard in session.guards if guard["guard"] == "contamination-gate" and "rows" in guard]
+    return int(found[-1]) if found else None
 
 
 def _probed(session: Session, rows: Sequence[str], chains: int, each: int) -> Judged:
-    """The first rows of every chain: trained on by its own pilots at every size, and by others' only by chance."""
+    """The first rows of every chain: trained on by its own pilots, and by others' only by chance; copies once."""
     pool, trainee = session.pool, session.trainee
-    drawn = {rows[n] for c in range(chains) for n in chain(rows, c, session.request.seed)[:each]}
-    firsts = np.array([n for n, i in enumerate(pool.ids) if i in drawn and "#" not in i], dtype=np.int64)
+    drawn = {rows[n].partition("#")[0] for c in range(chains) for n in chain(rows, c, session.request.seed)[:each]}
+    firsts = np.array([n for n, i in enumerate(pool.ids) if i in drawn], dtype=np.int64)
     return Judged("pool rows", trainee.judge("loss"), trainee.judged(take_rows(pool, firsts)))

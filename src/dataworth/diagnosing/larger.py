@@ -12,6 +12,7 @@ from dataworth.session import Session
 
 NONE = "none"
 _RANKS, _WIDTHS = 4, 2
+_SIZES = ("lora_r", "width")
 WIDENED = ("resnet", "mlp")
 
 
@@ -20,21 +21,37 @@ def larger_session(session: Session, asked: str | None) -> tuple[Session, str] |
 
     Args:
         session: Of the own learner.
-        asked: `lora_r=32`, `width=64` (fields of the recipe, joined by commas), a model, or none. Unless told, an
-            adapter of four times the rank with its scale kept, or a net of twice the width.
+        asked: `lora_r=32`, `width=64`, a model, or none. Unless told, an adapter of four times the rank, or a net of
+            twice the width. With a rank alone alpha / r is kept, since it multiplies what the adapter adds.
 
     Raises:
-        RequestError: A field that the recipe doesn't have, or a value it can't take.
+        RequestError: What makes no larger learner, or a model whose tokens are others.
     """
     if asked == NONE:
         return None
     if asked is not None and "=" not in asked:
         beside = replace(session, request=replace(session.request, model=asked), made={})
+        if not session.classifies and beside.learner.renderer.fingerprint != session.learner.renderer.fingerprint:
+            raise RequestError(
+                f"--larger {asked} has another tokenizer or chat template: its losses a token don't compare; expected "
+                "a model of the same family, or lora_r=32"
+            )
         return _sharing(session, beside), asked
     fields = _fields(asked) if asked else _usual(session)
     if not fields:
         session.notes.append("no larger learner was tried: name one by --larger (a model of the same kind)")
         return None
+    own = session.recipe_in_force.to_dict()
+    grows = [name for name, value in fields.items() if name in _SIZES and value > own.get(name, 0)]
+    strange = [name for name in fields if name not in grows and name != "lora_alpha"]
+    if strange or not grows:
+        name = next(iter(strange or fields))
+        raise RequestError(
+            f"--larger {name}={fields[name]} makes no larger learner: expected {' or '.join(_SIZES)} above the "
+            f"recipe's (now {', '.join(f'{n} {own[n]}' for n in _SIZES if n in own)}); correct it, or name a model"
+        )
+    if "lora_r" in fields and "lora_alpha" not in fields:
+        fields["lora_alpha"] = session.recipe.lora_alpha * fields["lora_r"] / session.recipe.lora_r
     said = ", ".join(f"{name} {value}" for name, value in fields.items())
     if session.classifies:
         recipe = ClassifierRecipe.from_dict({**session.classifier_recipe.to_dict(), **fields})
@@ -45,8 +62,7 @@ def larger_session(session: Session, asked: str | None) -> tuple[Session, str] |
 
 def _usual(session: Session) -> dict[str, Any]:
     if not session.classifies:
-        # alpha / r multiplies what the adapter adds: kept, so that rank alone differs.
-        return {"lora_r": _RANKS * session.recipe.lora_r, "lora_alpha": _RANKS * session.recipe.lora_alpha}
+        return {"lora_r": _RANKS * session.recipe.lora_r}
     if session.request.model in WIDENED:
         return {"width": _WIDTHS * session.classifier_recipe.width}
     return {}

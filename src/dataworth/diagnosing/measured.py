@@ -37,7 +37,8 @@ class Measured:
 
     `unit` is that of the goal's number, lower better; `loss_unit` that of `fresh` and `train`. `pool_rows` can be
     drawn. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model before training.
-    `near` are rows nearly equal to judging ones, `kept_near` says that they were trained on. `price` has the seconds of
+    `near` are rows nearly equal to judging ones (None: nobody could look), `kept_near` says that
+    they were trained on; `test_rows` measure. `price` has the seconds of
     a trial (`trial`) and of a row's epoch (`row`) on one of `workers`. `delayed` is what a training's log shows.
     """
 
@@ -53,7 +54,8 @@ class Measured:
     untouched: float | None
     larger: str = ""
     parameters: int = 0
-    near: int = 0
+    near: int | None = 0
+    test_rows: int = 0
     kept_near: bool = False
     price: Mapping[str, float] = field(default_factory=dict)
     capacity: Mapping[str, Any] | None = None

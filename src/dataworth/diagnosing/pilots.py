@@ -17,6 +17,7 @@ from dataworth.diagnosing.held_out import Judges
 from dataworth.diagnosing.measured import Point
 from dataworth.errors import NonsenseRefused
 from dataworth.proof.arms import curve_arms
+from dataworth.proving.trial_work import AGAIN
 from dataworth.proving.trials import Training, TrialSet
 from dataworth.session import Session
 
@@ -96,16 +97,25 @@ class Runner:
         return self._mean(found[self.untouched][0], test=True) if found else None
 
     def parameters(self) -> int:
-        """Numbers that were trained, counted in what a training left."""
+        """Numbers that were trained, counted in what a training left; 0 where none of them left anything."""
         from safetensors import safe_open
 
-        folder = self.trials.folder(self.training(self.design.sizes[0], 0, self.design.epochs[0][0]))
-        total = 0
-        for file in _weights(folder):
-            with safe_open(file, framework="numpy") as opened:
-                trained = [name for name in opened.keys() if not name.endswith(_BUFFERS)]
-                total += sum(int(np.prod(opened.get_slice(name).get_shape())) for name in trained)
-        return total
+        folders = (self.trials.folder(self.training(*one)) for one in self.done)
+        file = next((file for folder in folders for file in _weights(folder)), None)
+        if file is None:
+            return 0
+        with safe_open(file, framework="numpy") as opened:
+            trained = [name for name in opened.keys() if not name.endswith(_BUFFERS)]
+            return sum(int(np.prod(opened.get_slice(name).get_shape())) for name in trained)
+
+    def unjudged(self) -> list[str]:
+        """Sentences for sets of which some pilot couldn't judge every row."""
+        return self.trials.unjudged([self.training(*one) for one in self.done])
+
+    @property
+    def mends(self) -> bool:
+        """Whether a pilot failed by what is no property of it, so that the same command tries it again."""
+        return any(why.startswith(AGAIN) for why in self.trials.failed.values())
 
     def close(self) -> None:
         """Give back what trials shared on disk."""
@@ -127,8 +137,8 @@ class Runner:
     def _point(self, training: Training, larger: bool, chain: int, rows: int, epochs: int) -> Point:
         cost_J, _ = self.trials.costs([training])[training]
         row_q, value_q, weight_q = self.trials.values(training)[-1]
-        held = set(training.ids)
-        trained_q = np.array([self.judges.probed.rows[n].id in held for n in row_q], dtype=bool)
+        held = {i.partition("#")[0] for i in training.ids}
+        trained_q = np.array([self.judges.probed.rows[n].id.partition("#")[0] in held for n in row_q], dtype=bool)
 
         def mean(mask_q: np.ndarray) -> float | None:
             return float(value_q[mask_q] @ weight_q[mask_q] / weight_q[mask_q].sum()) if mask_q.any() else None

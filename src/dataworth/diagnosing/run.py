@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataworth import config
-from dataworth.diagnosing.bits import pool_bits
+from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
 from dataworth.diagnosing.design import Design, Price, planned
 from dataworth.diagnosing.held_out import Judges, judges
 from dataworth.diagnosing.larger import NONE, WIDENED, larger_session
@@ -41,12 +42,21 @@ def refuse_undiagnosable(request: config.DiagnoseRequest) -> None:
         raise RequestError("diagnose needs the learner: expected dataworth diagnose POOL --model M [--goal G]")
     config.seconds(request.budget)
     _sizes(request)
-    if request.target is not None and not request.target > 0:
+    if request.chains < 2:
+        raise RequestError(
+            f"chains={request.chains}: expected at least 2, as their scatter is the interval; correct --chains"
+        )
+    if request.target is not None and not 0 < request.target < math.inf:
         raise RequestError(f"target={request.target:g}: expected a loss above 0; correct --target")
+    if request.reference not in (None, COMPRESSOR) or (request.reference and not request.capacity):
+        raise RequestError(
+            f"--reference {request.reference!r}: expected compressor beside --capacity, or nothing for the learner; "
+            "correct it"
+        )
 
 
-def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest, rates: Rates) -> Measured:
-    """Plan the pilots once, train and judge them, count bits if asked.
+def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest, rates: Rates) -> tuple[bool, Measured]:
+    """Plan the pilots once, train and judge them, count bits if asked; first whether nothing is to be tried again.
 
     Args:
         session: Pool, goal, learner; its gate has been run.
@@ -56,8 +66,11 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
     """
     began = time.perf_counter()
     log = read_log(Path(request.training_log).expanduser()) if request.training_log else None
-    sizes = _sizes(request)
-    found = judges(session, request.chains, min(sizes, default=4))
+    if request.reference == COMPRESSOR and session.classifies:
+        raise RequestError("--reference compressor is for texts: expected none for rows with a class; leave it out")
+    found = judges(session, request.chains)
+    if request.target is not None and found.unit.startswith("1 - "):
+        session.notes.append(f"--target {request.target:g} is a share of errors ({found.unit})")
     larger = larger_session(session, request.larger)
     design, price = _design(session, run, request, found, larger, rates, began)
     session.progress.say(str(design))
@@ -65,17 +78,26 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
     chosen = own.choose()
     own.run(chosen, design.sizes, "pilots")
     tried = dict(zip(design.sizes, design.epochs, strict=True))
-    points, notes = own.points(), list[str]()
+    points, notes, parameters = own.points(), own.unjudged(), own.parameters()
+    mends = own.mends
     if larger is not None:
         beside = Runner(larger[0], found, design)
         beside.run(chosen, design.larger, "pilots of the larger learner")
-        points += beside.points(larger=True)
+        mends = mends or beside.mends
+        if beside.parameters() > parameters:
+            points += beside.points(larger=True)
+        else:
+            notes.append(f"--larger {larger[1]} trains no more numbers than the learner: nothing is read from it")
+            larger = None
+        beside.close()
     counted = _capacity(session, request)
+    if counted is not None and not parameters:
+        notes.append("no training left its numbers, so capacity can't be told: delete the run folder and try again")
     own.close()
     took = time.perf_counter() - began
     if took > config.seconds(request.budget):
         notes.append(f"this took {took / 60:.0f} minutes, more than its --budget {request.budget}")
-    return Measured(
+    return not mends, Measured(
         unit=found.unit,
         loss_unit=found.probed.judge.unit,
         on=found.on,
@@ -87,8 +109,9 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         points=tuple(points),
         untouched=own.bare(),
         larger=larger[1] if larger else "",
-        parameters=own.parameters(),
+        parameters=parameters,
         near=found.near,
+        test_rows=sum(len(j.rows) for j in found.test),
         kept_near=session.request.keep_near_goal,
         price=price,
         capacity=counted,
@@ -99,13 +122,18 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
 
 def proposed(session: Session, request: config.DiagnoseRequest) -> Design:
     """The design of a request without prices, counted on rows that nobody has read or compared yet."""
+    sizes = _sizes(request)
+    if sizes and sizes[-1] > len(session.pool):
+        raise RequestError(
+            f"--sizes up to {sizes[-1]:,} of a pool of {len(session.pool):,}: expected fewer; correct --sizes"
+        )
     larger = not session.classifies or request.model in WIDENED or request.larger is not None
     return planned(
         len(session.pool),
         session.trainee.recipe.epochs,
         chains=request.chains,
         larger=larger and request.larger != NONE,
-        sizes=_sizes(request),
+        sizes=sizes,
     )
 
 
@@ -114,7 +142,7 @@ def _sizes(request: config.DiagnoseRequest) -> tuple[int, ...]:
     if request.sizes is None:
         return ()
     parts = [part.strip().replace("_", "") for part in request.sizes.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts) or len(set(parts)) < 4:
+    if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(set(parts)) < 4:
         raise RequestError(
             f"--sizes {request.sizes!r}: expected at least 4 different numbers of rows, such as 125,250,500,1000"
         )

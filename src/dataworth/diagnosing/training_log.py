@@ -50,8 +50,10 @@ def _said(row: Mapping[str, Any], name: str) -> bool:
 def _number(value: Any, path: Path, number: int) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"--training-log {path}, row {number}: {value!r} isn't a number; correct it") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RequestError(
+            f"--training-log {path}, row {number}: {str(value)[:40]!r} isn't a number; correct it"
+        ) from error
 
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
@@ -60,9 +62,15 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
     Raises:
         RequestError: A line that isn't a JSON object.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"--training-log {path} isn't UTF-8 text ({error.reason}); save it as such") from error
     if path.suffix.lower() == ".csv":
-        return list(csv.DictReader(text.splitlines()))
+        try:
+            return list(csv.DictReader(text.splitlines()))
+        except csv.Error as error:
+            raise RequestError(f"--training-log {path} isn't CSV ({error}); correct it") from error
     out = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():

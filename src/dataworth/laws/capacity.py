@@ -41,7 +41,7 @@ _SAID: dict[Zone, str] = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """Bits over capacity at the usual bits a parameter, and at the band's ends: no sampling interval."""
+    """Bits over capacity at the usual bits a parameter, and at the ends of what bits and capacity may be."""
 
     value: float
     low: float
@@ -63,7 +63,7 @@ class Fill:
 
     def __str__(self) -> str:
         held = f"{self.bits:,.0f} bits for {self.parameters:,} parameters: {self.ratio.value:.2g} times what they hold"
-        band = f"{held} [{self.ratio.low:.2g} .. {self.ratio.high:.2g} at {HIGH} to {LOW} bits each]"
+        band = f"{held} [{self.ratio.low:.2g} .. {self.ratio.high:.2g}, at {HIGH} to {LOW} bits each]"
         apart = f"between {self.zones[0]!r} and {self.zones[-1]!r}: the band doesn't tell"
         said = _SAID[self.zones[0]] if len(self.zones) == 1 else apart
         return f"{band}: {said}" + ("; for adapters this is an untested extrapolation" if self.adapter else "")
@@ -79,21 +79,25 @@ class Fill:
         }
 
 
-def fill(bits: float, parameters: int, *, adapter: bool = False) -> Fill:
+def fill(
+    bits: float, parameters: int, *, adapter: bool = False, low: float | None = None, high: float | None = None
+) -> Fill:
     """A dataset's bits against what so many trained parameters can hold.
 
     Args:
         bits: As `bits_of` or `compressed_bits` count them.
         parameters: All that are trained, embeddings included.
         adapter: Whether they are an adapter's.
+        low: Fewest bits that it may be, if that isn't `bits`: 0 where they are an upper bound.
+        high: The most.
 
     Raises:
         RequestError: Numbers that aren't positive.
     """
     if not (0 < bits < math.inf and parameters > 0):
         raise RequestError(f"{bits} bits for {parameters} parameters: expected positive numbers; correct them")
-    usual, low, high = (bits / (each * parameters) for each in (USUAL, HIGH, LOW))
-    ratio = Ratio(usual, low, high)
+    least, most = bits if low is None else low, bits if high is None else high
+    ratio = Ratio(bits / (USUAL * parameters), least / (HIGH * parameters), most / (LOW * parameters))
     touched = tuple(
         zone
         for zone, low, high in zip(ZONES, (0.0, _HELD, _BEYOND), (_HELD, _BEYOND, math.inf), strict=True)

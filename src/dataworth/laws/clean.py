@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from scipy import stats
@@ -17,6 +17,7 @@ from dataworth.laws.objective import Floats
 from dataworth.laws.power import PowerLaw, fit_power
 from dataworth.laws.shapes import fit_shape
 from dataworth.laws.spread import over_chains
+from dataworth.numerics.ranks import mean_interval
 
 # A miss of the held-out size counts beyond this interval; beyond the second where a rival misses by less than half.
 _MISS, _MISS_WITH_RIVAL = 0.98, 0.80
@@ -57,6 +58,16 @@ def inspect(sizes_K: Floats, loss_CK: Floats, law: PowerLaw) -> Inspection:
     misses, noise, reasons = _held_out(sizes_K, loss_CK)
     run = _run_of_signs(sizes_K, np.log(loss_CK) - np.log(law.at(sizes_K)))
     return Inspection(misses, noise, (*reasons, *run), not _no_fall(sizes_K, loss_CK))
+
+
+def first_rise(sizes_K: Floats, loss_CK: Floats, level: float = 0.9) -> tuple[float, float] | None:
+    """Two neighbouring sizes between which the loss rises beyond what chains scatter, if there are any."""
+    for low, high in pairwise(np.argsort(sizes_K)):
+        step_C = np.log(loss_CK[:, high] / loss_CK[:, low])
+        step_C = step_C[np.isfinite(step_C)]
+        if len(step_C) > 1 and mean_interval(step_C, level=level).low > 0:
+            return float(sizes_K[low]), float(sizes_K[high])
+    return None
 
 
 def _held_out(sizes_K: Floats, loss_CK: Floats) -> tuple[dict[str, float], float, tuple[str, ...]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
-from dataworth.laws.clean import Inspection, inspect, runs_of, whole_chains
+from dataworth.laws.clean import Inspection, first_rise, inspect, runs_of, whole_chains
 from dataworth.laws.objective import Floats
 from dataworth.laws.power import PowerLaw, fit_power
 from dataworth.laws.shapes import Shape, fit_shape
@@ -56,7 +56,11 @@ class Prediction:
     rivals: Mapping[str, float] | None = None
 
     def __str__(self) -> str:
-        where = f"loss at {self.asked:,.0f} rows" if self.quantity == "loss" else f"rows for a loss of {self.asked:g}"
+        return self.said("loss")
+
+    def said(self, what: str) -> str:
+        """The answer in words; `what` is what falls, such as a share of errors."""
+        where = f"{what} at {self.asked:,.0f} rows" if self.quantity == "loss" else f"rows for {what} {self.asked:g}"
         if self.refusal:
             known = f" (at least {self.low:,.0f})" if self.quantity == "rows" and self.low > 0 else ""
             return f"{where}: cannot tell{known}, because {self.refusal}"
@@ -179,6 +183,15 @@ class Curve:
         rivals = {"pow4": self.pow4.at(D), "mmf4": self.mmf4.at(D), "trimmed": self.trimmed.at(D)}
         outside = not low <= D <= high
         return Prediction("loss", D, *value, level, D / high, outside, **self._said(refused), rivals=rivals)
+
+    def rise(self, level: float = 0.9) -> tuple[float, float] | None:
+        """Two neighbouring sizes between which the loss rises beyond what chains scatter, if there are any."""
+        return first_rise(self.sizes_K, self.loss_CK, level)
+
+    def share_gained(self, D: float, level: float = 0.9) -> Estimate:
+        """Share of the loss at the largest size that `D` rows would take away, by the law; negative is impossible."""
+        largest = float(self.sizes_K[-1])
+        return self.estimate(lambda law: 1.0 - law.at(D) / law.at(largest), level)
 
     def rows_for(self, loss: float, level: float = 0.9) -> Prediction:
         """Rows needed for `loss`: where the law reaches it, and where the edges of its band do; infinity is never.

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from dataworth.errors import RequestError
+from dataworth.laws.clean import first_rise
 from dataworth.laws.curve import Curve, fit_curve
 from dataworth.laws.objective import Floats
 from dataworth.numerics.ranks import Estimate, mean_interval
@@ -101,13 +101,7 @@ class Pilots:
 
     def rise(self, level: float = 0.9) -> tuple[float, float] | None:
         """Two neighbouring sizes between which the test loss rises beyond what chains scatter, if there are any."""
-        order = np.argsort(self.sizes_K)
-        for low, high in pairwise(order):
-            step_C = np.log(self.test_CK[:, high] / self.test_CK[:, low])
-            step_C = step_C[np.isfinite(step_C)]
-            if len(step_C) > 1 and mean_interval(step_C, level=level).low > 0:
-                return float(self.sizes_K[low]), float(self.sizes_K[high])
-        return None
+        return first_rise(self.sizes_K, self.test_CK, level)
 
 
 @dataclass(frozen=True)
@@ -140,7 +134,7 @@ class Regime:
             "variance-limited in data": f"the model is the bottleneck ({self.word}, {self.in_model}): train and test "
             f"loss have met and {beta} towards {self.floor:.4g}, which more rows won't pass; a larger model will",
             "resolution-limited in data": f"the data is the bottleneck ({self.word}, {self.in_model}): every row is "
-            f"fitted and {beta}; more or better-chosen rows help, a larger model doesn't",
+            f"fitted and {beta}; more or better-chosen rows help, a larger model little",
             "both": f"both help: {beta}, and a larger model lowers it at the same rows",
         }
         if self.word in said:

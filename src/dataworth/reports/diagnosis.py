@@ -14,7 +14,7 @@ _NEAR, _FAR = 2.0, 10.0
 
 def diagnosis_sections(found: Diagnosis) -> tuple[list[Claim], list[Section]]:
     """Claims and sections of a diagnosis, in the order in which they are read."""
-    data, _, model = found.headline().partition("; ")
+    data, model = found.of_data(), found.of_model()
     header, rows = found.size_table()
     curve = found.curve
     measured = Section(
@@ -31,7 +31,7 @@ def diagnosis_sections(found: Diagnosis) -> tuple[list[Claim], list[Section]]:
     checks = Section("Checks", tuple(found.check_lines()))
     notes = Section("Notes", found.measured.notes) if found.measured.notes else None
     tone: Tone = "open" if "annot tell" in data else "mixed" if any(f.severity == "issue" for f in findings) else "good"
-    claims = [Claim(data, found.what_would_tell(), tone), *([Claim(model)] if model else [])]
+    claims = [Claim(data, found.what_would_tell(), tone), Claim(model)]
     return claims, [s for s in (measured, checks, notes) if s is not None]
 
 

@@ -1,0 +1,137 @@
+"""What is read from measurements, on made ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataworth.diagnosing.diagnosis import Diagnosis
+from dataworth.diagnosing.measured import Measured, Point
+
+SIZES = (62, 125, 250, 500, 1000)
+
+
+def measured(test_K, *, train_K=None, fresh_K=None, larger=0.0, pool=10_000, unit="nats/token", chains=3, noise=0.002):
+    """Chains around a curve, every size trained for 2 and 4 epochs by the first, which did a little worse after 4."""
+    rng = np.random.default_rng(0)
+    fresh_K = test_K if fresh_K is None else fresh_K
+    points = []
+    for k, n in enumerate(SIZES):
+        for c in range(chains):
+            by = 1 + noise * rng.normal()
+            train = None if train_K is None else float(train_K[k] * by)
+            points.append(Point(False, c, n, 2, float(test_K[k]), float(test_K[k] * by), float(fresh_K[k] * by), train))
+            if c == 0:
+                points.append(Point(False, c, n, 4, float(test_K[k] * 1.01), 9.0, 9.0, 9.0))
+            if n in (250, 1000) and larger:
+                points.append(Point(True, c, n, 2, 1.0, 1.0, float(fresh_K[k] * by) - larger, train))
+    return Measured(
+        unit=unit,
+        loss_unit="nats/token",
+        on="the goal's tune rows",
+        pool_rows=pool,
+        sizes=SIZES,
+        chains=chains,
+        tried=dict.fromkeys(SIZES, (2, 4)),
+        chosen=dict.fromkeys(SIZES, 2),
+        points=tuple(points),
+        untouched=3.0,
+        larger="lora_r 32" if larger else "",
+        parameters=10**6,
+        test_rows=160,
+        price={"trial": 5.0, "row": 0.1, "larger": 1.0, "workers": 2.0, "epochs": 2},
+    )
+
+
+def of(m: Measured, **more) -> Diagnosis:
+    return Diagnosis(Path("run"), m, **more)
+
+
+SIZES_K = np.array(SIZES, dtype=float)
+FALLING = 1.0 + 8.0 * SIZES_K**-0.5
+
+
+def test_more_rows_help_where_the_curve_falls_and_the_numbers_are_those_measured():
+    told = of(measured(FALLING)).of_data()
+    assert told.startswith("More rows help: all 10,000 rows are predicted to reach 1.07")
+    assert told.endswith("from 1.25 nats/token at 1,000 rows")
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        ([3.0, 2.0, 1.2, 1.0, 1.15], "don't always help: the loss rises from 500 to 1,000 rows (1.1"),
+        (1.0 + 2000.0 * SIZES_K**-2.0, "More rows hardly help: twice as many would take away"),
+        (np.full(5, 1.3), "More rows aren't shown to help: 1.29"),
+    ],
+)
+def test_more_rows_aren_t_said_to_help_where_they_don_t(curve, said):
+    found = of(measured(np.asarray(curve)))
+    assert said in found.of_data()
+    assert "More rows help" not in found.headline()
+
+
+def test_a_rise_of_the_goal_s_loss_is_found_by_the_check_though_pool_rows_fall():
+    found = of(measured(np.array([3.0, 2.0, 1.2, 1.0, 1.15]), fresh_K=FALLING, train_K=0.95 * FALLING))
+    assert "DW102" in {f.code for f in found.checks[0]}
+
+
+def test_the_regime_is_that_of_pool_rows_and_says_so():
+    floor = 0.5 * (1 + 12.0 / SIZES_K)
+    m = measured(0.4 * floor, fresh_K=floor, train_K=0.5 * (1 - 12.0 / SIZES_K), larger=0.2, unit="1 - acc")
+    found = of(m)
+    assert found.regime.word == "variance-limited in data"
+    assert found.headline().endswith("(on pool rows, in nats/token).")
+
+
+def test_the_model_isn_t_blamed_where_longer_training_still_paid():
+    floor = 0.5 * (1 + 12.0 / SIZES_K)
+    m = measured(floor, train_K=0.5 * (1 - 12.0 / SIZES_K), larger=0.2)
+    longer = tuple(replace(p, stop=p.stop * 0.9) if p.epochs == 4 else p for p in m.points)
+    found = of(replace(m, points=longer))
+    assert found.regime.word == "undetermined" and "under-trained" in found.of_model()
+    assert "DW103" in {f.code for f in found.checks[0]}
+
+
+def test_what_would_tell_is_never_what_was_measured():
+    assert of(measured(FALLING, pool=1800)).what_would_tell() == ""
+    near = of(measured(FALLING, pool=3000)).what_would_tell()
+    assert "up to 300" not in near and "pilots up to 1,500 rows (at most" in near
+    far = of(measured(FALLING, pool=59_000)).what_would_tell()
+    assert far.startswith("the largest pilot has 1,000 of 59,000 rows (1/59.0); pilots up to 5,900 rows (at most")
+    assert "up to 29,500 rows" in far
+
+
+def test_a_share_without_errors_is_less_than_half_of_one_and_the_model_is_told_of_all_the_same():
+    shares = np.array([0.2, 0.1, 0.05, 0.02, 0.0])
+    found = of(measured(shares, unit="1 - accuracy", fresh_K=FALLING, train_K=0.9 * FALLING))
+    assert not isinstance(found.curve, str)
+    assert found.curve.loss_CK[:, -1] == pytest.approx(0.5 / 160)
+    broken = of(replace(measured(FALLING), points=()))
+    assert broken.headline().startswith("Cannot tell what more rows would do, because ")
+    assert "bottleneck" in broken.headline()
+
+
+def test_bits_that_are_an_upper_bound_exceed_nothing():
+    counted = {"bits": 1e8, "low": 0.0, "high": 1e8, "how": "an upper bound", "adapter": False}
+    upper = of(replace(measured(FALLING), capacity=counted))
+    assert upper.fill.zones == ("can hold all", "threshold", "cannot hold all") and "DW105" in upper.checks[1]
+    sure = of(replace(measured(FALLING), capacity={**counted, "low": 9e7, "high": 1.1e8}))
+    assert sure.fill.zones == ("cannot hold all",) and "DW105" in {f.code for f in sure.checks[0]}
+
+
+def test_nobody_looked_is_not_passed():
+    assert "not applicable" in of(replace(measured(FALLING), near=None)).checks[1]["DW106"]
+
+
+def test_a_target_is_read_off_or_never():
+    assert of(measured(FALLING), target=1.1).rows_for_target.value == pytest.approx(6400, rel=0.2)
+    assert "never" in str(of(measured(FALLING), target=0.5).rows_for_target)
+
+
+def test_plain_values_come_back():
+    m = measured(FALLING, train_K=FALLING, larger=0.1)
+    assert Measured.from_dict(m.to_dict()) == m
