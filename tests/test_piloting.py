@@ -206,9 +206,9 @@ def test_copies_of_rows_that_judge_are_trained_on_by_neither_pilot(place: Path, 
     drawn = held_out.held_out_rows
 
     def held(*given):
-        rows, copies = drawn(*given)
-        seen["judged"], seen["copies"] = list(rows.ids), copies
-        return rows, copies
+        found = drawn(*given)
+        seen["judged"], seen["copies"] = list(found.rows.ids), found.untrained
+        return found
 
     monkeypatch.setattr(piloting, "_trainings", spy)
     monkeypatch.setattr(held_out, "held_out_rows", held)

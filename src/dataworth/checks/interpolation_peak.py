@@ -31,13 +31,13 @@ class InterpolationPeak:
         measured = [one for one in (curve, pilots) if one is not None] or [given(inputs, "pilots")]
         rise = next((found for found in (one.rise() for one in measured) if found), None)
         crossing = pilots.crossing() if pilots is not None else None
-        if rise is None and crossing is None:
+        if rise is not None:
+            told = f"The loss rises between {rise[0]:,.0f} and {rise[1]:,.0f} rows."
+        elif crossing is not None:
+            shares = f"from {crossing[0]:.0%} to {crossing[1]:.0%}"
+            told = f"Train loss goes {shares} of test loss within the measured sizes."
+        else:
             return None
-        told = (
-            f"The loss rises between {rise[0]:,.0f} and {rise[1]:,.0f} rows."
-            if rise
-            else f"Train loss goes from {crossing[0]:.0%} to {crossing[1]:.0%} of test loss within the measured sizes."
-        )
         return Finding(
             self.code,
             self.title,
