@@ -74,6 +74,7 @@ class TestOnClasses:
         assert 0 < m.grid("test").min() and m.grid("test").max() < 1 and m.untouched > 0.4  # of three classes
         assert not np.isfinite(m.grid("fresh")[:, -1]).any()  # all of the pool is trained on there
         assert m.larger == "width 8" and np.isfinite(m.grid("test", larger=True)[:, [2, 4]]).all()
+        assert m.dimension is not None and 3 < m.dimension["at"][0][1] < 9 and "a rough prior" in found.explain()
         assert set(m.chosen) == set(m.sizes) and all(m.chosen[n] in m.tried[n] for n in m.sizes)
         assert found.fill is not None and found.fill.bits == pytest.approx(400 * np.log2(3))
         page = dw.view(tmp_path / "run", html=tmp_path / "page.html")
@@ -197,6 +198,7 @@ def test_a_tiny_language_model(tmp_path):
     assert m.larger == "lora_r 8, lora_alpha 64.0" and m.unit == "nats/token"
     assert m.parameters == 4 * 2 * (32 + 32) - 2 * 2 * 16  # k and v are half as wide
     assert found.fill is not None and found.fill.adapter and found.fill.bits > 0
+    assert "with F1 0." in found.explain() and m.dimension is None
     assert "4 sizes over a factor of 8 can't check a law" in found.explain()
     smaller = replace(found, measured=replace(m, points=()))
     assert smaller.headline().startswith("Cannot tell what more rows would do, because")

@@ -36,10 +36,10 @@ class Measured:
     """Pilots of a learner and of a larger one, and what is known beside them.
 
     `unit` is that of the goal's number, lower better; `loss_unit` that of `fresh` and `train`. `pool_rows` can be
-    drawn. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model before training.
-    `near` are rows nearly equal to judging ones (None: nobody could look), `kept_near` says that
-    they were trained on; `test_rows` measure. `price` has the seconds of
-    a trial (`trial`) and of a row's epoch (`row`) on one of `workers`. `delayed` is what a training's log shows.
+    drawn, `test_rows` measure. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model
+    before training. `near` are rows nearly equal to judging ones (None: nobody could look), `kept_near` says that they
+    were trained on. `price` has the seconds of a trial (`trial`) and of a row's epoch (`row`) on one of `workers`.
+    `capacity` are counted bits, `delayed` what a training's log shows, `dimension` that of the pool's vectors.
     """
 
     unit: str
@@ -60,6 +60,7 @@ class Measured:
     price: Mapping[str, float] = field(default_factory=dict)
     capacity: Mapping[str, Any] | None = None
     delayed: Mapping[str, Any] | None = None
+    dimension: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
     def grid(self, name: str, *, larger: bool = False) -> Floats:

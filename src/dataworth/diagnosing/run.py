@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dataworth import config
+from dataworth import artefacts, config
 from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
 from dataworth.diagnosing.design import Design, Price, planned
 from dataworth.diagnosing.held_out import Judges, judges
@@ -19,6 +19,8 @@ from dataworth.diagnosing.measured import Measured
 from dataworth.diagnosing.pilots import Runner
 from dataworth.diagnosing.training_log import read_log
 from dataworth.errors import RequestError
+from dataworth.numerics.intrinsic_dimension import intrinsic_dimension
+from dataworth.records import hash_unit
 from dataworth.session import Session, worker_devices
 from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import canonical_json
@@ -26,6 +28,8 @@ from dataworth.store.json_files import read_json
 from dataworth.store.run import RunFolder
 
 DESIGN = "design.json"
+_VECTORS = 5000
+"""Rows of which the intrinsic dimension is told, at most."""
 _SPARE = 0.9
 """Share of the budget that pilots may take by their prices: the rest is for what isn't priced."""
 
@@ -115,6 +119,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         kept_near=session.request.keep_near_goal,
         price=price,
         capacity=counted,
+        dimension=_dimension(session),
         delayed=None if log is None else log.to_dict() | {"told": log.explain()},
         notes=(*session.notes, *notes),
     )
@@ -208,6 +213,22 @@ def _price_of(price: Mapping[str, float]) -> Price:
     return lambda rows, epochs, larger: (
         price["trial"] + rows * epochs * price["row"] * (price["larger"] if larger else 1.0)
     )
+
+
+def _dimension(session: Session) -> dict[str, Any] | None:
+    """The intrinsic dimension of the pool's vectors; None where neither the rows nor an encoder bring any."""
+    if session.request.encoder is None and not artefacts.has_own_vectors(session.pool):
+        return None
+    vectors_ND, _ = artefacts.vectors_of(session, session.pool, "embeddings")
+    there = np.flatnonzero(np.isfinite(vectors_ND).all(1))
+    ids = [session.pool.ids[n] for n in there]
+    drawn = there[hash_unit(ids, session.request.seed, "dimension").argsort(kind="stable")[:_VECTORS]]
+    try:
+        found = intrinsic_dimension(vectors_ND[drawn], np.arange(len(drawn)))
+    except RequestError as reason:
+        session.notes.append(f"no intrinsic dimension: {reason}")
+        return None
+    return {**found.to_dict(), "told": str(found)}
 
 
 def _capacity(session: Session, request: config.DiagnoseRequest) -> dict[str, Any] | None:
