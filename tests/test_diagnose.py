@@ -69,7 +69,11 @@ class TestOnClasses:
         found = dw.diagnose(**asked)
         m = found.measured
         assert m.sizes == (25, 50, 100, 200, 400) and m.chains == 3 and m.pool_rows == 400
-        assert m.unit == "1 - accuracy" and m.loss_unit == "nats/row" and m.on == "the goal's tune rows"
+        assert (
+            m.unit == "error rate (1 - accuracy)"
+            and m.loss_unit == "nats/row"
+            and m.on == "the goal's steer and tune rows"
+        )
         assert np.isfinite(m.grid("test")).all() and np.isfinite(m.grid("train")).all()
         assert 0 < m.grid("test").min() and m.grid("test").max() < 1 and m.untouched > 0.4  # of three classes
         assert not np.isfinite(m.grid("fresh")[:, -1]).any()  # all of the pool is trained on there
@@ -90,11 +94,13 @@ class TestOnClasses:
         m = dw.diagnose(**fields(place, tmp_path / "run", goal=str(place / "goal.npz"))).measured
         for n, loss_of in m.stop_losses().items():
             tried = sorted(loss_of)
-            assert tried == list(m.tried[n][: len(tried)])
+            assert tried == list(m.tried[n]) and {2, 4} <= set(tried)
             assert {p.epochs for p in m.points if p.rows == n and p.chain > 0 and not p.larger} == {m.chosen[n]}
             best = min(tried, key=lambda e: (loss_of[e], e))
             assert m.chosen[n] == best
-            assert len(tried) == len(m.tried[n]) or loss_of[tried[-1]] > min(loss_of[e] for e in tried[:-1])
+            longest = max(e for e in (2 * 2**k for k in range(9)) if e <= 4 * m.sizes[-1] / n or e == 4)
+            ended = all(loss_of[e] >= min((loss_of[d] for d in tried if d < e), default=np.inf) for e in tried[-2:])
+            assert tried[-1] == longest or ended
         others = {(p.rows, p.epochs) for p in m.points if p.chain > 0 and not p.larger}
         assert {(n, m.chosen[n]) for n in m.sizes} <= others
 

@@ -84,6 +84,7 @@ def selected(pool: Pool, scored: Scored, excluded: dict[str, tuple[str, str]], k
 
 DIFFERENT = {
     "keep": "7",
+    "margin": 0.5,
     "method": "length",
     "pick": "random",
     "seed": 1,

@@ -25,7 +25,7 @@ def vectors(n: int, seed: int, apart: float) -> tuple[np.ndarray, np.ndarray]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sizing")
     for name, n, seed in (("pool", 320, 0), ("goal", 600, 1)):
-        x, y = vectors(n, seed, 1.5)
+        x, y = vectors(n, seed, 2.5)
         np.savez(folder / f"{name}.npz", x=x, y=y)
     (folder / "recipe.yaml").write_text("epochs: 8\nbatch_size: 8\nlr: 0.05\ndtype: fp32\nwidth: 4\n")
     dw.goal(str(folder / "goal.npz"), folder / "goal")
@@ -53,24 +53,31 @@ def fields(place: Path, run: Path, **more: Any) -> dict[str, Any]:
 
 
 def test_a_wide_margin_keeps_few_rows_and_says_what_the_next_would_gain(place, tmp_path):
-    found = dw.select(**fields(place, tmp_path / "run", margin=0.5))
-    assert len(found.selection.ids) == 20
+    found = dw.select(**fields(place, tmp_path / "run", margin=0.2))
+    assert len(found.selection.ids) == 40
     told = "\n".join(found.selection.notes)
-    assert "--keep auto keeps 20 rows (6%)" in told and "the next 20 rows would gain" in told
-    assert [f"{n} picked rows are" in told for n in (160, 80, 40, 20)] == [True] * 4
+    assert "--keep auto keeps 40 rows (12%)" in told and "the next 40 rows would gain" in told
+    assert [f"{n} picked rows: " in told for n in (160, 80, 40, 20)] == [True] * 4
+    assert "as many random rows (gain" in told
     assert "320 (everything)" in told
-    assert dw.select(**fields(place, tmp_path / "run", margin=0.5)).selection.ids == found.selection.ids
+    assert dw.select(**fields(place, tmp_path / "run", margin=0.2)).selection.ids == found.selection.ids
     assert dw.replay(tmp_path / "run").identical
-    asked = {**fields(place, tmp_path / "twenty"), "keep": 20}
+    asked = {**fields(place, tmp_path / "forty"), "keep": 40}
     assert set(dw.select(**asked).selection.ids) == set(found.selection.ids)
+
+
+def test_a_margin_that_accepts_what_learnt_little_keeps_everything(place, tmp_path):
+    found = dw.select(**fields(place, tmp_path / "run", margin=0.4))
+    assert len(found.selection.ids) == 320
+    assert "more than half of what training on everything gains" in "\n".join(found.selection.notes)
 
 
 def test_a_margin_that_nothing_meets_keeps_everything(place, tmp_path):
     found = dw.select(**fields(place, tmp_path / "run", margin=1e-6))
     assert len(found.selection.ids) == 320
     assert "--keep auto keeps everything" in "\n".join(found.selection.notes)
-    assert "160 picked rows are" in "\n".join(found.selection.notes)
-    assert "80 picked rows are" not in "\n".join(found.selection.notes)  # the first failure ends the tests
+    assert "160 picked rows: " in "\n".join(found.selection.notes)
+    assert "80 picked rows: " not in "\n".join(found.selection.notes)  # the first failure ends the tests
 
 
 def test_without_a_goal_held_out_rows_judge_and_may_be_kept(place, tmp_path):

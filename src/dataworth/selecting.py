@@ -13,7 +13,7 @@ import numpy as np
 from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError
 from dataworth.gating import gate
-from dataworth.piloting import piloted, policy_of
+from dataworth.piloting import judges, piloted, policy_of
 from dataworth.records import Budget, Pool
 from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
@@ -70,6 +70,8 @@ def choose_rows(
             f"all {len(session.pool):,} rows are near the goal: nothing is left to pick; --keep-near-goal keeps them"
         )
     refuse_needs(session, given.pick_needs, f"pick {pick.name}")
+    # Asked before anything long begins: a goal may have no rows that judge.
+    judged = judges(session, "--keep auto") if budget is None else None
     if budget is not None and session.classifies and budget.unit == "tokens":
         raise RequestError(f"keep {budget}: rows with a class have no tokens: expected rows or a share; correct --keep")
     scored = score_one(session, method, given)
@@ -79,8 +81,9 @@ def choose_rows(
     def run(read: Mapping[str, Any], rows: Budget) -> Selection:
         return pick(read, rows, seed=session.request.seed, **given.pick)
 
-    if budget is None:
-        return scored, sized(session, inputs, run)
+    if budget is None or judged is not None:
+        assert judged is not None
+        return scored, sized(session, inputs, run, judged)
     if policy_of(session.request):
         return scored, piloted(session, inputs, lambda read: run(read, budget))
     return scored, run(inputs, budget)

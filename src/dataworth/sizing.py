@@ -15,11 +15,7 @@ import numpy as np
 
 from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.numerics.ranks import difference_interval
-from dataworth.piloting import judges, without
-from dataworth.proof.arms import curve_arms, curve_sizes
-from dataworth.proof.looks import looks_at
-from dataworth.proof.verdict import Arm, Rules, judge
+from dataworth.piloting import without
 from dataworth.records import Budget
 from dataworth.results import Selection, table
 from dataworth.session import Session
@@ -31,6 +27,8 @@ AUTO = "auto"
 SEEDS = 3
 TRAININGS = SEEDS * (1 + 2 * (1 / 2 + 1 / 4 + 1 / 8 + 1 / 16))
 """What the sizes cost, in trainings on everything."""
+_MOST = 0.5
+"""A margin of this share of what training on everything gains accepts what learnt little."""
 _GOOD = ("as good as", "better")
 
 Run = Callable[[Mapping[str, Any], Budget], Selection]
@@ -57,17 +55,25 @@ def budget_of(request: config.SelectRequest) -> Budget | None:
     return None
 
 
-def sized(session: Session, inputs: Mapping[str, Any], run: Run) -> Selection:
+Judges = tuple[Sequence[Any], frozenset[str], int]
+"""What `piloting.judges` found: sets, rows that mustn't be trained on, how many sets are the goal's."""
+
+
+def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) -> Selection:
     """The smallest pick shown to be as good as everything within the margin, or everything; its notes say why.
 
     Raises:
         RequestError: A goal without tune rows, or too few rows for sizes.
         NonsenseRefused: Trials can't be trained or judged.
     """
+    from dataworth.proof.arms import curve_arms, curve_sizes
+    from dataworth.proof.looks import looks_at
+    from dataworth.proof.verdict import Arm, Rules, judge
+
     request = session.request
     assert isinstance(request, config.SelectRequest) and request.margin is not None  # budget_of has seen to it
     margin = request.margin
-    judged, held, goals = judges(session, "--keep auto")
+    judged, held, goals = found
     given = without(inputs, held)
     ids = [i for i, eligible in zip(given["ids"], given["eligible_N"], strict=True) if eligible]
     ids = [i for i in ids if i not in session.trainee.unscored]
@@ -75,19 +81,27 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run) -> Selection:
     picked = {n: run(given, Budget("rows", n)) for n in sizes[:-1]}
     draws = {a.rows: a.draws for a in curve_arms(ids, sizes[:-1], SEEDS, seed=session.request.seed)}
     cost = _costs(session, judged, goals, ids, picked, draws)
-    untouched = cost.pop("untouched", None)
+    untouched = float(cost.pop("untouched")[0])
+    gained = untouched - float(cost["everything"].mean())
+    if margin >= _MOST * gained:
+        final = run(inputs, Budget("rows", int(np.sum(inputs["eligible_N"]))))
+        why = (
+            f"--keep auto keeps everything: a margin of {margin:g} is more than half of what training on everything "
+            f"gains ({gained:.3g}), so it would accept what learnt little; give a smaller --margin"
+        )
+        return replace(final, notes=(*final.notes, _shown(judged[0].judge, sizes, cost), why))
     everything = Arm("everything", cost["everything"], False)
     rules = Rules(looks_at((SEEDS,)), 1, margin)
     kept, verdicts = len(ids), []
     for n in sorted(picked, reverse=True):
         arm = Arm(f"{n:,} picked rows", cost[f"pick {n}"], False)
-        verdict = judge(arm, everything, rules, untouched=None if untouched is None else float(untouched[0]), look=True)
-        verdicts.append(f"{n:,} picked rows are {verdict.text}")
+        verdict = judge(arm, everything, rules, untouched=untouched, look=True)
+        verdicts.append(f"{n:,} picked rows: {verdict.text}")
         if verdict.word not in _GOOD:
             break
         kept = n
     final = run(inputs, Budget("rows", kept if kept < len(ids) else int(np.sum(inputs["eligible_N"]))))
-    return replace(final, notes=(*final.notes, *_told(session, judged[0].judge, sizes, cost, kept, margin), *verdicts))
+    return replace(final, notes=(*final.notes, *_told(judged[0].judge, sizes, cost, kept, margin), *verdicts))
 
 
 def _costs(
@@ -125,24 +139,32 @@ def _costs(
     return {name: np.array([found[t][0][:goals].mean() for t in listed]) for name, listed in arms.items()}
 
 
-def _told(
-    session: Session, judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: int, margin: float
-) -> list[str]:
-    """The curves of the pick and of random rows, what was decided, and what the next doubling would bring."""
+def _shown(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any]) -> str:
+    """The curves of the pick and of random rows."""
     sign = 1.0 if judge_of.higher == "worse" else -1.0
     rows = [[f"{n:,}", *(f"{sign * cost[f'{who} {n}'].mean():.4f}" for who in ("pick", "random"))] for n in sizes[:-1]]
     last = f"{sign * cost['everything'].mean():.4f}"
     rows.append([f"{sizes[-1]:,} (everything)", last, last])
-    shown = table(rows, ["rows", f"pick ({judge_of.unit})", "random"])
+    return table(rows, ["rows", f"pick ({judge_of.unit})", "random"])
+
+
+def _told(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: int, margin: float) -> list[str]:
+    """The curves, what was decided, how random rows of that size did, and what the next doubling would bring."""
+    from dataworth.numerics.ranks import difference_interval
+
+    shown = _shown(judge_of, sizes, cost)
     if kept == sizes[-1]:
         return [shown, f"--keep auto keeps everything: half of the rows aren't shown to be as good within {margin:g}"]
     after = min(n for n in sizes if n > kept)
     beyond = cost["everything"] if after == sizes[-1] else cost[f"pick {after}"]
     gain = difference_interval(cost[f"pick {kept}"], beyond)
+    ahead = difference_interval(cost[f"random {kept}"], cost[f"pick {kept}"])
+    word = "better than" if ahead.low > 0 else "worse than" if ahead.high < 0 else "not shown to differ from"
     return [
         shown,
         f"--keep auto keeps {kept:,} rows ({kept / sizes[-1]:.0%}), the fewest of these sizes shown to be as good as "
         f"everything within {margin:g} ({SEEDS} trainings each, judged on tune rows: dataworth prove judges on sealed "
         "ones)",
+        f"the pick is {word} as many random rows (gain {ahead} {judge_of.unit})",
         f"the next {after - kept:,} rows would gain {gain} {judge_of.unit}",
     ]

@@ -81,10 +81,12 @@ def test_a_rise_of_the_goal_s_loss_is_found_by_the_check_though_pool_rows_fall()
 
 def test_the_regime_is_that_of_pool_rows_and_says_so():
     floor = 0.5 * (1 + 12.0 / SIZES_K)
-    m = measured(0.4 * floor, fresh_K=floor, train_K=0.5 * (1 - 12.0 / SIZES_K), larger=0.2, unit="1 - acc")
+    m = measured(
+        0.4 * floor, fresh_K=floor, train_K=0.5 * (1 - 12.0 / SIZES_K), larger=0.2, unit="error rate (1 - acc)"
+    )
     found = of(m)
     assert found.regime.word == "variance-limited in data"
-    assert found.headline().endswith("(on pool rows, in nats/token).")
+    assert found.headline().endswith("(on pool rows, in nats/token, at up to 1,000 rows).")
 
 
 def test_the_model_isn_t_blamed_where_longer_training_still_paid():
@@ -107,7 +109,7 @@ def test_what_would_tell_is_never_what_was_measured():
 
 def test_a_share_without_errors_is_less_than_half_of_one_and_the_model_is_told_of_all_the_same():
     shares = np.array([0.2, 0.1, 0.05, 0.02, 0.0])
-    found = of(measured(shares, unit="1 - accuracy", fresh_K=FALLING, train_K=0.9 * FALLING))
+    found = of(measured(shares, unit="error rate (1 - accuracy)", fresh_K=FALLING, train_K=0.9 * FALLING))
     assert not isinstance(found.curve, str)
     assert found.curve.loss_CK[:, -1] == pytest.approx(0.5 / 160)
     broken = of(replace(measured(FALLING), points=()))
@@ -130,6 +132,27 @@ def test_nobody_looked_is_not_passed():
 def test_a_target_is_read_off_or_never():
     assert of(measured(FALLING), target=1.1).rows_for_target.value == pytest.approx(6400, rel=0.2)
     assert "never" in str(of(measured(FALLING), target=0.5).rows_for_target)
+
+
+def test_sizes_that_learnt_nothing_are_in_no_law_and_said():
+    m = replace(measured(FALLING, fresh_K=np.array([2.3, 2.0, 1.6, 1.4, 1.3])), untouched_loss=2.3)
+    found = of(m)
+    assert not isinstance(found.curve, str) and found.curve.sizes_K.tolist() == [125, 250, 500, 1000]
+    assert "pilots of 62 rows learnt nothing yet" in found.explain()
+    dull = of(replace(m, untouched_loss=1.62))
+    assert "only 2 sizes learnt anything" in dull.headline()
+
+
+def test_what_is_refused_for_one_reason_is_one_sentence():
+    found = of(measured(2.0 + 0.0 * SIZES_K + 3.0 * SIZES_K**-0.1, pool=59_000))
+    told = [line for line in found.lines() if "cannot tell, because" in line]
+    assert len(told) == 1 and "59,000, 118,000, 590,000 rows" in told[0]
+
+
+def test_what_the_larger_learner_gains_on_the_goal_is_told():
+    (small, large) = of(measured(FALLING, larger=0.1)).of_larger()
+    assert small.startswith("the larger learner (lora_r 32) gains 0.5") and "at 250 rows" in small
+    assert "at 1,000 rows" in large
 
 
 def test_plain_values_come_back():

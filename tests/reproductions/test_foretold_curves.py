@@ -26,7 +26,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     rates = {"training": 1e-4, "losses": 1e-6, "load losses": 0.0, "load training": 0.01}
     monkeypatch.setattr("dataworth.api.training_rates", lambda session: dict(rates))
     monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "cache"))
-    recipe = {"epochs": 2, "width": 4, "batch_size": 8, "lr": 0.05, "dtype": "fp32"}
+    recipe = {"epochs": 12, "width": 4, "batch_size": 8, "lr": 0.05, "dtype": "fp32"}
     monkeypatch.setattr(foretold_curves, "RECIPES", {"images": recipe})
     asked = foretold_curves.request
 

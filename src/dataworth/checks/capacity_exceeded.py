@@ -24,7 +24,7 @@ class CapacityExceeded:
         Raises:
             NotApplicable: Bits weren't counted.
         """
-        fill = given(inputs, "fill")
+        fill = given(inputs, "fill", "bits weren't counted (--capacity)")
         if tuple(fill.zones) != ("cannot hold all",):
             return None
         return Finding(

@@ -28,7 +28,7 @@ class ChainsDisagree:
         Raises:
             NotApplicable: There is none, or it shows no fall to compare with.
         """
-        curve = given(inputs, "curve")
+        curve = given(inputs, "curve", "no law could be fitted")
         twice = 2.0 * float(curve.sizes_K[-1])
         band = curve.band(twice)
         half, gained = (band.high - band.low) / 2, curve.law.at(float(curve.sizes_K[0])) - band.value

@@ -8,13 +8,13 @@ from typing import Any
 from dataworth.errors import NotApplicable
 
 
-def given(inputs: Mapping[str, Any], name: str) -> Any:
-    """An input.
+def given(inputs: Mapping[str, Any], name: str, missing: str) -> Any:
+    """An input; `missing` says in words why there is none.
 
     Raises:
         NotApplicable: Nobody measured it.
     """
     found = inputs.get(name)
     if found is None:
-        raise NotApplicable(f"{name} isn't known")
+        raise NotApplicable(missing)
     return found

@@ -28,7 +28,9 @@ class InterpolationPeak:
             NotApplicable: There is neither.
         """
         curve, pilots = inputs.get("curve"), inputs.get("pilots")
-        measured = [one for one in (curve, pilots) if one is not None] or [given(inputs, "pilots")]
+        measured = [one for one in (curve, pilots) if one is not None] or [
+            given(inputs, "pilots", "neither a law nor losses of pool rows")
+        ]
         rise = next((found for found in (one.rise() for one in measured) if found), None)
         crossing = pilots.crossing() if pilots is not None else None
         if rise is not None:
@@ -43,6 +45,7 @@ class InterpolationPeak:
             self.title,
             self.severity,
             told,
-            "Expect a bump in the curve: regularise, stop earlier, or measure sizes well below or above it.",
+            "Expect a bump in the curve: regularise, stop earlier, or measure sizes well below or above it; sizes that "
+            "were trained for much fewer epochs than others look alike.",
             {"rise": rise, "train_share": crossing},
         )

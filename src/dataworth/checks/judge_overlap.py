@@ -24,7 +24,7 @@ class JudgeOverlap:
         Raises:
             NotApplicable: Nobody looked.
         """
-        near = int(given(inputs, "near_trained"))
+        near = int(given(inputs, "near_trained", "nobody could look for near rows"))
         if not near:
             return None
         return Finding(

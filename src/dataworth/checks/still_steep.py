@@ -28,7 +28,7 @@ class StillSteep:
         Raises:
             NotApplicable: There is none, or no fall.
         """
-        curve = given(inputs, "curve")
+        curve = given(inputs, "curve", "no law could be fitted")
         largest = float(curve.sizes_K[-1])
         if not curve.inspection.falls:
             raise NotApplicable("the loss isn't shown to fall")

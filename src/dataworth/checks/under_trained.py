@@ -31,7 +31,7 @@ class UnderTrained:
         Raises:
             NotApplicable: There are none.
         """
-        stop: Mapping[int, Mapping[int, float]] = given(inputs, "stop")
+        stop: Mapping[int, Mapping[int, float]] = given(inputs, "stop", "no epochs were tried")
         still = {n: max(loss_of) for n, loss_of in stop.items() if still_falls(loss_of)}
         if not still:
             return None

@@ -13,6 +13,7 @@ import numpy as np
 from dataworth import plugins
 from dataworth.checks.under_trained import still_falls
 from dataworth.diagnosing.design import LEAST_ROWS, planned
+from dataworth.diagnosing.held_out import SHARE
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import NotApplicable, RequestError
 from dataworth.laws.capacity import Fill, fill, membership_f1
@@ -26,6 +27,7 @@ CHECKS = ("DW101", "DW102", "DW103", "DW104", "DW105", "DW106")
 FLAT = 0.02
 """Twice the rows that take away less than this share of the loss hardly help."""
 _ASKED = (2.0, 10.0)
+_CURVE = 4
 _KEPT, _EPOCHS = 0.25, 4
 
 
@@ -46,9 +48,11 @@ class Diagnosis:
         """The data law of the goal's number, or why there is none."""
         sizes = np.array(self.measured.sizes, dtype=np.float64)
         test_CK = self.measured.grid("test")
-        if self.measured.unit.startswith("1 - "):  # a share without any error is less than half of one
+        if self.measured.unit.startswith(SHARE):  # a share without any error is less than half of one
             test_CK = np.where(test_CK <= 0, 0.5 / max(1, self.measured.test_rows), test_CK)
-        there_K = np.isfinite(test_CK).any(0)
+        there_K = np.isfinite(test_CK).any(0) & self.measured.learnt()
+        if there_K.sum() < _CURVE:
+            return f"only {there_K.sum()} sizes learnt anything: a law takes {_CURVE}; raise epochs in --recipe"
         try:
             return fit_curve(sizes[there_K], test_CK[:, there_K])
         except RequestError as reason:
@@ -76,7 +80,8 @@ class Diagnosis:
         pilots = self.measured.pilots()
         if pilots is None:
             return (
-                "too few sizes leave pool rows untrained, on which train and test loss are compared: give a larger pool"
+                "too few sizes learnt anything and leave pool rows untrained, on which train and test loss are "
+                "compared: raise epochs, or give a larger pool"
             )
         try:
             return regime(pilots, settled=self._settled)
@@ -124,15 +129,16 @@ class Diagnosis:
 
     @cached_property
     def repeats(self) -> str:
-        """What keeping a quarter of the pool for four epochs counts as, by the law of repeated data."""
+        """What a quarter of the pool for four epochs counts as, by the law of repeated data; empty where none fits."""
         rows, r_star, whose = self.measured.pool_rows, C4_R_STAR, "of language-model pretraining, not of this learner"
         runs = [(p.epochs, p.rows, p.stop) for p in self.measured.points if not p.larger and p.chain == 0 and p.stop]
         try:
             epochs, sizes, losses = zip(*runs, strict=True)
             fitted = fit_repetition(epochs, sizes, losses).r_star
             r_star, whose = fitted, "fitted to one chain's pilots of several epochs, without an interval"
-        except (RequestError, ValueError):
-            pass  # pilots of one epoch at three sizes, and of more, aren't there
+        except (RequestError, ValueError):  # pilots of one epoch at three sizes, and of more, aren't there
+            if self.measured.loss_unit != "nats/token":
+                return ""
         counts = _KEPT * rows * float(effective_multiple(_EPOCHS, r_star))
         return (
             f"{_KEPT:.0%} of the pool for {_EPOCHS} epochs counts as about {counts:,.0f} rows seen once, where "
@@ -159,17 +165,19 @@ class Diagnosis:
     def what_would_tell(self) -> str:
         """How far the pilots are from the whole pool, and what closing the gap takes."""
         largest, pool = self.measured.sizes[-1], self.measured.pool_rows
+        advice = [f.advice for f in self.checks[0] if f.severity == "issue"]
+        first = f"first: {' '.join(advice)}" if advice else ""
         if pool <= 2 * largest:  # that far it is predicted
-            return ""
+            return first
         far = f"the largest pilot has {largest:,} of {pool:,} rows (1/{pool / largest:,.1f})"
         near, sure = -(-pool // 10), -(-pool // 2)
         cost = {n: self.price_of(n) for n in (near, sure)}
         took = {n: f" (at most {duration(c)})" if c is not None else "" for n, c in cost.items()}
         if near <= largest:
-            return f"{far}; pilots up to {sure:,} rows{took[sure]} would tell"
+            return f"{far}; pilots up to {sure:,} rows{took[sure]} would tell{first and '; ' + first}"
         return (
             f"{far}; pilots up to {near:,} rows{took[near]} would tell if the curve is a clean power law, up to "
-            f"{sure:,} rows{took[sure]} in any case"
+            f"{sure:,} rows{took[sure]} in any case{first and '; ' + first}"
         )
 
     def headline(self) -> str:
@@ -182,8 +190,8 @@ class Diagnosis:
         if isinstance(curve, str):
             return f"Cannot tell what more rows would do, because {curve}"
         unit, largest, pool = self.measured.unit, float(curve.sizes_K[-1]), float(self.measured.pool_rows)
-        now = float(np.nanmean(curve.loss_CK[:, -1]))
-        reached = f"{now:.4g} {unit} at {largest:,.0f} rows"
+        measured = float(np.nanmean(curve.loss_CK[:, -1]))
+        reached = f"{measured:.4g} {unit} at {largest:,.0f} rows"
         if rise := curve.rise():
             return f"More rows don't always help: the loss rises from {rise[0]:,.0f} to {rise[1]:,.0f} rows ({reached})"
         if not curve.inspection.falls:
@@ -191,19 +199,38 @@ class Diagnosis:
         twice, then = curve.share_gained(2 * largest), curve.predict(pool if pool > largest else 2 * largest)
         if twice.high < FLAT:
             return f"More rows hardly help: twice as many would take away {twice.high:.1%} at most of {reached}"
-        help_ = "More rows help" if twice.low > 0 else "More rows may help"
+        now = curve.band(largest)
+        told = f"{now.value:.4g} {unit} at {largest:,.0f} rows"
+        misses = not now.low <= measured <= now.high
+        if misses:
+            told += f" by the fitted law, which misses the {measured:.4g} measured there"
+        help_ = "More rows help" if twice.low > 0 and not misses else "More rows may help"
         what = f"all {pool:,.0f} rows" if pool > largest else f"twice as many rows ({then.asked:,.0f})"
         if then.refusal:
-            gain = f"twice as many would take about {twice.value:.1%} away from {reached}"
+            gain = f"twice as many would take about {twice.value:.1%} away from {told}"
             return f"{help_}: {gain}; what {what} reach cannot be told, because {then.refusal}"
         foretold = f"{then.value:.4g} [{then.low:.4g} .. {then.high:.4g}]"
-        return f"{help_}: {what} are predicted to reach {foretold}, from {reached}"
+        return f"{help_}: {what} are predicted to reach {foretold}, from {told}"
 
     def of_model(self) -> str:
         """Whether the data or the model is the bottleneck, on pool rows."""
         if isinstance(self.regime, str):
             return f"cannot tell whether the data or the model is the bottleneck, because {self.regime}"
-        return f"{self.regime} (on pool rows, in {self.measured.loss_unit})"
+        return f"{self.regime} (on pool rows, in {self.measured.loss_unit}, at up to {self._regime_rows():,} rows)"
+
+    def _regime_rows(self) -> int:
+        """The largest size that leaves pool rows untrained, on which train and test loss are compared."""
+        pilots = self.measured.pilots()
+        return int(pilots.sizes_K.max()) if pilots is not None else 0
+
+    def of_larger(self) -> list[str]:
+        """What the larger learner gains on the goal, a sentence a size."""
+        m, out = self.measured, []
+        gain_CK = m.grid("test") - m.grid("test", larger=True)
+        for k, n in enumerate(m.sizes):
+            if found := _interval(gain_CK[:, k]):
+                out.append(f"the larger learner ({m.larger}) gains {found} {m.unit} on the goal at {n:,} rows (95 %)")
+        return out
 
     def size_table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the sizes."""
@@ -234,8 +261,13 @@ class Diagnosis:
         )
         if not isinstance(self.curve, str):
             out += self.curve.explain().splitlines()
-        out += [p.said(self.measured.unit) for p in (*self.predictions, *filter(None, [self.rows_for_target]))]
-        out += [self.repeats, *filter(None, [self.what_would_tell()])]
+        out += self._foretold()
+        dull = [f"{n:,}" for n, fits in zip(self.measured.sizes, self.measured.learnt(), strict=True) if not fits]
+        if dull:
+            out.append(
+                f"pilots of {', '.join(dull)} rows learnt nothing yet and are in no law: raise epochs in --recipe"
+            )
+        out += [*self.of_larger(), *filter(None, [self.repeats, self.what_would_tell()])]
         if self.fill is not None and self.measured.capacity:
             out.append(f"capacity: {self.fill} (bits are {self.measured.capacity['how']})")
             if self.fill.adapter:
@@ -250,6 +282,17 @@ class Diagnosis:
         if self.measured.delayed:
             out.append(str(self.measured.delayed["told"]))
         return out
+
+    def _foretold(self) -> list[str]:
+        """Predictions with 90 % intervals; what is refused for one reason is one sentence."""
+        unit = self.measured.unit
+        out = [f"{p.said(unit)} (90 %)" for p in self.predictions if not p.refusal]
+        refused: dict[str, list[str]] = {}
+        for p in self.predictions:
+            if p.refusal:
+                refused.setdefault(p.refusal, []).append(f"{p.asked:,.0f}")
+        out += [f"{unit} at {', '.join(rows)} rows: cannot tell, because {why}" for why, rows in refused.items()]
+        return out + ([self.rows_for_target.said(unit)] if self.rows_for_target else [])
 
     def check_lines(self) -> list[str]:
         """A line for each check that found something, and one for the others."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from dataworth.proving.trials import common_unit, open_judged
 from dataworth.records import hash_unit
 from dataworth.session import Session
 
+if TYPE_CHECKING:
+    from dataworth.outcome import Judge
+
 _STOP = 1 / 3
 """Share of the judging rows that choose epochs."""
 _MOST = {"token": 240, "row": 6000}
@@ -29,6 +33,7 @@ _SHARE, _LEAST = 0.2, 30
 """Held out where there is no goal, and the fewest rows that judge."""
 _SHARES = ("acc", "acc_norm", "accuracy")
 """Units of judges that give a share of right answers: what falls is the share of wrong ones."""
+SHARE = "error rate"
 _FALLING = ("nats/token", "nats/row")
 
 
@@ -62,24 +67,22 @@ def judges(session: Session, chains: int) -> Judges:
         chains: Of random rows, of which some are probed.
 
     Raises:
-        RequestError: A goal without tune rows or with a judge that no law is for, or too few rows.
+        RequestError: A goal with a judge that no law is for, or too few rows.
     """
     trainee, goal = session.trainee, session.goal
     if goal is None:
         whole, near = _held_out(session)
         on = "pool rows held out"
     else:
-        tuned = [(sub, sub.tune) for sub in goal.subtasks if sub.tune is not None]
-        if len(tuned) < len(goal.subtasks):
-            raise RequestError(
-                "the goal has no tune rows: expected `tune:` for every subtask, as judge rows are sealed for proofs; "
-                "`dataworth goal FILE` makes such a goal.yaml"
-            )
-        whole, near = open_judged(trainee, tuned), _near_goal(session)
-        on = "the goal's tune rows"
+        # Nothing is chosen by steer rows here, so they judge as well as tune rows do.
+        parts = [(sub, rows) for sub in goal.subtasks for rows in (sub.steer, sub.tune) if rows is not None]
+        whole, near = _joined(open_judged(trainee, parts)), _near_goal(session)
+        on = "the goal's steer and tune rows"
     unit = _unit(whole)
     most = max(_LEAST, _MOST[trainee.unit] // len(whole))
-    halves = [_halves(judged, most, session.request.seed) for judged in whole]
+    # A net's loss tells two trainings apart on rows on which its accuracy doesn't.
+    chooses = trainee.judge("loss") if session.classifies else None
+    halves = [_halves(judged, most, session.request.seed, chooses) for judged in whole]
     lost = {*session.excluded, *trainee.unscored}
     rows = tuple(i for i in session.pool.ids if i not in lost)
     probed = _probed(session, rows, chains, _PROBED[trainee.unit])
@@ -108,7 +111,7 @@ def _unit(whole: Sequence[Judged]) -> str:
     """
     unit, higher = common_unit(whole)
     if higher == "better" and unit in _SHARES:
-        return f"1 - {unit}"
+        return f"{SHARE} (1 - {unit})"
     if higher == "better" or unit not in _FALLING:
         raise RequestError(
             f"the goal is judged by {whole[0].judge.name} in {unit}: expected loss, perplexity, a choice or accuracy, "
@@ -117,8 +120,17 @@ def _unit(whole: Sequence[Judged]) -> str:
     return unit
 
 
-def _halves(judged: Judged, most: int, seed: int) -> tuple[Judged, Judged]:
-    """At most so many of a set's rows by hash, as those that choose and those that measure."""
+def _joined(parts: Sequence[Judged]) -> list[Judged]:
+    """Parts of one name as one set, a row that both have once."""
+    out: dict[str, Judged] = {}
+    for part in parts:
+        rows = {row.id: row for row in (*(out[part.name].rows if part.name in out else ()), *part.rows)}
+        out[part.name] = Judged(part.name, part.judge, tuple(rows.values()))
+    return list(out.values())
+
+
+def _halves(judged: Judged, most: int, seed: int, chooses: Judge | None) -> tuple[Judged, Judged]:
+    """At most so many of a set's rows by hash, as those that choose (by that judge, or its own) and that measure."""
     # Copies stay on one side.
     drawn = hash_unit([row.id.partition("#")[0] for row in judged.rows], seed, "diagnose").argsort(kind="stable")[:most]
     if len(drawn) < _LEAST:
@@ -127,7 +139,9 @@ def _halves(judged: Judged, most: int, seed: int) -> tuple[Judged, Judged]:
         )
     cut = round(_STOP * len(drawn))
     stop, test = (tuple(judged.rows[n] for n in sorted(part)) for part in (drawn[:cut], drawn[cut:]))
-    return Judged(f"{judged.name} (stop)", judged.judge, stop), Judged(f"{judged.name} (test)", judged.judge, test)
+    return Judged(f"{judged.name} (stop)", chooses or judged.judge, stop), Judged(
+        f"{judged.name} (test)", judged.judge, test
+    )
 
 
 def _held_out(session: Session) -> tuple[list[Judged], int | None]:

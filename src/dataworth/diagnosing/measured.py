@@ -11,6 +11,9 @@ import numpy as np
 from dataworth.laws.objective import Floats
 from dataworth.laws.regime import Pilots
 
+_LEARNT = 0.98
+"""A loss of at least this share of the untouched learner's is one that learnt nothing yet."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -37,9 +40,10 @@ class Measured:
 
     `unit` is that of the goal's number, lower better; `loss_unit` that of `fresh` and `train`. `pool_rows` can be
     drawn, `test_rows` measure. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model
-    before training. `near` are rows nearly equal to judging ones (None: nobody could look), `kept_near` says that they
-    were trained on. `price` has the seconds of a trial (`trial`) and of a row's epoch (`row`) on one of `workers`.
-    `capacity` are counted bits, `delayed` what a training's log shows, `dimension` that of the pool's vectors.
+    before training, `untouched_loss` that of probed pool rows. `near` are rows nearly equal to judging ones (None:
+    nobody could look), `kept_near` says that they were trained on. `price` has the seconds of a trial (`trial`) and of
+    a row's epoch (`row`) on one of `workers`. `capacity` are counted bits, `delayed` what a training's log shows,
+    `dimension` that of the pool's vectors.
     """
 
     unit: str
@@ -52,6 +56,7 @@ class Measured:
     chosen: Mapping[int, int]
     points: tuple[Point, ...]
     untouched: float | None
+    untouched_loss: float | None = None
     larger: str = ""
     parameters: int = 0
     near: int | None = 0
@@ -72,10 +77,19 @@ class Measured:
                 out[p.chain, self.sizes.index(p.rows)] = value
         return out
 
+    def learnt(self) -> np.ndarray:
+        """Sizes whose pilots learnt anything, `[K]`: pool rows cost less than under the untouched learner."""
+        if self.untouched_loss is None:
+            return np.ones(len(self.sizes), dtype=bool)
+        loss_CK = np.fmin(self.grid("fresh"), self.grid("train"))
+        known_CK = np.isfinite(loss_CK)
+        mean_K = np.where(known_CK, loss_CK, 0.0).sum(0) / np.maximum(known_CK.sum(0), 1)
+        return ~known_CK.any(0) | (mean_K < _LEARNT * self.untouched_loss)
+
     def pilots(self) -> Pilots | None:
         """Losses of pool rows, at the sizes that leave some untrained; None without four such sizes."""
         fresh_CK, sizes_K = self.grid("fresh"), np.array(self.sizes, dtype=np.float64)
-        there = np.isfinite(fresh_CK).sum(0) > 1
+        there = (np.isfinite(fresh_CK).sum(0) > 1) & self.learnt()
         if there.sum() < 4:
             return None
         larger_CK = self.grid("fresh", larger=True)[:, there] if self.larger else None

@@ -22,6 +22,7 @@ from dataworth.proving.trials import Training, TrialSet
 from dataworth.session import Session
 
 _WEIGHTS = ("adapter_model.safetensors", "classifier.safetensors")
+_STRIKES = 2
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -45,18 +46,18 @@ class Runner:
     def choose(self) -> dict[int, int]:
         """The epochs of each size that do best on the rows that choose, by the first chain.
 
-        A size is tried no longer once more epochs did worse.
+        A size is tried no longer once more epochs did no better twice in a row: small sizes begin at chance.
 
         Raises:
             NonsenseRefused: A size that can't be trained at all.
         """
         design, cost = self.design, dict[tuple[int, int], float]()
-        open_sizes = set(design.sizes)
+        strikes = dict.fromkeys(design.sizes, 0)
         for wave in range(max(map(len, design.epochs))):
             tried = {
                 n: epochs[wave]
                 for n, epochs in zip(design.sizes, design.epochs, strict=True)
-                if n in open_sizes and wave < len(epochs)
+                if strikes[n] < _STRIKES and wave < len(epochs)
             }
             self._run([self.untouched, *(self.training(n, 0, e) for n, e in tried.items())], "pilots, first chain")
             self.done += [(n, 0, e) for n, e in tried.items()]
@@ -65,8 +66,7 @@ class Runner:
                 before = min((c for (m, _), c in cost.items() if m == n), default=np.inf)
                 if found is not None:
                     cost[n, e] = found
-                if found is None or found > before:
-                    open_sizes.discard(n)
+                strikes[n] = 0 if found is not None and found < before else strikes[n] + 1
         for n in design.sizes:
             if not any(m == n for m, _ in cost):
                 why = next(iter(self.trials.failed.values()), "")
@@ -90,6 +90,17 @@ class Runner:
                 why = self.trials.failed.get(training, "not trained")
                 out.append(Point(larger, c, n, e, None, None, None, None, why))
         return out
+
+    def tried(self) -> dict[int, tuple[int, ...]]:
+        """Epochs that the first chain tried at each size."""
+        return {n: tuple(sorted(e for m, c, e in self.done if m == n and c == 0)) for n in self.design.sizes}
+
+    def bare_loss(self) -> float | None:
+        """Mean loss of the probed pool rows under the untouched learner."""
+        if not self.trials.costs([self.untouched]):
+            return None
+        _, value_q, weight_q = self.trials.values(self.untouched)[-1]
+        return float(value_q @ weight_q / weight_q.sum())
 
     def bare(self) -> float | None:
         """The goal's number of the untouched learner."""

@@ -13,7 +13,7 @@ import numpy as np
 from dataworth import artefacts, config
 from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
 from dataworth.diagnosing.design import Design, Price, planned
-from dataworth.diagnosing.held_out import Judges, judges
+from dataworth.diagnosing.held_out import SHARE, Judges, judges
 from dataworth.diagnosing.larger import NONE, WIDENED, larger_session
 from dataworth.diagnosing.measured import Measured
 from dataworth.diagnosing.pilots import Runner
@@ -73,15 +73,18 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
     if request.reference == COMPRESSOR and session.classifies:
         raise RequestError("--reference compressor is for texts: expected none for rows with a class; leave it out")
     found = judges(session, request.chains)
-    if request.target is not None and found.unit.startswith("1 - "):
-        session.notes.append(f"--target {request.target:g} is a share of errors ({found.unit})")
+    if request.target is not None and found.unit.startswith(SHARE):
+        if request.target >= 1:
+            raise RequestError(f"target={request.target:g}: expected an {found.unit} below 1; correct --target")
+        session.notes.append(f"--target {request.target:g} is an {found.unit}")
     larger = larger_session(session, request.larger)
     design, price = _design(session, run, request, found, larger, rates, began)
+    for note in session.notes:
+        session.progress.say(note)
     session.progress.say(str(design))
     own = Runner(session, found, design)
     chosen = own.choose()
     own.run(chosen, design.sizes, "pilots")
-    tried = dict(zip(design.sizes, design.epochs, strict=True))
     points, notes, parameters = own.points(), own.unjudged(), own.parameters()
     mends = own.mends
     if larger is not None:
@@ -108,10 +111,11 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         pool_rows=len(found.rows),
         sizes=design.sizes,
         chains=design.chains,
-        tried=tried,
+        tried=own.tried(),
         chosen=chosen,
         points=tuple(points),
         untouched=own.bare(),
+        untouched_loss=own.bare_loss(),
         larger=larger[1] if larger else "",
         parameters=parameters,
         near=found.near,

@@ -60,7 +60,9 @@ class Prediction:
 
     def said(self, what: str) -> str:
         """The answer in words; `what` is what falls, such as a share of errors."""
-        where = f"{what} at {self.asked:,.0f} rows" if self.quantity == "loss" else f"rows for {what} {self.asked:g}"
+        where = (
+            f"{what} at {self.asked:,.0f} rows" if self.quantity == "loss" else f"rows for a {what} of {self.asked:g}"
+        )
         if self.refusal:
             known = f" (at least {self.low:,.0f})" if self.quantity == "rows" and self.low > 0 else ""
             return f"{where}: cannot tell{known}, because {self.refusal}"

@@ -201,7 +201,8 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9, *, se
         return found("resolution-limited in data")
     if beta.high < 1.0 and gain.low > doubling:
         return found("both") if settled else found("undetermined", _UNSETTLED)
-    return found("undetermined", *_missing(met, last, beta, gain, doubling))
+    rows = float(np.max(pilots.sizes_K))
+    return found("undetermined", *_missing(met, last, beta, gain, doubling, rows))
 
 
 def _refusals(
@@ -228,12 +229,14 @@ def _refusals(
     return tuple(out)
 
 
-def _missing(met: bool, last: Estimate, beta: Estimate, gain: Estimate, doubling: float) -> tuple[str, ...]:
+def _missing(
+    met: bool, last: Estimate, beta: Estimate, gain: Estimate, doubling: float, rows: float
+) -> tuple[str, ...]:
     """What keeps the numbers from being one of the regimes."""
     out = []
     if not met and last.high > AT_FLOOR:
         out.append(
-            f"train loss is {last.value:.2f} of test loss at the largest size: neither fitted to the last row nor equal"
+            f"train loss is {last.value:.2f} of test loss at {rows:,.0f} rows: neither fitted to the last row nor equal"
         )
     if beta.high >= 1.0 and not (met and beta.low <= 1.0):
         out.append(f"the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], isn't shown to be below 1")
