@@ -136,6 +136,8 @@ def test_a_target_is_read_off_or_never():
 
 def test_sizes_that_learnt_nothing_are_in_no_law_and_said():
     m = replace(measured(FALLING, fresh_K=np.array([2.3, 2.0, 1.6, 1.4, 1.3])), untouched_loss=2.3)
+    assert of(m).curve.sizes_K.tolist() == list(SIZES)  # a language model knows most before it is tuned
+    m = replace(m, loss_unit="nats/row")
     found = of(m)
     assert not isinstance(found.curve, str) and found.curve.sizes_K.tolist() == [125, 250, 500, 1000]
     assert "pilots of 62 rows learnt nothing yet" in found.explain()

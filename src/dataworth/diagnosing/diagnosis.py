@@ -28,6 +28,8 @@ FLAT = 0.02
 """Twice the rows that take away less than this share of the loss hardly help."""
 _ASKED = (2.0, 10.0)
 _CURVE = 4
+_UNBOUNDED = 1e4
+"""A fitted R* above this says that these pilots don't tell it."""
 _KEPT, _EPOCHS = 0.25, 4
 
 
@@ -135,7 +137,8 @@ class Diagnosis:
         try:
             epochs, sizes, losses = zip(*runs, strict=True)
             fitted = fit_repetition(epochs, sizes, losses).r_star
-            r_star, whose = fitted, "fitted to one chain's pilots of several epochs, without an interval"
+            if fitted < _UNBOUNDED:
+                r_star, whose = fitted, "fitted to one chain's pilots of several epochs, without an interval"
         except (RequestError, ValueError):  # pilots of one epoch at three sizes, and of more, aren't there
             if self.measured.loss_unit != "nats/token":
                 return ""
@@ -229,7 +232,7 @@ class Diagnosis:
         gain_CK = m.grid("test") - m.grid("test", larger=True)
         for k, n in enumerate(m.sizes):
             if found := _interval(gain_CK[:, k]):
-                out.append(f"the larger learner ({m.larger}) gains {found} {m.unit} on the goal at {n:,} rows (95 %)")
+                out.append(f"the larger learner ({m.larger}) gains {found} {m.unit} on {m.on} at {n:,} rows (95 %)")
         return out
 
     def size_table(self) -> tuple[list[str], list[list[str]]]:

@@ -78,8 +78,11 @@ class Measured:
         return out
 
     def learnt(self) -> np.ndarray:
-        """Sizes whose pilots learnt anything, `[K]`: pool rows cost less than under the untouched learner."""
-        if self.untouched_loss is None:
+        """Sizes whose pilots learnt anything, `[K]`: a classifier's aren't at chance any more.
+
+        A language model knows most before it is tuned, so that its loss moves by little and all its sizes count.
+        """
+        if self.untouched_loss is None or self.loss_unit != "nats/row":
             return np.ones(len(self.sizes), dtype=bool)
         loss_CK = np.fmin(self.grid("fresh"), self.grid("train"))
         known_CK = np.isfinite(loss_CK)
