@@ -27,6 +27,7 @@ from dataworth.proving.subsets import read_reasons
 from dataworth.records import Pool, hash_unit, id_order
 from dataworth.results import Pick, SampleRow, Score, Scored, ScoreResult, Selection, SelectResult
 from dataworth.session import Session
+from dataworth.sizing import sizes_itself
 from dataworth.store.atomic import refused, write_atomic
 from dataworth.store.cache import Cache
 from dataworth.store.fingerprint import canonical_json, fingerprint
@@ -141,7 +142,7 @@ def record_of(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
     if session.goal is not None:
         subtasks = {s.name: len(s.steer) for s in session.goal.subtasks}
         content["goal"] = {"fingerprint": session.goal.fingerprint, "steer_rows": subtasks}
-        if policy_of(session.request) or getattr(session.request, "keep", None) == "auto":
+        if policy_of(session.request) or sizes_itself(session.request):
             content["goal"]["tune"] = tuned_by(session.goal)
     if "learner" in vars(session):
         content["learner"] = {"fingerprint": session.learner.fingerprint, **session.learner.spec}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from dataworth.piloting import without
 from dataworth.records import Budget
 from dataworth.results import Selection, table
 from dataworth.session import Session
-
-if TYPE_CHECKING:
-    from dataworth.proving.trials import Training
 
 AUTO = "auto"
 SEEDS = 3
@@ -35,13 +32,18 @@ Run = Callable[[Mapping[str, Any], Budget], Selection]
 """A pick with its options; takes its inputs and a budget."""
 
 
+def sizes_itself(request: config.Request) -> bool:
+    """Whether trainings decide how much a request keeps."""
+    return isinstance(request, config.SelectRequest) and request.keep.strip().lower() == AUTO
+
+
 def budget_of(request: config.SelectRequest) -> Budget | None:
     """How much to keep; None where trainings decide.
 
     Raises:
         RequestError: `--keep auto` without what it takes, or `--margin` without it.
     """
-    if request.keep.strip().lower() != AUTO:
+    if not sizes_itself(request):
         if request.margin is not None:
             raise RequestError("--margin is for --keep auto: expected none beside a size; leave it out")
         return Budget.parse(request.keep)

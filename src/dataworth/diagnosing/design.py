@@ -7,7 +7,7 @@ upwards in doublings, as long as the largest size isn't outspent; the other chai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,13 @@ LEAST_ROWS, _ROUND = 64, 125
 
 Price = Callable[[int, int, bool], float]
 """(rows, epochs, of the larger learner) -> seconds of one worker for a trial."""
+
+
+def price_by(rates: Mapping[str, float]) -> Price:
+    """The price of a trial by its parts: `trial`, whatever it trains on, `row` an epoch, `larger` times that."""
+    return lambda rows, epochs, larger: (
+        rates["trial"] + rows * epochs * rates["row"] * (rates["larger"] if larger else 1.0)
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dataworth import plugins
 from dataworth.checks.under_trained import still_falls
-from dataworth.diagnosing.design import LEAST_ROWS, planned
+from dataworth.diagnosing.design import LEAST_ROWS, planned, price_by
 from dataworth.diagnosing.held_out import SHARE
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import NotApplicable, RequestError
@@ -93,8 +93,7 @@ class Diagnosis:
     @property
     def _settled(self) -> bool:
         """Whether more epochs were tried at the largest size of the pilots that tell the regime and did no better."""
-        stop, largest = self.measured.stop_losses(), self.measured.sizes[-1]
-        return not still_falls(stop.get(largest, {}))
+        return not still_falls(self.measured.stop_losses().get(self._regime_rows(), {}))
 
     @cached_property
     def fill(self) -> Fill | None:
@@ -158,9 +157,7 @@ class Diagnosis:
             int(price["epochs"]),
             chains=self.measured.chains,
             larger=bool(self.measured.larger),
-            price=lambda rows, epochs, larger: (
-                price["trial"] + rows * epochs * price["row"] * (price["larger"] if larger else 1.0)
-            ),
+            price=price_by(price),
             workers=int(price["workers"]),
         )
         return made.seconds

@@ -1,4 +1,4 @@
-"""Which rows judge pilots: the goal's tune rows, or pool rows that nothing is trained on; and probed pool rows.
+"""Which rows judge pilots: the goal's steer and tune rows, or pool rows that nothing is trained on; and probed rows.
 
 The goal's judge rows stay sealed for a proof. Rows that judge come in two parts by hash: one chooses how long each size
 is trained, the other measures.

@@ -12,7 +12,7 @@ import numpy as np
 
 from dataworth import artefacts, config
 from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
-from dataworth.diagnosing.design import Design, Price, planned
+from dataworth.diagnosing.design import Design, planned, price_by
 from dataworth.diagnosing.held_out import SHARE, Judges, judges
 from dataworth.diagnosing.larger import NONE, WIDENED, larger_session
 from dataworth.diagnosing.measured import Measured
@@ -188,7 +188,7 @@ def _design(
         chains=request.chains,
         larger=larger is not None,
         sizes=sizes,
-        price=_price_of(price),
+        price=price_by(price),
         budget=left,
         workers=workers,
     )
@@ -211,12 +211,6 @@ def _prices(session: Session, found: Judges, larger: tuple[Session, str] | None,
         again = beside.request.model != session.request.model or session.classifies
         more = rates(beside)["training"] / rate["training"] if again else 1.0
     return {"trial": fixed, "row": length * rate["training"], "larger": max(1.0, more)}
-
-
-def _price_of(price: Mapping[str, float]) -> Price:
-    return lambda rows, epochs, larger: (
-        price["trial"] + rows * epochs * price["row"] * (price["larger"] if larger else 1.0)
-    )
 
 
 def _dimension(session: Session) -> dict[str, Any] | None:

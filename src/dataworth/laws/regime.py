@@ -162,8 +162,8 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9, *, se
       1 (it may lie above, as it does near the threshold) or the curve is so flat that twice the rows gain nothing
       beside the larger model;
     - resolution-limited in data: every row is fitted and a larger model gains less than half of what twice the rows
-      would; beta may be
-      above 1, as it is for smooth targets in few dimensions: a model that fits every row isn't at its size's floor;
+      would; beta may be above 1, as it is for smooth targets in few dimensions: a model that fits every row isn't at
+      its size's floor;
     - both: beta is below 1 and a larger model gains more than that;
     - undetermined: anything else, with the reasons.
 
