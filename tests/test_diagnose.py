@@ -13,6 +13,7 @@ import pytest
 import dataworth as dw
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import RequestError
+from dataworth.proof.budget import TrialRates
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.lm
@@ -58,8 +59,8 @@ def steady(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates that don't take a minute to measure."""
     from dataworth import api
 
-    rates = {"training": 1e-4, "losses": 1e-6, "load losses": 0.0, "load training": 0.01}
-    monkeypatch.setattr(api, "training_rates", lambda session: dict(rates))
+    rates = TrialRates(1e-4, 1e-6, opening=0.01)
+    monkeypatch.setattr(api, "training_rates", lambda session: rates)
 
 
 @pytest.mark.usefixtures("cache", "steady")
@@ -142,8 +143,8 @@ class TestOnClasses:
         assert found.measured.delayed["verdict"] == "shown"
 
     def test_a_budget_that_pays_for_less_gets_smaller_pilots(self, place, tmp_path, monkeypatch):
-        rates = {"training": 1e-2, "losses": 1e-6, "load losses": 0.0, "load training": 0.01}
-        monkeypatch.setattr("dataworth.api.training_rates", lambda session: dict(rates))
+        rates = TrialRates(1e-2, 1e-6, opening=0.01)
+        monkeypatch.setattr("dataworth.api.training_rates", lambda session: rates)
         found = dw.diagnose(**fields(place, tmp_path / "run", budget="140s", larger="none"))
         assert found.measured.sizes == (8, 16, 31, 62, 125)
         assert "pilots up to" in found.what_would_tell()

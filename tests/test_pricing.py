@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 
 import dataworth as dw
-from dataworth import calibration, pricing
+from dataworth import calibration, config, pricing
 from dataworth.demo_pool import write_demo
 from dataworth.results import PlanResult, Stage
+from dataworth.session import SILENT, open_session
 from dataworth.store.cache import Cache
 
 EXAMPLE = Path(dw.__file__).parent / "data" / "example"
-COST = {"reading": 1.0, "read": 0.0, "gate": 0.0, "tokenise": 0.001, "training": 0.1, "gradients": 0.05}
+COST = {"reading": 1.0, "read": 0.0, "gate": 0.0, "tokenise": 0.001, "training": 0.1, "states": 0.0, "gradients": 0.05}
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +173,42 @@ def test_a_calibrated_plan_prices_every_stage_and_compares(
     assert "of wall time: CPU time of shared steps over up to" in plan.notes[-2]
     assert json.loads(json.dumps(plan.to_dict()))["wall_seconds"] == plan.wall_seconds
     assert not Cache().size().get("warmup")
+
+
+@pytest.mark.lm
+def test_trials_over_cached_states_are_timed_apart_from_making_the_states(
+    files: dict[str, Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataworth import api
+    from dataworth.learners import upper
+
+    monkeypatch.setattr(calibration, "SECONDS", 0.05)
+    monkeypatch.setattr(calibration, "STAGE_SECONDS", 0.02)
+    made = []
+    lower = upper.Split.lower
+
+    def slow(self: upper.Split, ids: object) -> object:
+        made.append(ids)
+        time.sleep(0.2)
+        return lower(self, ids)
+
+    monkeypatch.setattr(upper.Split, "lower", slow)
+    monkeypatch.setattr(time, "process_time", time.perf_counter)  # which counts the sleep
+    found = {}
+    for layers in (0, 1):
+        recipe = tmp_path / f"recipe-{layers}.yaml"
+        recipe.write_text(f"lora_layers: {layers}\nepochs: 3\nlora_targets: [q_proj, v_proj]\n")
+        asked = config.PlanRequest(**{"pool": (str(files["pool"]),), **request(files, model, recipe=str(recipe))})
+        with open_session(asked, None, SILENT) as session:
+            found[layers] = api.training_rates(session)
+        assert bool(made) is bool(layers)
+    assert found[0].states == 0 and found[1].states > 0
+    rows = len(made)
+    tokens = 0.2 / found[1].states  # of a row, had its layers taken no time
+    assert rows and 1 < tokens < 400
+    # Neither rate has the time of making states in it.
+    assert found[1].training < 0.5 * found[1].states and found[1].judging < 0.5 * found[1].states
+    assert found[1].opening > 0.2  # opening checks the cut once
 
 
 @pytest.mark.lm

@@ -11,6 +11,7 @@ import pytest
 
 import dataworth as dw
 from dataworth.errors import RequestError
+from dataworth.proof.budget import TrialRates
 
 pytestmark = pytest.mark.lm
 WORDS = "red blue green stone river cloud".split()
@@ -331,9 +332,9 @@ def test_a_budget_buys_what_it_pays_for_once_and_for_all(
 
     asked = []
 
-    def rates(session: Any) -> dict[str, float]:
+    def rates(session: Any) -> TrialRates:
         asked.append(session)
-        return {"training": 1e-3, "losses": 0.0, "load losses": 0.0, "load training": 0.0}
+        return TrialRates(1e-3)
 
     monkeypatch.setattr(api, "training_rates", rates)
     found = dw.prove(str(place / "mine.jsonl"), run=str(place / "cheap"), **fields(place, curve=True, budget="8s"))

@@ -17,6 +17,7 @@ from dataworth.forecasts import forecast_plan, score_forecasts
 from dataworth.gating import gate
 from dataworth.piloting import refuse_policy
 from dataworth.previews import goal_rejects, preview_text
+from dataworth.proof.budget import TrialRates
 from dataworth.proving.provable import add_protected, refuse_unprovable, split_note, with_judge_rows
 from dataworth.records import Budget
 from dataworth.results import (
@@ -387,21 +388,21 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             )
 
 
-def training_rates(session: Session) -> dict[str, float]:
-    """Seconds per token of training and of judging, and of loading for them, timed on this pool for a minute.
-
-    Per row for a classifier.
-    """
+def training_rates(session: Session) -> TrialRates:
+    """What training and judging take, timed on this pool for a minute."""
     if session.classifies:
         from dataworth.pricing_nets import net_rates
 
         rate = net_rates(session)
-        return {"training": rate["training"], "losses": rate["pass"], "load losses": 0.0, "load training": rate["net"]}
+        return TrialRates(rate["training"], rate["pass"], opening=rate["net"])
     from dataworth.calibration import draw, measure
 
     sample = draw(session, session.pool, True)
     session.progress.say("timing this machine on the pool, about a minute")
-    return measure(session, sample, plugins.load("scores", "random"), ["losses"], len(session.pool))[0]
+    found, _ = measure(session, sample, plugins.load("scores", "random"), ["judging"], len(session.pool))
+    return TrialRates(
+        found["training"], found["judging"], found["states"], found["load training"] + found["load judging"]
+    )
 
 
 def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanResult:

@@ -93,11 +93,13 @@ def measure(
         session: Its device and recipe.
         sample: Rows of the pool.
         method: Timed on the sample if it reads nothing but text.
-        probes: Which of `losses`, `embeddings`, `gradients` are to be run.
+        probes: Which of `losses`, `embeddings`, `gradients` are to be run, and `judging`: losses over hidden states
+            that are there already, as trials find them where the recipe has `lora_layers`.
         missing: Rows of the pool that a probe has still to do; they decide the size of its shards.
 
     Returns:
-        Seconds per unit, and how they were found.
+        Seconds per unit, and how they were found. A token of `training` is one that is trained on for one epoch;
+        `states` is what a token takes once, in layers that a recipe with `lora_layers` leaves alone.
 
     Raises:
         RequestError: No row of the sample carries loss.
@@ -155,6 +157,7 @@ class _Bench:
         self.now = time.process_time if device == "cpu" else time.perf_counter
         self.found: PerUnit = {}
         self.checkpoint: Path | None = None
+        self.states = folder / "states"
 
     def run(self, probes: Sequence[str], shard_rows: int) -> PerUnit:
         """Seconds per token of training and of each probe, per load of each, per process start."""
@@ -166,7 +169,8 @@ class _Bench:
         share = max(STAGE_SECONDS, SECONDS / len(turns))
         while min(spent.values()) < share:
             turn = min(spent, key=lambda name: spent[name])
-            with nullcontext() if turn == "training" else one_thread(self.device):
+            # A plan's trainings have the machine for themselves; trials are one beside another.
+            with nullcontext() if turn == "training" and "judging" not in turns else one_thread(self.device):
                 began = self.now()
                 done, opening = turns[turn]()
                 spent[turn] += self.now() - began
@@ -186,34 +190,57 @@ class _Bench:
         return cpu_seconds() - began
 
     def _training(self) -> Turn:
-        """A turn of training: a few steps of the recipe, in a folder of its own, with opening set aside.
+        """A turn of training: a few steps of one epoch, in a folder of its own.
 
-        One epoch a turn, unless the recipe keeps hidden states between epochs.
+        Opening is set aside, and so are the states of frozen layers, which a row takes only once.
         """
+        from dataworth.learners.batching import batches
         from dataworth.learners.causal_lm import CausalLM
-        from dataworth.learners.trainer import train
-        from dataworth.learners.upper import open_forward
+        from dataworth.learners.trainer import MICRO_TOKENS, train
+        from dataworth.learners.upper import UpperForward, open_forward
 
         recipe, folder = self.session.recipe, str(self.session.learner.source.folder)
         CausalLM.load(folder, recipe=recipe, device=self.device)  # the first load also imports
         began = self.now()
         learner = CausalLM.load(folder, recipe=recipe, device=self.device)
         loaded = self.now()
-        open_forward(learner, recipe, self.folder).close()
+        forward = open_forward(learner, recipe, self.folder, self.states)
         opening = self.now() - loaded
-        self.found["load training"] = self.now() - began
-        short = recipe if recipe.lora_layers else replace(recipe, epochs=1)
+        self.found |= {"load training": self.now() - began, "states": 0.0}
+        short = replace(recipe, epochs=1)
         parts, numbers = _parts(self.rows, max(8, recipe.batch_size)), count()
+        known, below = set[str](), [0.0, 0]
+
+        def fill(rows: list[Encoded]) -> float:
+            """Seconds that it took to keep the states of new rows."""
+            if not isinstance(forward, UpperForward):
+                return 0.0
+            started = self.now()
+            for batch in batches(rows, MICRO_TOKENS["cpu"], forward.split.weight.device):
+                forward.split.states(batch.ids_BT, batch.lengths_B)
+            took = self.now() - started
+            if known.isdisjoint(r.id for r in rows):
+                below[0] += took
+                below[1] += sum(map(len, rows))
+                self.found["states"] = below[0] / below[1]
+            known.update(r.id for r in rows)
+            return took
 
         def turn() -> tuple[int, float]:
-            trained = train(learner, next(parts), out=self.folder / f"training-{next(numbers)}", recipe=short)
+            part = next(parts)
+            aside = opening + fill(part)
+            out = self.folder / f"training-{next(numbers)}"
+            trained = train(learner, part, out=out, recipe=short, states=self.states)
             self.checkpoint = trained.folders[-1]
-            return trained.tokens, opening
+            return trained.tokens, aside
 
         return turn
 
     def _probe(self, kind: str, shard_rows: int) -> Turn:
-        """A turn of a probe: one batch as it would be cut from one of its shards."""
+        """A turn of a probe: one batch as it would be cut from one of its shards.
+
+        One of `judging` goes over its batch twice, as trials do again and again, and sets the first time aside.
+        """
         from dataworth.learners.batching import batches
         from dataworth.probes.opening import CPU_BATCH_TOKENS, CUDA_BATCH_TOKENS
 
@@ -223,9 +250,12 @@ class _Bench:
             settings["feature"] = gradient.feature.to_dict()
         else:
             settings["checkpoint"] = None
+        again = kind == "judging"
+        probe = "losses" if again else kind
+        settings |= {"states": self.states} if again else {}
         began = self.now()
         with one_thread(self.device):
-            work = load_work(f"dataworth.probes.{kind}:open_{kind}", settings, self.device)
+            work = load_work(f"dataworth.probes.{probe}:open_{probe}", settings, self.device)
         self.found[f"load {kind}"] = self.now() - began
         budget = CPU_BATCH_TOKENS if self.device == "cpu" else CUDA_BATCH_TOKENS
         shards = [self.rows[n : n + shard_rows] for n in range(0, len(self.rows), shard_rows)]
@@ -234,9 +264,13 @@ class _Bench:
         turns = cycle([cut[n] for n in order])
 
         def turn() -> tuple[int, float]:
-            rows = next(turns)
+            rows, aside = next(turns), 0.0
+            if again:
+                started = self.now()
+                work(tuple(r.id for r in rows), rows)
+                aside = self.now() - started
             work(tuple(r.id for r in rows), rows)
-            return sum(len(r) for r in rows), 0.0
+            return sum(len(r) for r in rows), aside
 
         return turn
 

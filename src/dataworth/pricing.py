@@ -247,7 +247,7 @@ class _Book:
         """Training on a share of the rows with the recipe's epochs."""
         epochs, tokens = self.session.recipe.epochs, round(self.lengths.of(self.pool.ids) * share)
         stage = Stage(name, round(share * len(self.pool)), 0, tokens, epochs, self.disk_of_adapter, None)
-        return Item(stage, (("training", tokens * epochs), ("load training", 1), ("start", 1)))
+        return Item(stage, (("training", tokens * epochs), ("states", tokens), ("load training", 1), ("start", 1)))
 
     def notes(self) -> list[str]:
         """What the reader must know to read the figures."""
@@ -320,7 +320,8 @@ class _Book:
             tokens, epochs = round(self.lengths.mean * todo), session.recipe.epochs
             disk = (epochs + 1) * self.disk_of_adapter if todo else 0
             stage = Stage("warm-up training", todo, len(warm.ids) if warm else 0, tokens, epochs, disk, None)
-            items.append(Item(stage, (("training", tokens * epochs), ("load training", int(todo > 0)))))
+            work = (("training", tokens * epochs), ("states", tokens), ("load training", int(todo > 0)))
+            items.append(Item(stage, work))
         feature = session.gradient.with_recipe(session.recipe).feature
         plain = replace(feature, optimizer="sgd", bias_correction=False)
         for n, point in enumerate(points, 1):

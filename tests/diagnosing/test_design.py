@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from dataworth.diagnosing.design import Design, epochs_to_try, halvings, planned, seconds_of
+from dataworth.diagnosing.design import Design, Prices, epochs_to_try, halvings, planned, seconds_of
 from dataworth.errors import RequestError
 
-
-def by_rows(rows: int, epochs: int, larger: bool) -> float:
-    return 1.0 + rows * epochs * (0.02 if larger else 0.01)
+BY_ROWS = Prices(1.0, 0.01, 2.0)
 
 
 def test_sizes_are_halvings_and_the_largest_is_the_whole_pool_where_nothing_limits():
@@ -37,25 +37,44 @@ def test_a_price_is_the_sum_of_what_is_trained_at_most():
     first = (1 + 1.0) + (1 + 2.0) + (1 + 2.0)
     others = 2 * ((1 + 2.0) + (1 + 2.0))
     larger = 3 * (1 + 4.0)
-    assert seconds_of(design, by_rows, 1) == pytest.approx(first + others + larger)
-    assert seconds_of(design, by_rows, 4) == pytest.approx((first + others + larger) / 4)
-    assert seconds_of(design, by_rows, 1000) == 3.0  # no shorter than its longest training
+    assert seconds_of(design, BY_ROWS, 1) == pytest.approx(first + others + larger)
+    assert seconds_of(design, BY_ROWS, 4) == pytest.approx((first + others + larger) / 4)
+    assert seconds_of(design, BY_ROWS, 1000) == 3.0  # no shorter than its longest training
+    cached = replace(BY_ROWS, state=0.1, once=7.0)
+    more = 7 + 3 * 200 * 0.1  # rows of the smaller sizes are among those of the largest
+    assert seconds_of(design, cached, 2) == pytest.approx((first + others + larger + more) / 2)
 
 
 def test_the_budget_decides_the_largest_size():
-    found = {b: planned(59_000, 1, price=by_rows, budget=b, workers=2) for b in (60.0, 300.0, 3000.0)}
+    found = {b: planned(59_000, 1, price=BY_ROWS, budget=b, workers=2) for b in (60.0, 300.0, 3000.0)}
     tops = [found[b].sizes[-1] for b in found]
     assert tops == sorted(tops) and tops[0] < tops[-1]
     for budget, design in found.items():
         assert design.seconds is not None and design.seconds <= budget
-        larger = planned(59_000, 1, price=by_rows, sizes=halvings(2 * design.sizes[-1]), workers=2)
+        larger = planned(59_000, 1, price=BY_ROWS, sizes=halvings(2 * design.sizes[-1]), workers=2)
         assert larger.seconds is not None and larger.seconds > budget
 
 
 def test_sizes_of_one_s_own_are_priced_and_kept():
-    found = planned(59_000, 1, sizes=(1000, 125, 250, 500), price=by_rows, budget=1.0)
+    found = planned(59_000, 1, sizes=(1000, 125, 250, 500), price=BY_ROWS, budget=1.0)
     assert found.sizes == (125, 250, 500, 1000) and found.larger == (250, 1000)
     assert found.seconds is not None and found.seconds > 1.0
+    assert found.epochs == ((1,), (1,), (1,), (1,))  # the fewest, as they don't fit
+
+
+def test_sizes_of_one_s_own_try_the_most_epochs_that_fit():
+    sizes = (62, 125, 250, 500, 1000)
+    whole = planned(59_000, 2, sizes=sizes, price=BY_ROWS)
+    assert whole.epochs == epochs_to_try(sizes, 2)
+    for doublings in range(4):
+        tried = epochs_to_try(sizes, 2, doublings)
+        assert max(map(max, tried)) == 2 * 2**doublings
+        cut = planned(59_000, 2, sizes=sizes, price=BY_ROWS, workers=2)
+        assert cut.seconds is not None
+        fits = seconds_of(Design(sizes, 3, tried, whole.larger), BY_ROWS, 2)
+        assert fits < cut.seconds
+        found = planned(59_000, 2, sizes=sizes, price=BY_ROWS, budget=fits + 1e-9, workers=2)
+        assert found.epochs == tried and found.seconds == pytest.approx(fits)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +82,7 @@ def test_sizes_of_one_s_own_are_priced_and_kept():
     [
         ({"rows": 40, "epochs": 1}, "expected at least 64"),
         ({"rows": 400, "epochs": 1, "chains": 1}, "expected at least 2"),
-        ({"rows": 400, "epochs": 1, "price": by_rows, "budget": 2.0}, "takes at most .* expected at least that"),
+        ({"rows": 400, "epochs": 1, "price": BY_ROWS, "budget": 2.0}, "takes at most .* expected at least that"),
     ],
 )
 def test_what_gives_no_curve_is_refused(given, said):
@@ -72,7 +91,7 @@ def test_what_gives_no_curve_is_refused(given, said):
 
 
 def test_it_says_itself():
-    told = str(planned(1000, 2, price=by_rows, budget=1e6, workers=1))
+    told = str(planned(1000, 2, price=BY_ROWS, budget=1e6, workers=1))
     assert told.startswith(
         "pilots on 62, 125, 250, 500, 1,000 rows in 3 nested chains (epochs tried: 62: 1, 2, 4, 8, 16, 32;"
     )

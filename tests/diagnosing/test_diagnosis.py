@@ -42,7 +42,7 @@ def measured(test_K, *, train_K=None, fresh_K=None, larger=0.0, pool=10_000, uni
         larger="lora_r 32" if larger else "",
         parameters=10**6,
         test_rows=160,
-        price={"trial": 5.0, "row": 0.1, "larger": 1.0, "workers": 2.0, "epochs": 2},
+        price={"trial": 5.0, "row": 0.1, "workers": 2.0, "epochs": 2},
     )
 
 

@@ -17,6 +17,15 @@ PRICES = [
 ]
 
 
+def test_what_all_trials_share_is_paid_for_first() -> None:
+    assert fit(PRICES, 5, 155, 1).arms == ("mine", "random", "longest")
+    less = fit(PRICES, 5, 155, 1, once=10)
+    assert less.arms == ("mine", "random", "random 10", "random 20", "random 40") and less.seconds == 145
+    assert fit(PRICES, 5, 55, 2, once=10).seconds == 55
+    with pytest.raises(RequestError, match="take about 61.0 s"):
+        fit(PRICES, 5, 60, 1, once=1)
+
+
 def test_wall_time_is_shared_but_no_shorter_than_the_longest_trial() -> None:
     assert wall_seconds(PRICES[:2], 5, 1) == 100
     assert wall_seconds(PRICES[:2], 5, 2) == 50

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataworth.proof.budget import TrialRates
 from reproductions import foretold_curves
 
 pytest.importorskip("torch")
@@ -23,8 +24,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         np.savez(tmp_path / f"{name}.npz", x=(1.2 * np.eye(3, 6)[y] + rng.normal(size=(n, 6))).astype(np.float32), y=y)
     files = ([str(tmp_path / "train.npz")], str(tmp_path / "test.npz"))
     monkeypatch.setattr(foretold_curves, "images", lambda case, folder: files)
-    rates = {"training": 1e-4, "losses": 1e-6, "load losses": 0.0, "load training": 0.01}
-    monkeypatch.setattr("dataworth.api.training_rates", lambda session: dict(rates))
+    rates = TrialRates(1e-4, 1e-6, opening=0.01)
+    monkeypatch.setattr("dataworth.api.training_rates", lambda session: rates)
     monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "cache"))
     recipe = {"epochs": 12, "width": 4, "batch_size": 8, "lr": 0.05, "dtype": "fp32"}
     monkeypatch.setattr(foretold_curves, "RECIPES", {"images": recipe})

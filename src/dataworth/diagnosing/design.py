@@ -2,13 +2,15 @@
 
 Sizes are halvings, so that five span a factor of 16. A curve through points that were all trained for the same number
 of epochs is half a curve of optimisation: at every size the first chain tries several, from half the recipe's epochs
-upwards in doublings, as long as the largest size isn't outspent; the other chains train for what did best.
+upwards in doublings, as long as the largest size isn't outspent, nor the budget where the user names the sizes; the
+other chains train for what did best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dataworth.errors import RequestError
@@ -17,15 +19,24 @@ from dataworth.results import duration
 CHAINS, SIZES = 3, 5
 LEAST_ROWS, _ROUND = 64, 125
 
-Price = Callable[[int, int, bool], float]
-"""(rows, epochs, of the larger learner) -> seconds of one worker for a trial."""
 
+@dataclass(frozen=True)
+class Prices:
+    """Seconds that one worker takes for parts of a pilot.
 
-def price_by(rates: Mapping[str, float]) -> Price:
-    """The price of a trial by its parts: `trial`, whatever it trains on, `row` an epoch, `larger` times that."""
-    return lambda rows, epochs, larger: (
-        rates["trial"] + rows * epochs * rates["row"] * (rates["larger"] if larger else 1.0)
-    )
+    `trial` whatever it trains on, `row` for a row's epoch, `larger` times that with the larger learner; `state` once
+    for a row that some pilot trains on, `once` for the diagnosis.
+    """
+
+    trial: float
+    row: float
+    larger: float = 1.0
+    state: float = 0.0
+    once: float = 0.0
+
+    def of(self, rows: int, epochs: int, larger: bool) -> float:
+        """Seconds of a pilot."""
+        return self.trial + rows * epochs * self.row * (self.larger if larger else 1.0)
 
 
 @dataclass(frozen=True)
@@ -57,12 +68,12 @@ class Design:
         return {**vars(self), "epochs": [list(e) for e in self.epochs]}
 
 
-def epochs_to_try(sizes: Sequence[int], epochs: int) -> tuple[tuple[int, ...], ...]:
+def epochs_to_try(sizes: Sequence[int], epochs: int, doublings: float = math.inf) -> tuple[tuple[int, ...], ...]:
     """Epochs of each size: half of the recipe's, these, and doublings up to as many rows in all as the largest sees."""
     half, out = max(1, epochs // 2), []
     for n in sizes:
         tried = sorted({half, epochs})
-        while 2 * tried[-1] <= epochs * sizes[-1] / n:
+        while 2 * tried[-1] <= min(epochs * sizes[-1] / n, epochs * 2**doublings):
             tried.append(2 * tried[-1])
         out.append(tuple(tried))
     return tuple(out)
@@ -73,15 +84,15 @@ def halvings(largest: int) -> tuple[int, ...]:
     return tuple(round(largest / 2**k) for k in reversed(range(SIZES)))
 
 
-def seconds_of(design: Design, price: Price, workers: int) -> float:
+def seconds_of(design: Design, price: Prices, workers: int) -> float:
     """What a design takes at most: its sum over the workers, at least its longest chain of waves."""
-    total, longest = 0.0, 0.0
+    total, longest = price.once + design.chains * design.sizes[-1] * price.state, 0.0
     for n, tried in zip(design.sizes, design.epochs, strict=True):
-        first = [price(n, e, False) for e in tried]
+        first = [price.of(n, e, False) for e in tried]
         total += sum(first) + (design.chains - 1) * max(first)
         longest = max(longest, max(first))
         if n in design.larger:
-            total += design.chains * price(n, max(tried), True)
+            total += design.chains * price.of(n, max(tried), True)
     return max(total / max(1, workers), longest)
 
 
@@ -92,7 +103,7 @@ def planned(
     chains: int = CHAINS,
     larger: bool = True,
     sizes: Sequence[int] = (),
-    price: Price | None = None,
+    price: Prices | None = None,
     budget: float | None = None,
     workers: int = 1,
 ) -> Design:
@@ -105,7 +116,8 @@ def planned(
         epochs: Of the recipe: the most that is tried at the largest size.
         chains: At least 2.
         larger: Whether a larger learner is tried.
-        sizes: The user's own instead of halvings; whether they fit the budget is said by `seconds`.
+        sizes: The user's own instead of halvings: then the most epochs that the budget pays for are tried. Whether
+            the fewest fit is said by `seconds`.
         price: None: nothing was timed, and the design is that of the whole pool.
         budget: Seconds of wall time.
         workers: Side by side.
@@ -116,7 +128,7 @@ def planned(
     if chains < 2:
         raise RequestError(f"chains={chains}: expected at least 2, as their scatter is the interval; correct --chains")
     if sizes:
-        return _design(tuple(sorted(sizes)), epochs, chains, larger, price, workers)
+        return _of_sizes(tuple(sorted(sizes)), epochs, chains, larger, price, budget, workers)
     if rows < LEAST_ROWS:
         raise RequestError(f"{rows} rows to draw from: expected at least {LEAST_ROWS} for a curve; give a larger pool")
     tops = [rows]
@@ -137,14 +149,35 @@ def planned(
     return fitting[0]
 
 
+def _of_sizes(
+    sizes: tuple[int, ...],
+    epochs: int,
+    chains: int,
+    larger: bool,
+    price: Prices | None,
+    budget: float | None,
+    workers: int,
+) -> Design:
+    """These sizes with the most doublings of epochs that fit."""
+    most = math.ceil(math.log2(sizes[-1] / sizes[0]))
+    found = [_design(sizes, epochs, chains, larger, price, workers, doublings) for doublings in range(most, -1, -1)]
+    if budget is None:
+        return found[0]
+    return next((d for d in found if d.seconds is not None and d.seconds <= budget), found[-1])
+
+
 def _design(
-    sizes: tuple[int, ...], epochs: int, chains: int, larger: bool, price: Price | None, workers: int
+    sizes: tuple[int, ...],
+    epochs: int,
+    chains: int,
+    larger: bool,
+    price: Prices | None,
+    workers: int,
+    doublings: float = math.inf,
 ) -> Design:
     beside = tuple(dict.fromkeys((_nearest(sizes, sizes[-1] / 4), sizes[-1]))) if larger else ()
-    made = Design(sizes, chains, epochs_to_try(sizes, epochs), beside)
-    if price is None:
-        return made
-    return Design(made.sizes, chains, made.epochs, made.larger, seconds_of(made, price, workers))
+    made = Design(sizes, chains, epochs_to_try(sizes, epochs, doublings), beside)
+    return made if price is None else replace(made, seconds=seconds_of(made, price, workers))
 
 
 def _nearest(sizes: Sequence[int], wanted: float) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dataworth import plugins
 from dataworth.checks.under_trained import still_falls
-from dataworth.diagnosing.design import LEAST_ROWS, planned, price_by
+from dataworth.diagnosing.design import LEAST_ROWS, Prices, planned
 from dataworth.diagnosing.held_out import SHARE
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import NotApplicable, RequestError
@@ -149,16 +149,17 @@ class Diagnosis:
 
     def price_of(self, largest: int) -> float | None:
         """Seconds that pilots up to so many rows would take at most on the same workers; None where none were timed."""
-        price = self.measured.price
-        if not price:
+        if not self.measured.price:
             return None
+        price = dict(self.measured.price)
+        workers, epochs = int(price.pop("workers")), int(price.pop("epochs"))
         made = planned(
             max(LEAST_ROWS, largest),
-            int(price["epochs"]),
+            epochs,
             chains=self.measured.chains,
             larger=bool(self.measured.larger),
-            price=price_by(price),
-            workers=int(price["workers"]),
+            price=Prices(**price),
+            workers=workers,
         )
         return made.seconds
 

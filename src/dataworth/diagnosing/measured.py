@@ -41,9 +41,9 @@ class Measured:
     `unit` is that of the goal's number, lower better; `loss_unit` that of `fresh` and `train`. `pool_rows` can be
     drawn, `test_rows` measure. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model
     before training, `untouched_loss` that of probed pool rows. `near` are rows nearly equal to judging ones (None:
-    nobody could look), `kept_near` says that they were trained on. `price` has the seconds of a trial (`trial`) and of
-    a row's epoch (`row`) on one of `workers`. `capacity` are counted bits, `delayed` what a training's log shows,
-    `dimension` that of the pool's vectors.
+    nobody could look), `kept_near` says that they were trained on. `price` has what a pilot's parts take
+    (`design.Prices`), the `workers` and the recipe's `epochs`. `capacity` are counted bits, `delayed` what a training's
+    log shows, `dimension` that of the pool's vectors.
     """
 
     unit: str

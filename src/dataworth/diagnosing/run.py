@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from dataworth import artefacts, config
 from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
-from dataworth.diagnosing.design import Design, planned, price_by
+from dataworth.diagnosing.design import Design, Prices, planned
 from dataworth.diagnosing.held_out import SHARE, Judges, judges
 from dataworth.diagnosing.larger import NONE, WIDENED, larger_session
 from dataworth.diagnosing.measured import Measured
@@ -20,6 +21,7 @@ from dataworth.diagnosing.pilots import Runner
 from dataworth.diagnosing.training_log import read_log
 from dataworth.errors import RequestError
 from dataworth.numerics.intrinsic_dimension import intrinsic_dimension
+from dataworth.proof.budget import TrialRates
 from dataworth.records import hash_unit
 from dataworth.session import Session, worker_devices
 from dataworth.store.atomic import write_atomic
@@ -33,7 +35,7 @@ _VECTORS = 5000
 _SPARE = 0.9
 """Share of the budget that pilots may take by their prices: the rest is for what isn't priced."""
 
-Rates = Callable[[Session], Mapping[str, float]]
+Rates = Callable[[Session], TrialRates]
 
 
 def refuse_undiagnosable(request: config.DiagnoseRequest) -> None:
@@ -188,29 +190,33 @@ def _design(
         chains=request.chains,
         larger=larger is not None,
         sizes=sizes,
-        price=price_by(price),
+        price=price,
         budget=left,
         workers=workers,
     )
-    price |= {"workers": workers, "epochs": epochs}
-    write_atomic(path, canonical_json({"design": design.to_dict(), "price": price}))
-    return design, price
+    told = asdict(price) | {"workers": workers, "epochs": epochs}
+    write_atomic(path, canonical_json({"design": design.to_dict(), "price": told}))
+    return design, told
 
 
-def _prices(session: Session, found: Judges, larger: tuple[Session, str] | None, rates: Rates) -> dict[str, float]:
-    """Seconds of a trial whatever its rows, and of one epoch of a row; how much more the larger learner takes."""
-    rate = rates(session)
-    trainee = session.trainee
+def _prices(session: Session, found: Judges, larger: tuple[Session, str] | None, rates: Rates) -> Prices:
+    """What a pilot's parts take on this machine."""
+    rate, trainee = rates(session), session.trainee
     judged = sum(trainee.length(row) for judged in found.sets for row in judged.rows)
-    fixed = rate["load training"] + rate["load losses"] + judged * rate["losses"]
     position = session.pool.position
     length = float(np.mean(trainee.size_N[[position[i] for i in found.rows]]))
     more = 1.0
     if larger is not None:
         beside = larger[0]
         again = beside.request.model != session.request.model or session.classifies
-        more = rates(beside)["training"] / rate["training"] if again else 1.0
-    return {"trial": fixed, "row": length * rate["training"], "larger": max(1.0, more)}
+        more = rates(beside).training / rate.training if again else 1.0
+    return Prices(
+        rate.opening + judged * rate.judging,
+        length * rate.training,
+        max(1.0, more),
+        length * rate.states,
+        judged * rate.states,
+    )
 
 
 def _dimension(session: Session) -> dict[str, Any] | None:

@@ -14,6 +14,20 @@ LEAST_CURVE = 3
 
 
 @dataclass(frozen=True)
+class TrialRates:
+    """Seconds that one worker takes, per token of a language model and per row of a classifier.
+
+    `training` for one epoch, `judging` once; `states` in layers that a recipe leaves alone, once for all trials;
+    `opening` for a trial whatever it trains on.
+    """
+
+    training: float
+    judging: float = 0.0
+    states: float = 0.0
+    opening: float = 0.0
+
+
+@dataclass(frozen=True)
 class ArmPrice:
     """Seconds of one trial of an arm on one worker; nothing where the arm that it shares its trials with runs too."""
 
@@ -39,11 +53,14 @@ def wall_seconds(prices: Sequence[ArmPrice], trials: int, workers: int) -> float
     return max(trials * sum(paid) / max(1, workers), max(paid, default=0.0))
 
 
-def fit(prices: Sequence[ArmPrice], seeds: int, budget: float, workers: int, *, more: int = 0) -> Plan:
+def fit(
+    prices: Sequence[ArmPrice], seeds: int, budget: float, workers: int, *, more: int = 0, once: float = 0.0
+) -> Plan:
     """The most that fits: subjects against random rows first, then other controls, the full pool, then the curve.
 
     The curve is taken from its smallest size up, and left out below `LEAST_CURVE` sizes. Fewer seeds are the last
-    resort, and never fewer than `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates.
+    resort, and never fewer than `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates;
+    `once` are a worker's seconds of what all trials share.
 
     Raises:
         RequestError: Not even that fits; says what it would take.
@@ -53,7 +70,7 @@ def fit(prices: Sequence[ArmPrice], seeds: int, budget: float, workers: int, *, 
     first = next((p for p in controls if p.role == "random"), controls[0] if controls else None)
 
     def takes(arms: Sequence[ArmPrice]) -> float:
-        return wall_seconds(arms, seeds + more, workers)
+        return once / max(1, workers) + wall_seconds(arms, seeds + more, workers)
 
     sized = [p for p in prices if p.role == "curve"]
     kept = [*subjects, first] if first else [*subjects, *sized]  # worth is all that is asked, and it takes the curve

@@ -16,7 +16,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.laws.worth import worth
 from dataworth.numerics.ranks import Estimate, mean_interval
 from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
-from dataworth.proof.budget import ArmPrice, fit
+from dataworth.proof.budget import ArmPrice, TrialRates, fit
 from dataworth.proof.foresight import foresee
 from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
 from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
@@ -86,13 +86,13 @@ class Prover:
         text = json.dumps(registration, indent=1, sort_keys=True) + "\n"
         write_atomic(self.run.path / REGISTRATION, text.encode())
 
-    def afford(self, budget: float, workers: int, rates: Callable[[], Mapping[str, float]]) -> str:
+    def afford(self, budget: float, workers: int, rates: Callable[[], TrialRates]) -> str:
         """Cut the proposal down to what a budget pays for; the cut is registered and holds for the run.
 
         Args:
             budget: Seconds of wall time.
             workers: How many trials run side by side.
-            rates: Gives seconds per token of `training` and of judging (`losses`), and of their `load ...`.
+            rates: Gives what training and judging take.
 
         Returns:
             What it pays for, in a sentence.
@@ -100,7 +100,9 @@ class Prover:
         known = self.registration.get("affordable")
         if known is None:
             searches = len(self.proposal.lr_factors) - 1
-            plan = fit(self._prices(rates()), self.proposal.rules.looks.seeds[-1], budget, workers, more=searches)
+            prices, once = self._prices(rates())
+            seeds = self.proposal.rules.looks.seeds[-1]
+            plan = fit(prices, seeds, budget, workers, more=searches, once=once)
             rules = self.proposal.only(plan.arms, plan.seeds).rules
             known = {
                 "arms": list(plan.arms),
@@ -118,8 +120,8 @@ class Prover:
         self.session.notes += [f"--budget {duration(budget)} didn't pay for {', '.join(left)}"] if left else []
         return f"{duration(budget)} pays for {known['seeds']} seeds of {', '.join(known['arms'])}{lost}"
 
-    def timed(self) -> dict[str, float]:
-        """Seconds per token of the user's own trainer, from the first trial of the proof.
+    def timed(self) -> TrialRates:
+        """What the user's own trainer takes a token, from the first trial of the proof.
 
         Every other trial is taken to need time in proportion to its tokens, whatever it takes to start.
         """
@@ -129,19 +131,23 @@ class Prover:
         self.trials.run([training], "first trial", order=lambda t: 0)
         seconds = max(time.perf_counter() - began, self.trials.seconds(training))
         tokens = {arm.name: n for arm, n in self.proposal.sizes(self.session)}[first.arm]
-        return {"training": seconds / max(1, tokens), "losses": 0.0, "load losses": 0.0, "load training": 0.0}
+        return TrialRates(seconds / max(1, tokens))
 
-    def _prices(self, rate: Mapping[str, float]) -> list[ArmPrice]:
-        judged = sum(self.session.trainee.length(row) for j in self.trials.judged for row in j.rows)
-        fixed = judged * rate["losses"] + rate["load losses"] + rate["load training"]
+    def _prices(self, rate: TrialRates) -> tuple[list[ArmPrice], float]:
+        """The price of each arm's trial, and of what all trials share: states of every row that some arm may have."""
+        trainee, pool = self.session.trainee, self.session.pool
+        judged = sum(trainee.length(row) for j in self.trials.judged for row in j.rows)
+        fixed = rate.opening + judged * rate.judging
         owner: dict[tuple[Draw, ...], str] = {}
         found = []
         for arm, trained in self.proposal.sizes(self.session):
             # A curve's arm has the random arm's draws, or in each trial the full pool's.
             shares = owner.get(arm.draws) or (owner.get(arm.draws[:1], "") if len(set(arm.draws)) == 1 else "")
             owner.setdefault(arm.draws, arm.name)
-            found.append(ArmPrice(arm.name, arm.role, trained * rate["training"] + fixed, shares))
-        return found
+            found.append(ArmPrice(arm.name, arm.role, trained * rate.training + fixed, shares))
+        drawn = set[str]().union(*(d.ids for arm in self.proposal.arms for d in arm.draws if not d.goal))
+        trained_on = float(trainee.size_N[[pool.position[i] for i in drawn]].sum())
+        return found, rate.states * (judged + trained_on)
 
     def prove(self, tell: Callable[[str], None]) -> ProofResult:
         """Run to the last look, or to the first at which every subject's verdicts are claims.
