@@ -176,6 +176,26 @@ def test_a_wrong_request_is_one_line(place, tmp_path, more, said):
         dw.diagnose(**fields(place, tmp_path / "run", **more))
 
 
+@pytest.mark.usefixtures("cache")
+def test_a_dry_run_says_the_design_and_refuses_a_larger_learner_that_is_none(place, tmp_path):
+    from dataworth import api, config
+
+    def planned(**more: Any) -> Any:
+        asked = fields(place, tmp_path / "run", **more)
+        return api.plan_diagnosis(config.DiagnoseRequest(**{**asked, "pool": (asked["pool"],)}))
+
+    assert planned().sizes == (25, 50, 100, 200, 400) and planned().larger == (100, 400)
+    assert planned(larger="none").larger == () and planned(larger="width=9").larger == (100, 400)
+    for larger, said in (
+        ("widht=8", "makes no larger learner"),
+        ("width=2", "above the recipe's"),
+        ("width=x", "a num"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            planned(larger=larger)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("cache", "steady")
 def test_a_tiny_language_model(tmp_path):
     pytest.importorskip("peft")

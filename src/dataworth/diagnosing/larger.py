@@ -13,7 +13,7 @@ from dataworth.session import Session
 NONE = "none"
 _RANKS, _WIDTHS = 4, 2
 _SIZES = ("lora_r", "width")
-WIDENED = ("resnet", "mlp")
+_WIDENED = ("resnet", "mlp")
 
 
 def larger_session(session: Session, asked: str | None) -> tuple[Session, str] | None:
@@ -29,7 +29,7 @@ def larger_session(session: Session, asked: str | None) -> tuple[Session, str] |
     """
     if asked == NONE:
         return None
-    if asked is not None and "=" not in asked:
+    if asked is not None and _is_model(asked):
         beside = replace(session, request=replace(session.request, model=asked), made={})
         if not session.classifies and beside.learner.renderer.fingerprint != session.learner.renderer.fingerprint:
             raise RequestError(
@@ -37,21 +37,10 @@ def larger_session(session: Session, asked: str | None) -> tuple[Session, str] |
                 "a model of the same family, or lora_r=32"
             )
         return _sharing(session, beside), asked
-    fields = _fields(asked) if asked else _usual(session)
+    fields = _grown(session, asked)
     if not fields:
         session.notes.append("no larger learner was tried: name one by --larger (a model of the same kind)")
         return None
-    own = session.recipe_in_force.to_dict()
-    grows = [name for name, value in fields.items() if name in _SIZES and value > own.get(name, 0)]
-    strange = [name for name in fields if name not in grows and name != "lora_alpha"]
-    if strange or not grows:
-        name = next(iter(strange or fields))
-        raise RequestError(
-            f"--larger {name}={fields[name]} makes no larger learner: expected {' or '.join(_SIZES)} above the "
-            f"recipe's (now {', '.join(f'{n} {own[n]}' for n in _SIZES if n in own)}); correct it, or name a model"
-        )
-    if "lora_r" in fields and "lora_alpha" not in fields:
-        fields["lora_alpha"] = session.recipe.lora_alpha * fields["lora_r"] / session.recipe.lora_r
     said = ", ".join(f"{name} {value}" for name, value in fields.items())
     if session.classifies:
         recipe = ClassifierRecipe.from_dict({**session.classifier_recipe.to_dict(), **fields})
@@ -60,10 +49,44 @@ def larger_session(session: Session, asked: str | None) -> tuple[Session, str] |
     return _sharing(session, replace(session, recipe=wider)), said
 
 
+def has_larger(session: Session, asked: str | None) -> bool:
+    """Whether there is a larger learner, a model unopened.
+
+    Raises:
+        RequestError: What makes no larger learner.
+    """
+    return asked != NONE and ((asked is not None and _is_model(asked)) or bool(_grown(session, asked)))
+
+
+def _is_model(asked: str) -> bool:
+    return "=" not in asked
+
+
+def _grown(session: Session, asked: str | None) -> dict[str, Any]:
+    """What the larger learner's recipe has in the own one's place; empty where nothing is asked or usual.
+
+    Raises:
+        RequestError: What makes no larger learner.
+    """
+    fields = _fields(asked) if asked else _usual(session)
+    own = session.recipe_in_force.to_dict()
+    grows = [name for name, value in fields.items() if name in _SIZES and value > own.get(name, 0)]
+    strange = [name for name in fields if name not in grows and name != "lora_alpha"]
+    if fields and (strange or not grows):
+        name = next(iter(strange or fields))
+        raise RequestError(
+            f"--larger {name}={fields[name]} makes no larger learner: expected {' or '.join(_SIZES)} above the "
+            f"recipe's (now {', '.join(f'{n} {own[n]}' for n in _SIZES if n in own)}); correct it, or name a model"
+        )
+    if "lora_r" in fields and "lora_alpha" not in fields:
+        fields["lora_alpha"] = session.recipe.lora_alpha * fields["lora_r"] / session.recipe.lora_r
+    return fields
+
+
 def _usual(session: Session) -> dict[str, Any]:
     if not session.classifies:
         return {"lora_r": _RANKS * session.recipe.lora_r}
-    if session.request.model in WIDENED:
+    if session.request.model in _WIDENED:
         return {"width": _WIDTHS * session.classifier_recipe.width}
     return {}
 

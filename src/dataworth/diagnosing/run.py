@@ -15,7 +15,7 @@ from dataworth import artefacts, config
 from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
 from dataworth.diagnosing.design import Design, Prices, planned
 from dataworth.diagnosing.held_out import SHARE, Judges, judges
-from dataworth.diagnosing.larger import NONE, WIDENED, larger_session
+from dataworth.diagnosing.larger import has_larger, larger_session
 from dataworth.diagnosing.measured import Measured
 from dataworth.diagnosing.pilots import Runner
 from dataworth.diagnosing.training_log import read_log
@@ -138,12 +138,11 @@ def proposed(session: Session, request: config.DiagnoseRequest) -> Design:
         raise RequestError(
             f"--sizes up to {sizes[-1]:,} of a pool of {len(session.pool):,}: expected fewer; correct --sizes"
         )
-    larger = not session.classifies or request.model in WIDENED or request.larger is not None
     return planned(
         len(session.pool),
         session.trainee.recipe.epochs,
         chains=request.chains,
-        larger=larger and request.larger != NONE,
+        larger=has_larger(session, request.larger),
         sizes=sizes,
     )
 

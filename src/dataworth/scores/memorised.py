@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dataworth.laws.capacity import memorised_bits
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
-
-_NATS_A_BIT = float(np.log(2.0))
 
 
 class Memorised:
@@ -29,7 +28,5 @@ class Memorised:
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `losses_seen` and `losses_unseen` `[N]`, nats of whole rows, NaN where there is none."""
-        seen_N, unseen_N = (np.asarray(inputs[name], np.float64) for name in ("losses_seen", "losses_unseen"))
-        # max(0, nan) would be 0 with fmax: a row without a loss has no bits, not none.
-        bits_N = np.maximum(unseen_N - seen_N, 0.0) / _NATS_A_BIT
+        bits_N = memorised_bits(np.asarray(inputs["losses_seen"]), np.asarray(inputs["losses_unseen"]))
         return assemble(bits_N, inputs, "it carries no loss")
