@@ -252,7 +252,8 @@ class _Bench:
             settings["checkpoint"] = None
         again = kind == "judging"
         probe = "losses" if again else kind
-        settings |= {"states": self.states} if again else {}
+        # A folder of its own: states that it left would be found by the training, and cost it nothing.
+        settings |= {"states": self.folder / kind} if again else {}
         began = self.now()
         with one_thread(self.device):
             work = load_work(f"dataworth.probes.{probe}:open_{probe}", settings, self.device)
