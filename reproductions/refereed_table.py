@@ -1,7 +1,8 @@
 """The refereed table of the README: `python -m reproductions.refereed_table --write README.md`.
 
 Made from the committed results of `flan_proof` and `shuffled_proof` and from nothing else: each method's subset, what
-it is worth in random rows with its 90 % set, and the verdicts against random rows and against everything.
+it is worth in random rows with its 90 % set, and the verdicts against random rows (by the recipe's
+epochs, and by as many training tokens) and against everything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ POOLS = {
     "flan_proof/arc_easy": "1,400 rows of flan_cot, goal arc_easy",
     "shuffled_proof/answers": "1,400 rows of flan_cot, 30 % of answers wrong",
 }
-HEAD = ("pool and goal", "rows picked by", "worth in random rows", "against as many random rows", "against all rows")
+HEAD = (
+    "pool and goal",
+    "rows picked by",
+    "worth in random rows",
+    "against as many random rows",
+    "the same with equal training tokens",
+    "against all rows",
+)
 
 
 def rows_of(label: str, told: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -30,13 +38,15 @@ def rows_of(label: str, told: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for arm in told["epochs"]["arms"]:
         if arm["role"] != "subject":
             continue
-        name, said = (
-            arm["name"],
-            {v["comparator"]: v for v in told["epochs"]["verdicts"] if v["subject"] == arm["name"]},
+        name = arm["name"]
+        said, even = (
+            {v["comparator"]: v for v in told.get(protocol, {}).get("verdicts", ()) if v["subject"] == name}
+            for protocol in ("epochs", "tokens")
         )
         found = told["epochs"]["worth"].get(name)
         worth = str(Worth.from_dict(found)) if found else "not measured"
-        cells = [cell(said[c]) if c in said else "not compared" for c in ("random", "full")]
+        asked = ((said, "random"), (even, "random"), (said, "full"))
+        cells = [cell(of[c]) if c in of else "not compared" for of, c in asked]
         out.append((label, f"{name.removeprefix(f'{goal}-')} ({arm['rows']:,.0f})", worth, *cells))
     return out
 

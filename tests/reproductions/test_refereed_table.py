@@ -26,6 +26,7 @@ def proof(verdict: str = "at the stated sizes") -> dict[str, Any]:
         "verdict": verdict,
         "goal": "gsm8k",
         "epochs": {"arms": arms, "verdicts": verdicts, "worth": {"gsm8k-less": worth}},
+        "tokens": {"verdicts": [said("random", "worse", [])]},
     }
 
 
@@ -41,6 +42,7 @@ def test_a_row_says_what_the_proof_said(tmp_path: Path) -> None:
         "less (140)",
         "300 [at least 210]",
         "no difference shown (+0.030 [-0.001 .. +0.061])",
+        "worse (+0.030 [-0.001 .. +0.061])",
         "better at the cost of wikitext (+0.030 [-0.001 .. +0.061])",
     ]
 
