@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = found.to_dict()
     result = {
         **flan.stated(args, FULL),
+        "recipe": recipe,
         "minutes": minutes,
         "within_the_goal": minutes <= MINUTES,
         "cores": len(os.sched_getaffinity(0)),

@@ -149,6 +149,18 @@ class TestOnClasses:
         assert found.measured.sizes == (8, 16, 31, 62, 125)
         assert "pilots up to" in found.what_would_tell()
 
+    def test_a_budget_that_pays_for_fewer_epochs_of_the_sizes_asked_for_says_so(self, place, tmp_path, monkeypatch):
+        monkeypatch.setattr("dataworth.api.training_rates", lambda session: TrialRates(1e-2, 1e-6, opening=0.01))
+        asked = {"larger": "none", "sizes": "8,16,31,62,125"}
+        whole = dw.diagnose(**fields(place, tmp_path / "all", budget="1d", **asked)).measured
+        cut = dw.diagnose(**fields(place, tmp_path / "cut", budget="70s", **asked)).measured
+        most = [max(max(e) for e in found.tried.values()) for found in (cut, whole)]
+        assert most[0] < most[1]
+        assert any(n.startswith(f"--budget 70s pays for at most {most[0]} epochs of a size, not") for n in cut.notes)
+        assert not any("--budget" in n for n in whole.notes)
+        short = dw.diagnose(**fields(place, tmp_path / "short", budget="20s", **asked)).measured
+        assert any("doesn't pay for these sizes: they take at most" in n for n in short.notes)
+
 
 @pytest.mark.usefixtures("cache", "steady")
 @pytest.mark.parametrize(
@@ -188,8 +200,10 @@ def test_a_dry_run_says_the_design_and_refuses_a_larger_learner_that_is_none(pla
     assert planned(larger="none").larger == () and planned(larger="width=9").larger == (100, 400)
     for larger, said in (
         ("widht=8", "makes no larger learner"),
+        ("lora_r=16", "makes no larger learner"),  # of an adapter, not of a net
         ("width=2", "above the recipe's"),
-        ("width=x", "a num"),
+        ("width=8.5", "width"),
+        ("width=x", "a number"),
     ):
         with pytest.raises(RequestError, match=said):
             planned(larger=larger)

@@ -345,6 +345,16 @@ def test_a_budget_buys_what_it_pays_for_once_and_for_all(
     registered = json.loads((place / "cheap" / "registration.json").read_text())
     assert registered["affordable"]["arms"] == names
     assert "full" in registered["arms"], "what was left out stays on record"
+    paid = {0.0: registered["affordable"]}
+    for states in (1e-8, 2e-8):
+        monkeypatch.setattr(api, "training_rates", lambda session, states=states: TrialRates(1e-3, states=states))
+        run = place / f"states-{states}"
+        dw.prove(str(place / "mine.jsonl"), run=str(run), **fields(place, curve=True, budget="8s"))
+        paid[states] = json.loads((run / "registration.json").read_text())["affordable"]
+        assert paid[states]["arms"] == names
+    once = [paid[s]["seconds"] - paid[0.0]["seconds"] for s in (1e-8, 2e-8)]
+    assert once[0] > 0 and once[1] == pytest.approx(2 * once[0], rel=1e-3)
+    monkeypatch.setattr(api, "training_rates", rates)
     with pytest.raises(RequestError, match="expected at least that"):
         dw.prove(str(place / "mine.jsonl"), run=str(place / "poor"), **fields(place, budget="1s"))
     assert len(asked) == 2

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -161,16 +162,19 @@ class _Bench:
 
     def run(self, probes: Sequence[str], shard_rows: int) -> PerUnit:
         """Seconds per token of training and of each probe, per load of each, per process start."""
-        turns: dict[str, Turn] = {"training": self._training()}
+        # A plan's trainings have the machine for themselves; trials are one beside another.
+        train_as = partial(one_thread, self.device) if "judging" in probes else nullcontext
+        with train_as():
+            turns: dict[str, Turn] = {"training": self._training()}
         self.found["start"] = max(0.0, self._fresh_process() - self.found["load training"])
-        turns["training"]()  # leaves the checkpoint that gradients are taken at
+        with train_as():
+            turns["training"]()  # leaves the checkpoint that gradients are taken at
         turns |= {kind: self._probe(kind, shard_rows) for kind in probes}
         spent, aside, tokens = dict.fromkeys(turns, 0.0), dict.fromkeys(turns, 0.0), dict.fromkeys(turns, 0)
         share = max(STAGE_SECONDS, SECONDS / len(turns))
         while min(spent.values()) < share:
             turn = min(spent, key=lambda name: spent[name])
-            # A plan's trainings have the machine for themselves; trials are one beside another.
-            with nullcontext() if turn == "training" and "judging" not in turns else one_thread(self.device):
+            with train_as() if turn == "training" else one_thread(self.device):
                 began = self.now()
                 done, opening = turns[turn]()
                 spent[turn] += self.now() - began
@@ -200,7 +204,8 @@ class _Bench:
         from dataworth.learners.upper import UpperForward, open_forward
 
         recipe, folder = self.session.recipe, str(self.session.learner.source.folder)
-        CausalLM.load(folder, recipe=recipe, device=self.device)  # the first load also imports
+        # The first load also imports, and the first forward warms what all others find warm.
+        open_forward(CausalLM.load(folder, recipe=recipe, device=self.device), recipe, self.folder).close()
         began = self.now()
         learner = CausalLM.load(folder, recipe=recipe, device=self.device)
         loaded = self.now()

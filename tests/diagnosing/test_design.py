@@ -36,13 +36,14 @@ def test_a_price_is_the_sum_of_what_is_trained_at_most():
     design = Design((100, 200), 3, ((1, 2), (1,)), (200,))
     first = (1 + 1.0) + (1 + 2.0) + (1 + 2.0)
     others = 2 * ((1 + 2.0) + (1 + 2.0))
-    larger = 3 * (1 + 4.0)
-    assert seconds_of(design, BY_ROWS, 1) == pytest.approx(first + others + larger)
-    assert seconds_of(design, BY_ROWS, 4) == pytest.approx((first + others + larger) / 4)
-    assert seconds_of(design, BY_ROWS, 1000) == 3.0  # no shorter than its longest training
+    larger = 3 * 2 * (1 + 2.0)
+    assert seconds_of(design, BY_ROWS, 1, 900) == pytest.approx(first + others + larger)
+    assert seconds_of(design, BY_ROWS, 4, 900) == pytest.approx((first + others + larger) / 4)
+    assert seconds_of(design, BY_ROWS, 1000, 900) == 3.0  # no shorter than its longest training
     cached = replace(BY_ROWS, state=0.1, once=7.0)
-    more = 7 + 3 * 200 * 0.1  # rows of the smaller sizes are among those of the largest
-    assert seconds_of(design, cached, 2) == pytest.approx((first + others + larger + more) / 2)
+    for rows, different in ((900, 600), (450, 450), (200, 200)):  # smaller sizes are part of the largest
+        more = 7 + different * 0.1
+        assert seconds_of(design, cached, 2, rows) == pytest.approx((first + others + larger + more) / 2)
 
 
 def test_the_budget_decides_the_largest_size():
@@ -71,7 +72,7 @@ def test_sizes_of_one_s_own_try_the_most_epochs_that_fit():
         assert max(map(max, tried)) == 2 * 2**doublings
         cut = planned(59_000, 2, sizes=sizes, price=BY_ROWS, workers=2)
         assert cut.seconds is not None
-        fits = seconds_of(Design(sizes, 3, tried, whole.larger), BY_ROWS, 2)
+        fits = seconds_of(Design(sizes, 3, tried, whole.larger), BY_ROWS, 2, 59_000)
         assert fits < cut.seconds
         found = planned(59_000, 2, sizes=sizes, price=BY_ROWS, budget=fits + 1e-9, workers=2)
         assert found.epochs == tried and found.seconds == pytest.approx(fits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from dataworth.errors import RequestError
@@ -19,11 +21,18 @@ PRICES = [
 
 def test_what_all_trials_share_is_paid_for_first() -> None:
     assert fit(PRICES, 5, 155, 1).arms == ("mine", "random", "longest")
-    less = fit(PRICES, 5, 155, 1, once=10)
+
+    def once(arms: Sequence[ArmPrice]) -> float:
+        return 40.0 if any(a.name == "full" for a in arms) else 10.0
+
+    less = fit(PRICES, 5, 155, 1, once=once)
     assert less.arms == ("mine", "random", "random 10", "random 20", "random 40") and less.seconds == 145
-    assert fit(PRICES, 5, 55, 2, once=10).seconds == 55
-    with pytest.raises(RequestError, match=r"take about 61\.0 s"):
-        fit(PRICES, 5, 60, 1, once=1)
+    assert fit(PRICES, 5, 55, 2, once=once).seconds == 55
+    # Only arms that run are paid for: without the full pool what it would share costs nothing.
+    assert "full" not in fit(PRICES, 5, 650, 1, once=once).arms
+    assert fit(PRICES, 5, 690, 1, once=once).arms == ("mine", "random", "full", "longest")
+    with pytest.raises(RequestError, match=r"take about 70\.0 s"):
+        fit(PRICES, 5, 69, 1, once=once)
 
 
 def test_wall_time_is_shared_but_no_shorter_than_the_longest_trial() -> None:

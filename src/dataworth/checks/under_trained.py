@@ -41,7 +41,7 @@ class UnderTrained:
             self.title,
             self.severity,
             f"The longest training that was tried did best by over {GAIN:.0%}, or was the only one, at {sizes} epochs.",
-            "Raise epochs in --recipe, or the learning rate, until more epochs do worse.",
+            "Raise epochs in --recipe (or --budget, where that cut them), or the learning rate, until more do worse.",
             {"epochs": still},
         )
 

@@ -24,7 +24,7 @@ LEAST_ROWS, _ROUND = 64, 125
 class Prices:
     """Seconds that one worker takes for parts of a pilot.
 
-    `trial` whatever it trains on, `row` for a row's epoch, `larger` times that with the larger learner; `state` once
+    `trial` whatever it trains on, `row` for a row's epoch, `larger` times both with the larger learner; `state` once
     for a row that some pilot trains on, `once` for the diagnosis.
     """
 
@@ -36,7 +36,7 @@ class Prices:
 
     def of(self, rows: int, epochs: int, larger: bool) -> float:
         """Seconds of a pilot."""
-        return self.trial + rows * epochs * self.row * (self.larger if larger else 1.0)
+        return (self.trial + rows * epochs * self.row) * (self.larger if larger else 1.0)
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def halvings(largest: int) -> tuple[int, ...]:
     return tuple(round(largest / 2**k) for k in reversed(range(SIZES)))
 
 
-def seconds_of(design: Design, price: Prices, workers: int) -> float:
-    """What a design takes at most: its sum over the workers, at least its longest chain of waves."""
-    total, longest = price.once + design.chains * design.sizes[-1] * price.state, 0.0
+def seconds_of(design: Design, price: Prices, workers: int, rows: int) -> float:
+    """What a design drawn from so many rows takes at most: its sum over the workers, at least its longest pilot."""
+    total, longest = price.once + min(design.chains * design.sizes[-1], rows) * price.state, 0.0
     for n, tried in zip(design.sizes, design.epochs, strict=True):
         first = [price.of(n, e, False) for e in tried]
         total += sum(first) + (design.chains - 1) * max(first)
@@ -127,8 +127,20 @@ def planned(
     """
     if chains < 2:
         raise RequestError(f"chains={chains}: expected at least 2, as their scatter is the interval; correct --chains")
+
+    def made(sizes: Sequence[int], doublings: float = math.inf) -> Design:
+        beside = tuple(dict.fromkeys((_nearest(sizes, sizes[-1] / 4), sizes[-1]))) if larger else ()
+        design = Design(tuple(sizes), chains, epochs_to_try(sizes, epochs, doublings), beside)
+        return design if price is None else replace(design, seconds=seconds_of(design, price, workers, rows))
+
+    def fits(design: Design) -> bool:
+        return budget is None or design.seconds is None or design.seconds <= budget
+
     if sizes:
-        return _of_sizes(tuple(sorted(sizes)), epochs, chains, larger, price, budget, workers)
+        ordered = sorted(sizes)
+        most = math.ceil(math.log2(ordered[-1] / ordered[0]))
+        found = [made(ordered, doublings) for doublings in range(most, -1, -1)]
+        return next(filter(fits, found), found[-1])
     if rows < LEAST_ROWS:
         raise RequestError(f"{rows} rows to draw from: expected at least {LEAST_ROWS} for a curve; give a larger pool")
     tops = [rows]
@@ -136,48 +148,14 @@ def planned(
     while top < rows:
         tops.append(top)
         top *= 2
-    least = min(LEAST_ROWS, rows)
-    found = [_design(halvings(n), epochs, chains, larger, price, workers) for n in sorted({*tops, least}, reverse=True)]
-    if price is None or budget is None:
-        return found[0]
-    fitting = [d for d in found if d.seconds is not None and d.seconds <= budget]
-    if not fitting:
+    found = [made(halvings(n)) for n in sorted({*tops, LEAST_ROWS}, reverse=True)]
+    fitting = next(filter(fits, found), None)
+    if fitting is None:
         raise RequestError(
-            f"--budget {duration(budget)}: the smallest curve (up to {least:,} rows) takes at most "
+            f"--budget {duration(budget)}: the smallest curve (up to {LEAST_ROWS:,} rows) takes at most "
             f"{duration(found[-1].seconds)}: expected at least that; raise it, or use a recipe with fewer epochs"
         )
-    return fitting[0]
-
-
-def _of_sizes(
-    sizes: tuple[int, ...],
-    epochs: int,
-    chains: int,
-    larger: bool,
-    price: Prices | None,
-    budget: float | None,
-    workers: int,
-) -> Design:
-    """These sizes with the most doublings of epochs that fit."""
-    most = math.ceil(math.log2(sizes[-1] / sizes[0]))
-    found = [_design(sizes, epochs, chains, larger, price, workers, doublings) for doublings in range(most, -1, -1)]
-    if budget is None:
-        return found[0]
-    return next((d for d in found if d.seconds is not None and d.seconds <= budget), found[-1])
-
-
-def _design(
-    sizes: tuple[int, ...],
-    epochs: int,
-    chains: int,
-    larger: bool,
-    price: Prices | None,
-    workers: int,
-    doublings: float = math.inf,
-) -> Design:
-    beside = tuple(dict.fromkeys((_nearest(sizes, sizes[-1] / 4), sizes[-1]))) if larger else ()
-    made = Design(sizes, chains, epochs_to_try(sizes, epochs, doublings), beside)
-    return made if price is None else replace(made, seconds=seconds_of(made, price, workers))
+    return fitting
 
 
 def _nearest(sizes: Sequence[int], wanted: float) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dataworth import plugins
 from dataworth.checks.under_trained import still_falls
-from dataworth.diagnosing.design import LEAST_ROWS, Prices, planned
+from dataworth.diagnosing.design import LEAST_ROWS, Prices, halvings, planned
 from dataworth.diagnosing.held_out import SHARE
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import NotApplicable, RequestError
@@ -154,10 +154,11 @@ class Diagnosis:
         price = dict(self.measured.price)
         workers, epochs = int(price.pop("workers")), int(price.pop("epochs"))
         made = planned(
-            max(LEAST_ROWS, largest),
+            self.measured.pool_rows,
             epochs,
             chains=self.measured.chains,
             larger=bool(self.measured.larger),
+            sizes=halvings(max(LEAST_ROWS, largest)),
             price=Prices(**price),
             workers=workers,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -37,16 +38,12 @@ def larger_session(session: Session, asked: str | None) -> tuple[Session, str] |
                 "a model of the same family, or lora_r=32"
             )
         return _sharing(session, beside), asked
-    fields = _grown(session, asked)
-    if not fields:
+    found = _grown(session, asked)
+    if found is None:
         session.notes.append("no larger learner was tried: name one by --larger (a model of the same kind)")
         return None
-    said = ", ".join(f"{name} {value}" for name, value in fields.items())
-    if session.classifies:
-        recipe = ClassifierRecipe.from_dict({**session.classifier_recipe.to_dict(), **fields})
-        return _sharing(session, replace(session, classifier_recipe=recipe)), said
-    wider = Recipe.from_dict({**session.recipe.to_dict(), **fields})
-    return _sharing(session, replace(session, recipe=wider)), said
+    beside, said = found
+    return _sharing(session, beside), said
 
 
 def has_larger(session: Session, asked: str | None) -> bool:
@@ -55,24 +52,26 @@ def has_larger(session: Session, asked: str | None) -> bool:
     Raises:
         RequestError: What makes no larger learner.
     """
-    return asked != NONE and ((asked is not None and _is_model(asked)) or bool(_grown(session, asked)))
+    return asked != NONE and ((asked is not None and _is_model(asked)) or _grown(session, asked) is not None)
 
 
 def _is_model(asked: str) -> bool:
     return "=" not in asked
 
 
-def _grown(session: Session, asked: str | None) -> dict[str, Any]:
-    """What the larger learner's recipe has in the own one's place; empty where nothing is asked or usual.
+def _grown(session: Session, asked: str | None) -> tuple[Session, str] | None:
+    """A session with a wider recipe, and what is wider; None where nothing is asked or usual.
 
     Raises:
         RequestError: What makes no larger learner.
     """
     fields = _fields(asked) if asked else _usual(session)
+    if not fields:
+        return None
     own = session.recipe_in_force.to_dict()
-    grows = [name for name, value in fields.items() if name in _SIZES and value > own.get(name, 0)]
+    grows = [name for name, value in fields.items() if name in _SIZES and value > own.get(name, math.inf)]
     strange = [name for name in fields if name not in grows and name != "lora_alpha"]
-    if fields and (strange or not grows):
+    if strange or not grows:
         name = next(iter(strange or fields))
         raise RequestError(
             f"--larger {name}={fields[name]} makes no larger learner: expected {' or '.join(_SIZES)} above the "
@@ -80,7 +79,11 @@ def _grown(session: Session, asked: str | None) -> dict[str, Any]:
         )
     if "lora_r" in fields and "lora_alpha" not in fields:
         fields["lora_alpha"] = session.recipe.lora_alpha * fields["lora_r"] / session.recipe.lora_r
-    return fields
+    said = ", ".join(f"{name} {value}" for name, value in fields.items())
+    if session.classifies:
+        recipe = ClassifierRecipe.from_dict({**session.classifier_recipe.to_dict(), **fields})
+        return replace(session, classifier_recipe=recipe), said
+    return replace(session, recipe=Recipe.from_dict({**session.recipe.to_dict(), **fields})), said
 
 
 def _usual(session: Session) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dataworth import artefacts, config
 from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
-from dataworth.diagnosing.design import Design, Prices, planned
+from dataworth.diagnosing.design import Design, Prices, epochs_to_try, planned
 from dataworth.diagnosing.held_out import SHARE, Judges, judges
 from dataworth.diagnosing.larger import has_larger, larger_session
 from dataworth.diagnosing.measured import Measured
@@ -23,6 +23,7 @@ from dataworth.errors import RequestError
 from dataworth.numerics.intrinsic_dimension import intrinsic_dimension
 from dataworth.proof.budget import TrialRates
 from dataworth.records import hash_unit
+from dataworth.results import duration
 from dataworth.session import Session, worker_devices
 from dataworth.store.atomic import write_atomic
 from dataworth.store.fingerprint import canonical_json
@@ -81,6 +82,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         session.notes.append(f"--target {request.target:g} is an {found.unit}")
     larger = larger_session(session, request.larger)
     design, price = _design(session, run, request, found, larger, rates, began)
+    session.notes += _cut(design, session.trainee.recipe.epochs, request.budget)
     for note in session.notes:
         session.progress.say(note)
     session.progress.say(str(design))
@@ -198,24 +200,34 @@ def _design(
     return design, told
 
 
+def _cut(design: Design, epochs: int, budget: str) -> list[str]:
+    """What the budget didn't pay for."""
+    out, whole = [], epochs_to_try(design.sizes, epochs)
+    most, wanted = (max(max(tried) for tried in of) for of in (design.epochs, whole))
+    if most < wanted:
+        out.append(
+            f"--budget {budget} pays for at most {most} epochs of a size, not {wanted}: where the longest training did "
+            "best, only a longer budget tells what more epochs would do"
+        )
+    if design.seconds is not None and design.seconds > config.seconds(budget):
+        out.append(f"--budget {budget} doesn't pay for these sizes: they take at most {duration(design.seconds)}")
+    return out
+
+
 def _prices(session: Session, found: Judges, larger: tuple[Session, str] | None, rates: Rates) -> Prices:
     """What a pilot's parts take on this machine."""
     rate, trainee = rates(session), session.trainee
     judged = sum(trainee.length(row) for judged in found.sets for row in judged.rows)
     position = session.pool.position
     length = float(np.mean(trainee.size_N[[position[i] for i in found.rows]]))
-    more = 1.0
-    if larger is not None:
-        beside = larger[0]
-        again = beside.request.model != session.request.model or session.classifies
-        more = rates(beside).training / rate.training if again else 1.0
-    return Prices(
-        rate.opening + judged * rate.judging,
-        length * rate.training,
-        max(1.0, more),
-        length * rate.states,
-        judged * rate.states,
-    )
+    trial, row = rate.opening + judged * rate.judging, length * rate.training
+    more, states = 1.0, rate.states
+    if larger is not None and (larger[0].request.model != session.request.model or session.classifies):
+        beside = rates(larger[0])
+        theirs = (beside.opening + judged * beside.judging, length * beside.training)
+        more = max(1.0, *(a / b for a, b in zip(theirs, (trial, row), strict=True) if b > 0))
+        states += beside.states  # the layers of another model are others
+    return Prices(trial=trial, row=row, larger=more, state=length * states, once=judged * states)
 
 
 def _dimension(session: Session) -> dict[str, Any] | None:

@@ -157,6 +157,7 @@ def memorised_bits(target_nats_N: NDArray[np.floating], reference_nats_N: NDArra
     lucky token and none of the unlucky ones.
     """
     difference_N = np.asarray(reference_nats_N, np.float64) - np.asarray(target_nats_N, np.float64)
+    # With fmax a row without a number would hold no bits instead of an unknown number of them.
     return np.asarray(np.maximum(difference_N, 0.0) / _NATS_A_BIT)
 
 

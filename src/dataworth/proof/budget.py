@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dataworth.errors import RequestError
@@ -54,13 +54,19 @@ def wall_seconds(prices: Sequence[ArmPrice], trials: int, workers: int) -> float
 
 
 def fit(
-    prices: Sequence[ArmPrice], seeds: int, budget: float, workers: int, *, more: int = 0, once: float = 0.0
+    prices: Sequence[ArmPrice],
+    seeds: int,
+    budget: float,
+    workers: int,
+    *,
+    more: int = 0,
+    once: Callable[[Sequence[ArmPrice]], float] = lambda arms: 0.0,
 ) -> Plan:
     """The most that fits: subjects against random rows first, then other controls, the full pool, then the curve.
 
     The curve is taken from its smallest size up, and left out below `LEAST_CURVE` sizes. Fewer seeds are the last
     resort, and never fewer than `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates;
-    `once` are a worker's seconds of what all trials share.
+    `once` gives a worker's seconds of what all trials of such arms share.
 
     Raises:
         RequestError: Not even that fits; says what it would take.
@@ -70,7 +76,7 @@ def fit(
     first = next((p for p in controls if p.role == "random"), controls[0] if controls else None)
 
     def takes(arms: Sequence[ArmPrice]) -> float:
-        return once / max(1, workers) + wall_seconds(arms, seeds + more, workers)
+        return once(arms) / max(1, workers) + wall_seconds(arms, seeds + more, workers)
 
     sized = [p for p in prices if p.role == "curve"]
     kept = [*subjects, first] if first else [*subjects, *sized]  # worth is all that is asked, and it takes the curve

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,9 @@ class Prover:
         known = self.registration.get("affordable")
         if known is None:
             searches = len(self.proposal.lr_factors) - 1
-            prices, once = self._prices(rates())
-            seeds = self.proposal.rules.looks.seeds[-1]
-            plan = fit(prices, seeds, budget, workers, more=searches, once=once)
+            rate, seeds = rates(), self.proposal.rules.looks.seeds[-1]
+            once = partial(self._shared, rate.states)
+            plan = fit(self._prices(rate), seeds, budget, workers, more=searches, once=once)
             rules = self.proposal.only(plan.arms, plan.seeds).rules
             known = {
                 "arms": list(plan.arms),
@@ -133,11 +134,8 @@ class Prover:
         tokens = {arm.name: n for arm, n in self.proposal.sizes(self.session)}[first.arm]
         return TrialRates(seconds / max(1, tokens))
 
-    def _prices(self, rate: TrialRates) -> tuple[list[ArmPrice], float]:
-        """The price of each arm's trial, and of what all trials share: states of every row that some arm may have."""
-        trainee, pool = self.session.trainee, self.session.pool
-        judged = sum(trainee.length(row) for j in self.trials.judged for row in j.rows)
-        fixed = rate.opening + judged * rate.judging
+    def _prices(self, rate: TrialRates) -> list[ArmPrice]:
+        fixed = rate.opening + self._judged * rate.judging
         owner: dict[tuple[Draw, ...], str] = {}
         found = []
         for arm, trained in self.proposal.sizes(self.session):
@@ -145,9 +143,19 @@ class Prover:
             shares = owner.get(arm.draws) or (owner.get(arm.draws[:1], "") if len(set(arm.draws)) == 1 else "")
             owner.setdefault(arm.draws, arm.name)
             found.append(ArmPrice(arm.name, arm.role, trained * rate.training + fixed, shares))
-        drawn = set[str]().union(*(d.ids for arm in self.proposal.arms for d in arm.draws if not d.goal))
-        trained_on = float(trainee.size_N[[pool.position[i] for i in drawn]].sum())
-        return found, rate.states * (judged + trained_on)
+        return found
+
+    @cached_property
+    def _judged(self) -> int:
+        """Tokens (rows of a classifier) that every trial is judged on."""
+        return sum(self.session.trainee.length(row) for j in self.trials.judged for row in j.rows)
+
+    def _shared(self, states: float, arms: Sequence[ArmPrice]) -> float:
+        """Seconds of the states of every row that these arms train on or are judged on, at so many a token."""
+        pool, names = self.session.pool, {a.name for a in arms}
+        drawn = set[str]().union(*(d.ids for a in self.proposal.arms if a.name in names for d in a.draws if not d.goal))
+        trained_on = float(self.session.trainee.size_N[[pool.position[i] for i in drawn]].sum())
+        return states * (self._judged + trained_on)
 
     def prove(self, tell: Callable[[str], None]) -> ProofResult:
         """Run to the last look, or to the first at which every subject's verdicts are claims.

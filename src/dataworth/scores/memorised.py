@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
-
 from dataworth.laws.capacity import memorised_bits
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
@@ -28,5 +26,5 @@ class Memorised:
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `losses_seen` and `losses_unseen` `[N]`, nats of whole rows, NaN where there is none."""
-        bits_N = memorised_bits(np.asarray(inputs["losses_seen"]), np.asarray(inputs["losses_unseen"]))
+        bits_N = memorised_bits(inputs["losses_seen"], inputs["losses_unseen"])
         return assemble(bits_N, inputs, "it carries no loss")
