@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dataworth.laws.capacity import memorised_bits
+import numpy as np
+
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
+
+_NATS_A_BIT = float(np.log(2.0))
 
 
 class Memorised:
@@ -26,5 +29,7 @@ class Memorised:
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `losses_seen` and `losses_unseen` `[N]`, nats of whole rows, NaN where there is none."""
-        bits_N = memorised_bits(inputs["losses_seen"], inputs["losses_unseen"])
+        seen_N, unseen_N = (np.asarray(inputs[name], np.float64) for name in ("losses_seen", "losses_unseen"))
+        # max(0, nan) would be 0 with fmax: a row without a loss has no bits, not none.
+        bits_N = np.maximum(unseen_N - seen_N, 0.0) / _NATS_A_BIT
         return assemble(bits_N, inputs, "it carries no loss")
