@@ -10,6 +10,8 @@ from statistics import median
 
 import pytest
 
+from tests.mutants import mutants
+
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "dataworth"
 MODULES = sorted(SRC.rglob("*.py"))
@@ -176,3 +178,7 @@ def test_no_absolute_path_of_a_machine_in_the_project() -> None:
         if name and path.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".json"} and path.is_file():
             text = path.read_text()
             assert not [b for b in bad if b in text], name
+
+
+def test_every_mutant_names_the_code_as_it_stands():
+    assert len(mutants()) > 200

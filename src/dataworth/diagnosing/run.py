@@ -225,7 +225,7 @@ def _prices(session: Session, found: Judges, larger: tuple[Session, str] | None,
     if larger is not None and (larger[0].request.model != session.request.model or session.classifies):
         beside = rates(larger[0])
         theirs = (beside.opening + judged * beside.judging, length * beside.training)
-        more = max(1.0, *(a / b for a, b in zip(theirs, (trial, row), strict=True) if b > 0))
+        more = max([1.0, *(a / b for a, b in zip(theirs, (trial, row), strict=True) if b > 0)])
         states += beside.states  # the layers of another model are others
     return Prices(trial=trial, row=row, larger=more, state=length * states, once=judged * states)
 
