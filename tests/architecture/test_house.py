@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-
 from tests.mutants import mutants
 
 ROOT = Path(__file__).resolve().parents[2]
