@@ -206,7 +206,15 @@ def test_an_interrupt_says_how_to_go_on_with_words_quoted(main: Any, monkeypatch
     monkeypatch.setattr(api, "run_score", failing(KeyboardInterrupt()))
     code, out, err = main("score", POOL, "--run", "my run")
     assert (code, out) == (130, "")
+    assert err.startswith("dataworth: interrupted;")
     assert err.endswith(f"dataworth score {POOL} --run 'my run'\n")
+
+
+def test_a_terminated_command_says_how_to_go_on(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "run_score", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    code, out, err = main("score", POOL)
+    assert (code, out) == (143, "")
+    assert err == f"dataworth: terminated; the same command resumes: dataworth score {POOL}\n"
 
 
 def test_messages_with_control_characters_are_shown_without_them(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,7 @@ def cache(
 
 _PAGE = re.compile(r"\.html?$", re.IGNORECASE)
 _INTERRUPTED = 128 + signal.SIGINT
+_STOPPED = {_INTERRUPTED: "interrupted", 128 + signal.SIGTERM: "terminated"}
 _PAIRS = ("--map", "--goal-map")
 
 
@@ -276,8 +277,10 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
-    if code == _INTERRUPTED:  # newer Typers return it themselves
-        terminal.note(f"dataworth: interrupted; the same command resumes: dataworth {shlex.join(sys.argv[1:])}")
+    except SystemExit as end:
+        code = end.code
+    if code in _STOPPED:  # newer Typers return an interrupt's code themselves
+        terminal.note(f"dataworth: {_STOPPED[code]}; the same command resumes: dataworth {shlex.join(sys.argv[1:])}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
