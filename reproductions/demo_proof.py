@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         pool=str(paths["pool"]),
         goal=str(goal),
         model=args.model,
+        against="random,full",
         recipe=str(args.work / "recipe.yaml"),
         seeds=args.seeds,
         curve=False,

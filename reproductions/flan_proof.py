@@ -93,6 +93,7 @@ def prove(
         map=flan.MAP,
         goal=str(args.work / f"{args.goal}.yaml"),
         model=args.model,
+        against="random,full",
         recipe=str(args.work / "recipe.yaml"),
         protect=protected(args),
         protocol=protocol,

@@ -106,6 +106,7 @@ def request(args: argparse.Namespace, files: dict[str, Path], subsets: list[str]
         "pool": [str(path) for path in files.values()],
         "goal": str(goal(args)),
         "model": args.model,
+        "against": "random,full",
         "recipe": str(flan.settle(args.work / "recipe.yaml", yaml.safe_dump(flan_proof.recipe_of(args)))),
         "protect": flan_proof.protected(args),
         "protocol": protocol,

@@ -27,6 +27,8 @@ FULL = {"per_source": 200, "seeds": 5, "epochs": 2}
 WRONG = 0.3
 METHODS = {"less": ("less", ()), "rds": ("rds", ()), "lowest loss": ("loss", ("direction=low",))}
 GOAL = "answers"
+MARGIN = 0.02
+"""Nats a token of an answer that don't matter, set before a trial was run: the claim to test is "as good as full"."""
 MAP = ("prompt=question+rationale", "completion=answer")
 """The rationale is given and the answer learned, or 60 tokens of right rationale would outweigh 3 of a wrong answer."""
 
@@ -132,6 +134,8 @@ def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: lis
         map=MAP,
         goal=str(args.work / f"{GOAL}.yaml"),
         model=args.model,
+        against="random,full",
+        margin=MARGIN,
         recipe=str(args.work / "recipe.yaml"),
         protocol=protocol,
         curve=protocol == "epochs",

@@ -58,6 +58,7 @@ def fields(place: Path, **more: Any) -> dict[str, Any]:
         "seeds": 3,
         "curve": False,
         "lr_search": False,
+        "against": "random,full",
         **more,
     }
 
@@ -119,6 +120,25 @@ def test_a_proof_says_what_it_compared_and_what_it_could_have_seen(place: Path, 
     assert [(p["name"], p["rows"]) for p in record["composition"]["parts"]] == [("pool", 80), ("mine", 16)]
     assert len(record["samples"]["mine"]["kept"]) == len(record["samples"]["mine"]["dropped"]) == 3
     assert dw.view(place / "run").claims[0].text.startswith("mine: ")
+    card = (place / "run" / "card.md").read_text()
+    assert f"card of this proof to paste: {place / 'run' / 'card.md'}" in text
+    assert card.startswith("# dataworth prove of run\n\n- **mine: ")
+    assert "## Arms" in card and "| full |" in card and record["pool"]["fingerprint"] in card
+
+
+def test_baselines_are_shown_without_a_verdict_unless_arms_are_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAWORTH_CACHE", str(place / "usual-cache"))
+    how = {k: v for k, v in fields(place).items() if k != "against"}
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "usual"), **how)
+    assert [a.name for a in found.arms] == ["mine", "random", "full", "longest", "bm25"]
+    assert [v.comparator for v in found.verdicts] == ["random", "full"]
+    assert all(len(a.costs) == 3 for a in found.arms)
+    longest = dw.select(how["pool"], method="length", keep=16, run=str(place / "usual-length"), goal=how["goal"])
+    longest.write(place / "usual-longest.jsonl")
+    found = dw.prove(str(place / "usual-longest.jsonl"), run=str(place / "usual-2"), **how)
+    assert [a.name for a in found.arms] == ["usual-longest", "random", "full", "bm25"], "no arm is trained twice"
 
 
 def test_the_judged_number_is_that_of_the_trial_trained_by_hand(place: Path, cache: Path) -> None:
@@ -312,7 +332,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
 
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dry"))
     monkeypatch.chdir(place)
-    flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "workers", "lr_search")]
+    flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "workers", "lr_search", "against")]
     app(["prove", "mine.jsonl", *flags, "--against", "random,less", "--dry-run", "--json"], standalone_mode=False)
     told = json.loads(capsys.readouterr().out)
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
@@ -520,7 +540,7 @@ def test_worth_compares_subsets_of_any_size(place: Path, cache: Path) -> None:
     listed = [json.loads(line) for line in (place / "pool.jsonl").read_text().splitlines()]
     write(place / "good.jsonl", listed[:20])
     write(place / "bad.jsonl", listed[30:42])
-    how = {k: v for k, v in fields(place).items() if k != "curve"}
+    how = {k: v for k, v in fields(place).items() if k not in ("curve", "against")}
     found = dw.worth([str(place / "good.jsonl"), str(place / "bad.jsonl")], run=str(place / "worths"), **how)
     assert [(v.subject, v.comparator, v.claim) for v in found.verdicts] == [("good", "bad", "means")]
     assert {"good", "bad"} == set(found.sizes.worth) and {"good", "bad"} == set(found.retained)
@@ -528,6 +548,7 @@ def test_worth_compares_subsets_of_any_size(place: Path, cache: Path) -> None:
     told = found.explain()
     assert "for each of its 20 rows" in told or "cannot tell" in told
     assert "of the full pool's improvement" in told
+    assert "per row " in told and "an inner size that is left out is missed by " in told
     read = json.loads((place / "worths" / "record.json").read_text())["content"]["proof"]
     assert read["worth"].keys() == {"good", "bad"} and "enough" in read
     again = dw.worth([str(place / "good.jsonl"), str(place / "bad.jsonl")], run=str(place / "worths"), **how)
@@ -572,8 +593,12 @@ def test_what_a_dying_machine_left_is_tried_again(place: Path, monkeypatch: pyte
     monkeypatch.setattr(TrialWork, "_trial", dying)
     how = fields(place, against="full")
     first = dw.prove(str(place / "mine.jsonl"), run=str(place / "dying-1"), **how)
-    assert {a.name: a.numbers for a in first.arms} == {"mine": (0, 2), "full": (0, 1, 2)}
+    assert {a.name: a.numbers for a in first.arms} == {"mine": (0, 2), "full": (0, 1, 2), "random": (0, 2)}
+    assert {v.comparator for v in first.verdicts} == {"full"}, "random rows are shown whatever is compared"
+    assert "the same command tries them again" in first.explain()
+    shown = dw.view(place / "dying-1")
+    assert "mine, trial 1 failed and is left out" in shown.explain(), "what there is can be looked at meanwhile"
     monkeypatch.setattr(TrialWork, "_trial", work)
     again = dw.prove(str(place / "mine.jsonl"), run=str(place / "dying-2"), **how)
-    assert {a.name: a.numbers for a in again.arms} == {"mine": (0, 1, 2), "full": (0, 1, 2)}
+    assert {a.name: a.numbers for a in again.arms} == dict.fromkeys(("mine", "full", "random"), (0, 1, 2))
     assert not again.failed

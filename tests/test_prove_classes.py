@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import dataworth as dw
@@ -98,6 +99,33 @@ def test_a_clean_subset_beats_random_rows_of_a_noisy_pool_and_costs_are_those_of
     assert proof.untouched == -(fresh.logits(judge).argmax(1) == [r.label for r in judge]).mean()
     page = dw.view(proof.run, html=str(place / "page.html"))
     assert "accuracy" in page.explain() and (place / "page.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("pick", ["craig", "lightweight", "sensitivity"])
+def test_a_weighted_pick_is_set_against_as_many_random_rows_as_it_keeps(
+    place: Path, cache: Path, tmp_path: Path, pick: str
+) -> None:
+    """Their weights sum to the pool: taken as they are, 12 rows would be proved against 240 random ones."""
+    from dataworth.api import plan_proof
+    from dataworth.config import ProveRequest, build
+
+    out = tmp_path / "picked.npz"
+    found = dw.select(str(place / "pool.npz"), pick=pick, keep="5%", workers=0, run=str(tmp_path / "of"), out=str(out))
+    weights = pq.read_table(f"{out}.dataworth/weights.parquet").column("weight").to_numpy()
+    assert np.ptp(weights) > 0 and weights.sum() == pytest.approx(12)
+    assert "in weights.parquet: a trainer that ignores them trains another subset" in found.explain()
+    card = (tmp_path / "picked.npz.dataworth" / "card.md").read_text()
+    assert "in weights.parquet: a trainer that ignores them trains another subset" in card
+    for subset in (out, tmp_path / "of"):
+        plan = plan_proof(build(ProveRequest, {"subset": [str(subset)], **fields(place)}))
+        (mine, *_), (random, *_), (full, *_) = ((rows, tokens) for _, _, rows, tokens, _ in plan.arms)
+        assert (mine, random, full) == (12, 12, 240), plan.arms
+        assert plan.arms[0][3] == plan.arms[1][3] == 12 * 12
+    if pick == "craig":
+        proof = dw.prove(str(out), run=str(tmp_path / "run"), **fields(place))
+        arms = {a.name: a for a in proof.arms}
+        assert {name: a.rows for name, a in arms.items()} == {"picked": 12, "random": 12, "full": 240}
+        assert all(a.tokens == pytest.approx(12 * a.rows) and len(a.costs) == 3 for a in arms.values())
 
 
 def test_workers_and_order_leave_the_numbers_and_a_second_proof_trains_nothing(

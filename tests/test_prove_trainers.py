@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests import trainer_toys
 from tests.test_prove import rows, write
@@ -280,6 +282,26 @@ def test_a_dry_run_runs_no_command(place: Path, ledger: Path, capsys: pytest.Cap
     told = capsys.readouterr().out
     assert "as the command trains" in told
     assert "one pass over the rows" in told
+    assert not calls(ledger)
+
+
+def test_weights_that_no_copies_make_are_refused_before_any_training(place: Path, ledger: Path, tmp_path: Path) -> None:
+    from dataworth.api import plan_proof
+    from dataworth.config import ProveRequest, build
+    from dataworth.formats import open_pool
+
+    mine = write(tmp_path / "half.jsonl", POOL[:16])
+    beside = tmp_path / "half.jsonl.dataworth"
+    beside.mkdir()
+    weights = {"id": open_pool(mine).ids, "weight": [0.5, 1.5] * 8}
+    pq.write_table(pa.table(weights), beside / "weights.parquet")
+    how = metric_fields(place, ledger)
+    for refused in (
+        lambda: plan_proof(build(ProveRequest, {"subset": [str(mine)], **how})),
+        lambda: dw.prove(str(mine), **how),
+    ):
+        with pytest.raises(RequestError, match=r"half has a row of weight 0\.5: .*leave --train-command out"):
+            refused()
     assert not calls(ledger)
 
 

@@ -57,6 +57,8 @@ def test_a_wide_margin_keeps_few_rows_and_says_what_the_next_would_gain(place, t
     assert len(found.selection.ids) == 40
     told = "\n".join(found.selection.notes)
     assert "--keep auto keeps 40 rows (12%)" in told and "the next 40 rows would gain" in told
+    assert "by the recipe's epochs (3 trainings each" in told and "for 2 times the training" in told
+    assert " .. " in next(line for line in told.splitlines() if "(everything)" in line), "sizes have intervals"
     assert [f"{n} picked rows: " in told for n in (160, 80, 40, 20)] == [True] * 4
     assert "as many random rows (gain" in told
     assert "320 (everything)" in told
@@ -75,7 +77,9 @@ def test_a_margin_that_accepts_what_learnt_little_keeps_everything(place, tmp_pa
 def test_a_margin_that_nothing_meets_keeps_everything(place, tmp_path):
     found = dw.select(**fields(place, tmp_path / "run", margin=1e-6))
     assert len(found.selection.ids) == 320
-    assert "--keep auto keeps everything" in "\n".join(found.selection.notes)
+    told = "\n".join(found.selection.notes)
+    assert "--keep auto keeps everything: 160 rows aren't shown to be as good" in told
+    assert "the other 160 rows gain " in told and "as much training again" in told
     assert "160 picked rows: " in "\n".join(found.selection.notes)
     assert "80 picked rows: " not in "\n".join(found.selection.notes)  # the first failure ends the tests
 
@@ -105,3 +109,19 @@ def test_plan_says_what_the_sizes_cost_besides(place):
     asked = fields(place, Path("unused"), margin=0.1)
     found = dw.plan(**{k: v for k, v in asked.items() if k != "run"}, calibrate=False)
     assert "takes about 8.6 times training on everything" in found.explain()
+
+
+def test_sizes_of_a_weighted_pick_are_trained_on_as_many_rows_as_it_keeps(place, tmp_path, monkeypatch):
+    """Weights that sum to the pool would make every size cost, and learn, as much as everything."""
+
+    class Asked(Exception):
+        def __init__(self, *_: object) -> None: ...
+
+        def run(self, trainings, *_, **__):
+            self.masses = {(len(t.ids), round(sum(t.weights), 6)) for t in trainings if t.weights}
+            raise self
+
+    monkeypatch.setattr("dataworth.proving.trials.TrialSet", Asked)
+    with pytest.raises(Asked) as told:
+        dw.select(**fields(place, tmp_path / "run", margin=0.2, pick="lightweight"))
+    assert told.value.masses == {(n, n) for n in (160, 80, 40, 20)}

@@ -162,6 +162,7 @@ def goal(
     out: str | Path | None = None,
     *,
     map: Mapping[str, str] | None = None,
+    judge: str | None = None,
     max_rejected: float = 0.01,
 ) -> GoalSplit:
     """Split one file of goal rows into steer, tune and judge parts and write the `goal.yaml` that names them.
@@ -170,15 +171,18 @@ def goal(
         file: A pool file; 40 % of its rows steer, 20 % tune, 40 % are sealed for judging, by the hash of each row.
         out: The folder to write; `<file's stem>-goal` in the working folder by default.
         map: Role -> column expression, kept in `goal.yaml`.
+        judge: The judge's kind, kept in `goal.yaml`: loss, ppl, module:function or a command.
         max_rejected: Warn when a larger share of the rows can't be read.
 
     Raises:
         RequestError: Fewer than 20 judge rows, or another goal in the way.
     """
-    return _with_rejects_as_warning(lambda: run_goal(file, out, map or {}, max_rejected))
+    return _with_rejects_as_warning(lambda: run_goal(file, out, map or {}, judge, max_rejected))
 
 
-def run_goal(file: str | Path, out: str | Path | None, mapping: Mapping[str, str], max_rejected: float) -> GoalSplit:
+def run_goal(
+    file: str | Path, out: str | Path | None, mapping: Mapping[str, str], judge: str | None, max_rejected: float
+) -> GoalSplit:
     """`goal` as the command line runs it.
 
     Raises:
@@ -187,7 +191,7 @@ def run_goal(file: str | Path, out: str | Path | None, mapping: Mapping[str, str
     from dataworth.formats.goal_split import split_goal
     from dataworth.formats.paths import stem_of
 
-    result = split_goal(file, out if out is not None else f"{stem_of(Path(file))}-goal", mapping=mapping)
+    result = split_goal(file, out if out is not None else f"{stem_of(Path(file))}-goal", mapping=mapping, judge=judge)
     rows = result.rejected + sum(result.rows.values())
     if result.rejected > max_rejected * rows:
         error = TooManyRejects(
@@ -289,12 +293,14 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
     from dataworth.proving.propose import propose
     from dataworth.proving.prover import Prover
     from dataworth.proving.trial_work import AGAIN
+    from dataworth.reports.run import write_card
 
     began = time.monotonic()
     refuse_unprovable(verb, request)
     run = open_run(verb, request)
     done = finished_proof(run)
     if done is not None:
+        write_card(done.run)
         check_rejects(done, request)
         return done
     split = with_judge_rows(request, run.path)
@@ -317,7 +323,11 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
             more = f"this command took {duration(took)}, more than its --budget {request.budget}"
             proof = replace(proof, notes=(*proof.notes, more))
         mends = any(why.startswith(AGAIN) for why in proof.failed.values())
+        if mends:
+            more = "trials failed for reasons that may pass: the same command tries them again"
+            proof = replace(proof, notes=(*proof.notes, more))
         result = store_proof(run, session, proof, prover.proposal.subjects, final=not mends)
+    write_card(run.path)
     check_rejects(result, request)
     return result
 

@@ -187,6 +187,9 @@ def goal(
     columns: Annotated[
         list[str] | None, typer.Option("--map", help="Which columns play which role, kept in goal.yaml.")
     ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="Judge, kept in goal.yaml: loss, ppl, module:function or a command.")
+    ] = None,
     max_rejected: Annotated[
         float, typer.Option("--max-rejected", help="Exit 3 when a larger share of the rows can't be read.")
     ] = 0.01,
@@ -196,7 +199,7 @@ def goal(
     from dataworth import api
 
     try:
-        result = api.run_goal(file, out, config.pairs(tuple(columns or ()), "--map"), max_rejected)
+        result = api.run_goal(file, out, config.pairs(tuple(columns or ()), "--map"), judge, max_rejected)
     except TooManyRejects as error:
         _face(error.result, as_object)
         raise

@@ -124,16 +124,18 @@ class TrialRequest(Request):
     """Your trainer: a command with {data} {seed} {out} (also {model} {lr} {epochs} {tokens}), or file.py:function."""
     metric: str | None = None
     """Judge by this number of your trainer's {out}/metrics.json, lower being better (NAME:higher if it isn't)."""
+    judge: str | None = None
+    """Judge of a goal that is one file: loss, ppl, module:function, or "command {model} {rows} {out}"."""
     protect: tuple[str, ...] = ()
-    """A skill that must not regress, as NAME=FILE or NAME=FILE:kind (loss, choice, ppl, ...); repeatable."""
+    """A skill that must not regress: NAME=FILE, NAME=FILE:kind (loss, choice, ppl, ...) or :kind:margin; repeatable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProveRequest(TrialRequest):
     """Train on a subset, on random rows, and on more, and say with intervals whether the subset is better."""
 
-    against: str = "random,full"
-    """Compared with: random, random-tokens, random-source, full, goal-only, longest, or scores by name (bm25, less)."""
+    against: str | None = None
+    """Compared with (random,full): random-tokens, random-source, goal-only, longest, or scores by name (bm25, less)."""
     curve: bool = True
     """Train on random rows of growing sizes, to say how many random rows the subset is worth."""
 

@@ -286,8 +286,11 @@ def store_proof(
 
 def finished_proof(run: RunFolder) -> ProofResult | None:
     """The result of a finished proof, read back; None if it isn't finished."""
-    if not run.finished:
-        return None
+    return stored_proof(run) if run.finished else None
+
+
+def stored_proof(run: RunFolder) -> ProofResult:
+    """The result of a proof as it was last stored, failed trials that may be mended among it."""
     from dataworth.proof.result import ProofResult
 
     content = run.read_record()["content"]
@@ -308,9 +311,12 @@ def store_diagnosis(run: RunFolder, session: Session, found: Diagnosis, *, final
 
 
 def finished_diagnosis(run: RunFolder) -> Diagnosis | None:
-    """The diagnosis of a finished run, read anew from what was measured; None if it isn't finished."""
-    if not run.finished:
-        return None
+    """The diagnosis of a finished run; None if it isn't finished."""
+    return stored_diagnosis(run) if run.finished else None
+
+
+def stored_diagnosis(run: RunFolder) -> Diagnosis:
+    """The diagnosis as its run was last stored, read anew from what was measured."""
     from dataworth.diagnosing.diagnosis import Diagnosis
     from dataworth.diagnosing.measured import Measured
 

@@ -24,8 +24,6 @@ AUTO = "auto"
 SEEDS = 3
 TRAININGS = SEEDS * (1 + 2 * (1 / 2 + 1 / 4 + 1 / 8 + 1 / 16))
 """What the sizes cost, in trainings on everything."""
-_MOST = 0.5
-"""A margin of this share of what training on everything gains accepts what learnt little."""
 _GOOD = ("as good as", "better")
 
 Run = Callable[[Mapping[str, Any], Budget], Selection]
@@ -70,7 +68,7 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) 
     """
     from dataworth.proof.arms import curve_arms, curve_sizes
     from dataworth.proof.looks import looks_at
-    from dataworth.proof.verdict import Arm, Rules, judge
+    from dataworth.proof.verdict import MOST_MARGIN, Arm, Rules, judge
 
     request = session.request
     assert isinstance(request, config.SelectRequest) and request.margin is not None  # budget_of has seen to it
@@ -82,10 +80,14 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) 
     sizes = curve_sizes(len(ids))
     picked = {n: run(given, Budget("rows", n)) for n in sizes[:-1]}
     draws = {a.rows: a.draws for a in curve_arms(ids, sizes[:-1], SEEDS, seed=session.request.seed)}
+    session.progress.say(
+        f"--keep auto trains {TRAININGS:.1f} times as much as one training on everything: {SEEDS} seeds of everything, "
+        f"and of picks and random rows of {', '.join(f'{n:,}' for n in sizes[:-1])}"
+    )
     cost = _costs(session, judged, goals, ids, picked, draws)
     untouched = float(cost.pop("untouched")[0])
     gained = untouched - float(cost["everything"].mean())
-    if margin >= _MOST * gained:
+    if margin >= MOST_MARGIN * gained:
         final = run(inputs, Budget("rows", int(np.sum(inputs["eligible_N"]))))
         why = (
             f"--keep auto keeps everything: a margin of {margin:g} is more than half of what training on everything "
@@ -142,11 +144,17 @@ def _costs(
 
 
 def _shown(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any]) -> str:
-    """The curves of the pick and of random rows."""
+    """The curves of the pick and of random rows, with 95 % intervals over trainings."""
+    from dataworth.numerics.ranks import mean_interval
+
     sign = 1.0 if judge_of.higher == "worse" else -1.0
-    rows = [[f"{n:,}", *(f"{sign * cost[f'{who} {n}'].mean():.4f}" for who in ("pick", "random"))] for n in sizes[:-1]]
-    last = f"{sign * cost['everything'].mean():.4f}"
-    rows.append([f"{sizes[-1]:,} (everything)", last, last])
+
+    def cell(name: str) -> str:
+        found = mean_interval(sign * cost[name])
+        return f"{found.value:.4f} [{found.low:.4f} .. {found.high:.4f}]"
+
+    rows = [[f"{n:,}", *(cell(f"{who} {n}") for who in ("pick", "random"))] for n in sizes[:-1]]
+    rows.append([f"{sizes[-1]:,} (everything)", *[cell("everything")] * 2])
     return table(rows, ["rows", f"pick ({judge_of.unit})", "random"])
 
 
@@ -156,7 +164,14 @@ def _told(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: in
 
     shown = _shown(judge_of, sizes, cost)
     if kept == sizes[-1]:
-        return [shown, f"--keep auto keeps everything: half of the rows aren't shown to be as good within {margin:g}"]
+        half = max(n for n in sizes if n < kept)
+        gain = difference_interval(cost[f"pick {half}"], cost["everything"])
+        return [
+            shown,
+            f"--keep auto keeps everything: {half:,} rows aren't shown to be as good within {margin:g} by the recipe's "
+            "epochs, by which fewer rows mean fewer steps",
+            f"the other {kept - half:,} rows gain {gain} {judge_of.unit}, and cost as much training again as these",
+        ]
     after = min(n for n in sizes if n > kept)
     beyond = cost["everything"] if after == sizes[-1] else cost[f"pick {after}"]
     gain = difference_interval(cost[f"pick {kept}"], beyond)
@@ -165,8 +180,8 @@ def _told(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: in
     return [
         shown,
         f"--keep auto keeps {kept:,} rows ({kept / sizes[-1]:.0%}), the fewest of these sizes shown to be as good as "
-        f"everything within {margin:g} ({SEEDS} trainings each, judged on tune rows: dataworth prove judges on sealed "
-        "ones)",
+        f"everything within {margin:g} by the recipe's epochs ({SEEDS} trainings each, judged on tune rows: dataworth "
+        "prove judges on sealed ones)",
         f"the pick is {word} as many random rows (gain {ahead} {judge_of.unit})",
-        f"the next {after - kept:,} rows would gain {gain} {judge_of.unit}",
+        f"the next {after - kept:,} rows would gain {gain} {judge_of.unit} for {after / kept:.3g} times the training",
     ]

@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "dataworth"
 MODULES = sorted(SRC.rglob("*.py"))
 
-LEVEL_0 = {"errors", "records", "recipe", "results", "report", "outcome", "dynamics", "geometry", "numerics"}
+LEVEL_0 = {
+    "errors",
+    "records",
+    "recipe",
+    "results",
+    "report",
+    "outcome",
+    "dynamics",
+    "geometry",
+    "markdown",
+    "numerics",
+}
 LEVEL_1 = LEVEL_0 | {"formats", "store"}
 MAY_IMPORT = {
     "errors": set(),
@@ -27,6 +38,7 @@ MAY_IMPORT = {
     "outcome": {"errors", "records"},
     "dynamics": {"errors"},
     "geometry": set(),
+    "markdown": set(),
     "formats": LEVEL_0 | {"formats"},
     "store": LEVEL_0 | {"store"},
     "scores": LEVEL_0 | {"scores"},

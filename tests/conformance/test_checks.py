@@ -67,7 +67,11 @@ def cases() -> dict[str, Case]:
             {**texts(), "prompts:goal": []},
             frozenset(f"{i:032x}" for i in (3, 11)),
         ),
-        "DW101": Case({"curve": curve(0.1, 8.0, 0.3, 0.0)}, ({"curve": curve(1.0, 8.0, 1.0, 0.0)},), {"curve": None}),
+        "DW101": Case(
+            {"curve": curve(1.0, 8.0, 1.0, 0.0), "scale": 0.1},  # of what a language model learnt it is much
+            ({"curve": curve(1.0, 8.0, 1.0, 0.0), "scale": None}, {"curve": curve(1.0, 8.0, 1.0, 0.0)}),
+            {"curve": None},
+        ),
         "DW102": Case(
             {"pilots": pilots([1.0, 1.4, 1.1, 0.8, 0.7]), "curve": None},
             (
@@ -78,8 +82,8 @@ def cases() -> dict[str, Case]:
             {"pilots": None, "curve": None},
         ),
         "DW103": Case(
-            {"stop": {100: {1: 1.0, 2: 0.9}, 200: {1: 0.8, 2: 0.81}}},
-            ({"stop": {100: {1: 1.0, 2: 1.1}}}, {"stop": {100: {1: 1.0, 2: 0.995}}}),
+            {"stop": {100: {1: 1.0, 2: 0.995}, 200: {1: 0.8, 2: 0.81}}, "scale": 0.1},
+            ({"stop": {100: {1: 1.0, 2: 1.1}}}, {"stop": {100: {1: 1.0, 2: 0.995}}, "scale": None}),
             {"stop": None},
         ),
         "DW104": Case({"curve": curve(1.0, 8.0, 0.5, 0.4)}, ({"curve": curve(1.0, 8.0, 0.5, 0.0)},), {"curve": None}),

@@ -21,25 +21,26 @@ def test_sizes_are_halvings_and_the_largest_is_the_whole_pool_where_nothing_limi
 
 def test_smaller_sizes_try_as_many_steps_as_the_largest_and_the_recipe_s_epochs_always():
     assert epochs_to_try((62, 125, 250, 500, 1000), 2) == (
+        (1, 2, 4, 8, 16, 32, 64),
         (1, 2, 4, 8, 16, 32),
         (1, 2, 4, 8, 16),
         (1, 2, 4, 8),
         (1, 2, 4),
-        (1, 2),
     )
-    assert epochs_to_try((100, 200), 3) == ((1, 3, 6), (1, 3))
-    assert epochs_to_try((100, 200), 1) == ((1, 2), (1,))
-    assert epochs_to_try((100, 1600), 15) == ((7, 15, 30, 60, 120, 240), (7, 15))
+    assert epochs_to_try((100, 200), 3) == ((1, 3, 6, 12), (1, 3, 6))
+    assert epochs_to_try((100, 200), 1) == ((1, 2, 4), (1, 2)), "one epoch alone can't be told from too few"
+    assert epochs_to_try((100, 1600), 15) == ((7, 15, 30, 60, 120, 240, 480), (7, 15, 30))
+    assert epochs_to_try((100, 1600), 15, 0) == ((7, 15), (7, 15))
 
 
 def test_a_price_is_the_sum_of_what_is_trained_at_most():
     design = Design((100, 200), 3, ((1, 2), (1,)), (200,))
     first = (1 + 1.0) + (1 + 2.0) + (1 + 2.0)
     others = 2 * ((1 + 2.0) + (1 + 2.0))
-    larger = 3 * 2 * (1 + 2.0)
+    larger = 3 * 2 * (1 + 2.0)  # its own search is of one number of epochs here
     assert seconds_of(design, BY_ROWS, 1, 900) == pytest.approx(first + others + larger)
     assert seconds_of(design, BY_ROWS, 4, 900) == pytest.approx((first + others + larger) / 4)
-    assert seconds_of(design, BY_ROWS, 1000, 900) == 3.0  # no shorter than its longest training
+    assert seconds_of(design, BY_ROWS, 1000, 900) == 6.0  # no shorter than its longest training
     cached = replace(BY_ROWS, state=0.1, once=7.0)
     for rows, different in ((900, 600), (450, 450), (200, 200)):  # smaller sizes are part of the largest
         more = 7 + different * 0.1
@@ -94,7 +95,7 @@ def test_what_gives_no_curve_is_refused(given, said):
 def test_it_says_itself():
     told = str(planned(1000, 2, price=BY_ROWS, budget=1e6, workers=1))
     assert told.startswith(
-        "pilots on 62, 125, 250, 500, 1,000 rows in 3 nested chains (epochs tried: 62: 1, 2, 4, 8, 16, 32;"
+        "pilots on 62, 125, 250, 500, 1,000 rows in 3 nested chains (epochs tried: 62: 1, 2, 4, 8, 16, 32, 64;"
     )
     assert "a larger learner at 250, 1,000" in told and "at most" in told
     assert "nothing was timed" in planned(1000, 2).explain()

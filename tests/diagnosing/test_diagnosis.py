@@ -10,6 +10,7 @@ import pytest
 
 from dataworth.diagnosing.diagnosis import Diagnosis
 from dataworth.diagnosing.measured import Measured, Point
+from dataworth.laws.repeated import effective_multiple
 
 SIZES = (62, 125, 250, 500, 1000)
 
@@ -99,7 +100,9 @@ def test_the_model_isn_t_blamed_where_longer_training_still_paid():
 
 
 def test_what_would_tell_is_never_what_was_measured():
-    assert of(measured(FALLING, pool=1800)).what_would_tell() == ""
+    untold = of(measured(FALLING, pool=1800))
+    assert untold.regime.word == "undetermined"
+    assert untold.what_would_tell().startswith("twice the chains at these sizes (at most ")
     near = of(measured(FALLING, pool=3000)).what_would_tell()
     assert "up to 300" not in near and "pilots up to 1,500 rows (at most" in near
     far = of(measured(FALLING, pool=59_000)).what_would_tell()
@@ -140,9 +143,53 @@ def test_sizes_that_learnt_nothing_are_in_no_law_and_said():
     m = replace(m, loss_unit="nats/row")
     found = of(m)
     assert not isinstance(found.curve, str) and found.curve.sizes_K.tolist() == [125, 250, 500, 1000]
-    assert "pilots of 62 rows learnt nothing yet" in found.explain()
+    assert "pilots of 62 rows learnt next to nothing yet and are in no law" in found.explain()
     dull = of(replace(m, untouched_loss=1.62))
     assert "only 2 sizes learnt anything" in dull.headline()
+
+
+def test_a_language_model_s_numbers_are_shares_of_what_it_learnt():
+    tuned = measured(2.0 + 0.2 * FALLING, noise=0.0)  # from 3.0 untouched to 2.25
+    shown = replace(tuned, untouched=2.26)
+    assert tuned.scale() == pytest.approx(0.7494, abs=1e-3) and shown.scale() == pytest.approx(0.0094, abs=1e-3)
+    assert replace(tuned, untouched=None).scale() == pytest.approx(2.2506, abs=1e-3)
+    assert replace(tuned, untouched=2.0).scale() is None
+    flat = 2.0 + 0.05 * FALLING
+    assert "More rows hardly help" in of(replace(measured(flat, noise=1e-4), untouched=9.0)).of_data()
+    assert "hardly" not in of(replace(measured(flat, noise=1e-4), untouched=2.1)).of_data()
+
+
+def test_the_first_sizes_of_a_language_model_that_gained_next_to_nothing_are_in_no_law():
+    found = of(measured(np.array([2.99, 2.97, 2.6, 2.3, 2.1])))
+    assert found.curve == "only 3 sizes learnt anything: a law takes 4; raise epochs in --recipe"
+    assert "pilots of 62, 125 rows learnt next to nothing yet" in found.explain()
+    assert all(measured(np.array([2.9, 2.8, 2.6, 2.3, 2.1])).learnt())
+
+
+def test_pilots_that_did_best_after_the_longest_training_tell_no_rows_from_epochs():
+    m = measured(FALLING)
+    longer = tuple(replace(p, stop=p.stop * 0.9) if p.epochs == 4 and p.rows == 1000 else p for p in m.points)
+    found = of(replace(m, points=longer))
+    assert found.of_data().startswith("More rows or more epochs help, and these pilots can't tell which")
+    assert "DW103" in {f.code for f in found.checks[0]}
+    assert "with twice the epochs (at most" in found.what_would_tell()
+    assert "with twice" not in of(m).what_would_tell()
+    assert found.price_of(5000, epochs_by=2) > found.price_of(5000)
+
+
+def test_repeats_are_fitted_only_where_pilots_were_repeated_and_say_how_sure_that_is():
+    def runs(most: int, r_star: float) -> Measured:
+        points = []
+        for n in SIZES:
+            for e in (1, 2, 4, 8):
+                loss = 1.0 + 8.0 * (n * float(effective_multiple(e, r_star))) ** -0.5
+                points += [Point(False, 0, n, e, loss, loss, loss, None)] if e <= most else []
+        return replace(measured(FALLING), points=tuple(points))
+
+    told = of(runs(8, 5.0)).repeats
+    assert told.startswith("25% of the pool for 4 epochs counts as about 8,100 rows seen once") and "(R* = 5, " in told
+    assert "fitted to one chain's pilots, 5 to 5 where one size is left out" in told
+    assert "of language-model pretraining, not of this learner" in of(runs(2, 5.0)).repeats
 
 
 def test_what_is_refused_for_one_reason_is_one_sentence():

@@ -182,6 +182,7 @@ def test_the_flag_protects_a_file(guarded, monkeypatch):
         2,
     )
     assert protect("b=bikes.jsonl").judge_kind == "loss"
+    assert protect("w=wiki.jsonl:0-2:ppl:0.25").margin == 0.25
     assert len(protect(f"b={guarded.parent / 'bikes.jsonl'}").judge.open_for("proof")) == 100
     for flag, words in {
         "wiki.jsonl": "expected NAME=FILE",
@@ -190,9 +191,19 @@ def test_the_flag_protects_a_file(guarded, monkeypatch):
         "w=wiki.jsonl:pppl": "did you mean 'ppl'",
         "w=gone.jsonl": "gone.jsonl is not here",
         "w=wiki.jsonl:2-2:ppl": "an empty slice",
+        "w=wiki.jsonl:ppl:-1": "margin is -1",
+        "w=wiki.jsonl:ppl:1e": "margin is '1e'",
     }.items():
         with pytest.raises(RequestError, match=words):
             protect(flag)
+
+
+def test_a_judge_may_be_named_for_one_file(tmp_path, path):
+    split = split_goal(path, tmp_path / "goal", judge="ppl")
+    assert split.judge_kind == "ppl" and open_goal(split.path).subtasks[0].judge_kind == "ppl"
+    with pytest.raises(RequestError, match=r"judge_kind is 'pplx'.*did you mean 'ppl'"):
+        split_goal(path, tmp_path / "other", judge="pplx")
+    assert not (tmp_path / "other").exists()
 
 
 def test_unmapped_json_survives_the_split_exactly(tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 
 from dataworth.laws.clean import inspect, runs_of, whole_chains
+from dataworth.laws.curve import fit_curve
 from dataworth.laws.power import PowerLaw, fit_power
 
 SIZES = 125 * 2.0 ** np.arange(6)
@@ -32,6 +33,30 @@ def test_misses_are_those_of_a_law_that_never_saw_the_largest_size():
     found = inspect(SIZES, loss_CK, fit_power(*runs_of(SIZES, loss_CK)))
     blind = fit_power(np.tile(SIZES[:5], 3), loss_CK[:, :5].ravel())
     assert found.misses["power"] == np.log(blind.at(4000.0)) - np.log(loss_CK[:, 5]).mean()
+
+
+def test_a_law_that_misses_its_own_points_is_not_clean_and_the_interval_reaches_to_curves_that_bend():
+    sizes = np.array([62.0, 125.0, 250.0, 500.0, 1000.0])
+    mean_K = np.array([2.4314, 2.3940, 2.2746, 2.1466, 2.1454])  # real pilots, whose chains agree within 0.2 %
+    loss_CK = mean_K * np.exp(0.002 * np.random.default_rng(0).standard_normal((3, 5)))
+    found = fit_curve(sizes, loss_CK)
+    assert any("it misses its own points by up to" in r for r in found.inspection.reasons)
+    twice = found.predict(2000)
+    bent = found.pow4.at(2000), found.mmf4.at(2000)
+    assert twice.low <= min(bent) and max(bent) <= twice.high and twice.warnings
+    assert "curves that bend say" in found.explain()
+    offset_CK = TRUTH.at(sizes) * np.array([[0.9], [1.0], [1.1]])  # chains that differ alike at all sizes miss nothing
+    noise = np.exp(0.002 * np.random.default_rng(1).standard_normal((3, 5)))
+    assert not any("misses its own" in r for r in fit_curve(sizes, offset_CK * noise).inspection.reasons)
+
+
+def test_clean_curves_seldom_miss_their_own_points():
+    rng, sizes, called = np.random.default_rng(0), np.array([62.0, 125.0, 250.0, 500.0, 1000.0]), 0
+    for _ in range(60):
+        loss_CK = TRUTH.at(sizes) * np.exp(0.01 * rng.standard_normal((3, 5)))
+        law = fit_power(*runs_of(sizes, loss_CK))
+        called += any("misses its own" in r for r in inspect(sizes, loss_CK, law).reasons)
+    assert called <= 3  # 1 in 100 by the test's level
 
 
 def test_the_spread_of_chains_is_the_yardstick():

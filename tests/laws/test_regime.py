@@ -1,5 +1,7 @@
 """What pilots show of their regime."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,11 +87,25 @@ def test_a_gain_that_may_be_that_of_twice_the_rows_or_more_decides_nothing():
 
 def test_order_of_chains_and_sizes_and_the_unit_change_nothing():
     given = pilots(*variance(), larger_gain=0.1)
-    turned = Pilots(*(x[::-1] if x.ndim == 1 else x[::-1, ::-1] for x in vars(given).values()))
+    arrays = (given.sizes_K, given.test_CK, given.train_CK, given.larger_CK)
+    turned = Pilots(*(x[::-1] if x.ndim == 1 else x[::-1, ::-1] for x in arrays))
     scaled = Pilots(given.sizes_K, 7 * given.test_CK, 7 * given.train_CK, 7 * given.larger_CK)
     for other in (turned, scaled):
         assert regime(other).word == regime(given).word
         assert regime(other).beta.value == pytest.approx(regime(given).beta.value, rel=1e-3)
+
+
+def test_losses_that_have_hardly_moved_have_not_met():
+    given = pilots(*variance(), larger_gain=0.1)
+    assert regime(given).word == "variance-limited in data"
+    largest = float(given.test_CK[:, -1].mean())
+    assert regime(replace(given, untouched=10 * largest)).word == "variance-limited in data"
+    # As of a language model: training took away no more than twice the gap between train and test loss.
+    gap = largest - float(given.train_CK[:, -1].mean())
+    found = regime(replace(given, untouched=largest + 2 * gap))
+    assert found.word == "undetermined"
+    assert "of what training took away: they haven't met, they have hardly moved" in found.reasons[0]
+    assert regime(replace(given, untouched=largest / 2)).word == "undetermined", "it was better before"
 
 
 def test_a_wide_exponent_says_nothing_of_one():

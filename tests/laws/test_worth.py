@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dataworth.errors import RequestError
-from dataworth.laws.worth import RandomCurve, inversion, worth
+from dataworth.laws.worth import RandomCurve, Worth, inversion, worth
 
 SIZES = np.array([100.0, 200.0, 400.0, 800.0, 1600.0])
 RNG = np.random.default_rng(0)
@@ -55,6 +55,31 @@ def test_beyond_the_curve_it_is_one_sided() -> None:
     near = worth(law(1600) + 0.001 * np.array([-1, 0, 1]), curve(law(SIZES), sd=0.005))
     assert near.spans[-1][1] is None
     assert (near.spans[0][0] or 0) > 400
+
+
+def test_what_interpolation_misses_is_small_on_a_law_and_told_on_a_kink() -> None:
+    exact = RandomCurve(SIZES, np.tile(law(SIZES), (2, 1)))
+    assert exact.misses() == pytest.approx(0, abs=0.002)
+    kinked = law(SIZES) - np.array([0, 0, 0.05, 0, 0])
+    by_hand = []
+    for k in (1, 2, 3):
+        left = RandomCurve(np.delete(SIZES, k), np.tile(np.delete(kinked, k), (2, 1)))
+        by_hand.append(abs(left.at(SIZES[k : k + 1]).mean() - kinked[k]))
+    assert RandomCurve(SIZES, np.tile(kinked, (2, 1))).misses() == pytest.approx(max(by_hand)) and max(by_hand) > 0.04
+    assert RandomCurve(SIZES[:3], np.tile(law(SIZES[:3]), (2, 1))).misses() is None
+
+
+def test_rows_are_worth_more_each_only_where_the_sets_lie_apart() -> None:
+    def known(*spans: tuple[float | None, float | None]) -> Worth:
+        return Worth(None, spans, (10.0, 1000.0), 0.9)
+
+    mine, other = known((100.0, 140.0)), known((100.0, 130.0))
+    assert mine.each_more_than(other, 10, 20) and not other.each_more_than(mine, 20, 10)
+    assert not mine.each_more_than(other, 10, 13), "10 .. 14 and 7.7 .. 10 touch"
+    assert not known((100.0, 140.0), (600.0, None)).each_more_than(known((None, 50.0), (90.0, 130.0)), 10, 13)
+    assert known((200.0, None)).each_more_than(known((None, 90.0)), 10, 10), "open ends away from one another"
+    assert not known((None, 200.0)).each_more_than(other, 1, 20)
+    assert not known().each_more_than(other, 1, 20)
 
 
 def test_a_bent_curve_gives_a_disjoint_set() -> None:

@@ -1,4 +1,4 @@
-"""What a proof will be able to see: from trials that are there, else from what training gains, else nothing."""
+"""What a proof will be able to see: from trials that are there, else by what training gains, else as a share of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from dataworth.proof.contrast import contrast, detectable
 from dataworth.proof.foresight import SCATTER, foresee
 from dataworth.proof.verdict import Arm
+from dataworth.results import duration
 
 
 def arm(name: str, costs: object = (), redrawn: bool = False) -> Arm:
@@ -18,30 +19,35 @@ def test_trials_that_are_there_replace_the_guess() -> None:
     mine, full = arm("mine", [1.0, 1.2, 0.9]), arm("full", [0.5, 0.6, 0.7, 0.4])
     found = foresee(mine, full, 5, 0.05, gain=9.0)
     sds = float(np.std(mine.cost_R, ddof=1)), float(np.std(full.cost_R, ddof=1))
-    assert found is not None and found.low == found.high == detectable(*sds, 5, 5, "means", alpha=0.05)
+    assert found.low == found.high == detectable(*sds, 5, 5, "means", alpha=0.05)
     assert "3 trials in the cache" in found.explain("nats/token")
 
 
 def test_before_any_trial_the_spread_is_a_share_of_what_training_gains() -> None:
     found = foresee(arm("mine"), arm("random", redrawn=True), 5, 0.025, gain=0.5)
     sd_low, sd_high = (0.5 * share for share in SCATTER)
-    assert found is not None
     assert found.low == detectable(sd_low, sd_low, 5, 5, "prediction", alpha=0.025)
     assert found.high == detectable(sd_high, sd_high, 5, 5, "prediction", alpha=0.025)
-    told = found.explain("nats/token", seconds_a_seed=60.0)
+    told = found.explain("nats/token", seconds=lambda n: 60.0 * n)
     assert told.startswith("5 seeds will find a gain of ") and "here 0.5 on tune rows" in told
     for gain in (None, 0.0, -0.1):
-        assert foresee(arm("mine"), arm("random", redrawn=True), 5, 0.05, gain=gain) is None
+        share = foresee(arm("mine"), arm("random", redrawn=True), 5, 0.025, gain=gain)
+        assert share.shares and (share.low, share.high) == pytest.approx((found.low / 0.5, found.high / 0.5))
+        assert f"a gain of {share.low:.0%} to {share.high:.0%} of what training gains for mine over" in share.explain(
+            "nats/token"
+        )
 
 
 def test_how_many_seeds_find_half_of_it_and_that_luck_in_the_draw_has_a_floor() -> None:
     found = foresee(arm("mine", [1.0, 1.1, 0.9]), arm("full", [1.0, 1.1, 0.9]), 5, 0.05)
-    assert found is not None and found.half is not None and found.half > 10
+    assert found.half is not None and found.half > 10
     sees = [detectable(0.1, 0.1, n, n, "means") for n in (found.half - 1, found.half)]
     assert sees[0] > found.high / 2 >= sees[1]
-    assert f"half of that takes {found.half} seeds, about " in found.explain("accuracy", seconds_a_seed=10.0)
+    assert f"half of that takes {found.half} seeds, about {duration(10.0 * found.half + 100)}" in found.explain(
+        "accuracy", seconds=lambda n: 10.0 * n + 100
+    )
     fixed = foresee(arm("mine", [1.0, 1.1, 0.9]), arm("random", [1.0, 1.1, 0.9], redrawn=True), 8, 0.05)
-    assert fixed is not None and fixed.half is None and "no number of seeds up to 50" in fixed.explain("nats/token")
+    assert fixed.half is None and "no number of seeds up to 50" in fixed.explain("nats/token")
 
 
 @pytest.mark.parametrize("redrawn", [False, True])
@@ -49,7 +55,6 @@ def test_what_is_foretold_is_found_in_8_of_10_proofs(redrawn: bool) -> None:
     rng, sd, proofs = np.random.default_rng(0), 0.01, 4000
     known = 1.0 + sd * np.array([-1.0, 0.0, 1.0])  # whose standard deviation is sd
     found = foresee(arm("mine", known), arm("other", known, redrawn=redrawn), 5, 0.05)
-    assert found is not None
     mine = 1.0 - found.high + sd * rng.standard_normal((proofs, 5))
     other = 1.0 + sd * rng.standard_normal((proofs, 5))
     claim = "prediction" if redrawn else "means"

@@ -129,6 +129,15 @@ def test_an_unfinished_round_is_interim_and_an_arm_without_a_spread_is_not_hidde
     assert json.loads(json.dumps(alone.to_dict()))["gain"] is None
 
 
+def test_a_margin_of_half_of_what_training_gained_tells_nothing() -> None:
+    rules = Rules(looks_at((5,)), margin=0.1)
+    mine, full = arm(1.0, 0.01), arm(1.003, 0.01)
+    assert judge(mine, full, rules, untouched=1.3).word == "as good as"
+    found = judge(mine, full, rules, untouched=1.2)
+    assert found.word == "cannot tell"
+    assert "half or more of all that training gained (0.2)" in found.reason
+
+
 def test_as_good_as_is_printed_with_the_interval_that_lies_within_its_margin() -> None:
     found = judge(arm(1.0, 0.01), arm(1.003, 0.01), Rules(looks_at((5,)), margin=0.016))
     assert found.word == "as good as"

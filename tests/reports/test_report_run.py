@@ -228,6 +228,8 @@ def test_runs_from_before_say_what_was_not_recorded(tmp_path: Path) -> None:
 def test_an_unfinished_proof_says_what_to_do(tmp_path: Path) -> None:
     run = proof_run(tmp_path, curve=False)
     (run / "finished.json").unlink()
+    assert dw.view(run).claims, "what was stored of a proof whose failed trials may be mended can be looked at"
+    (run / "record.json").unlink()
     with pytest.raises(RequestError, match=r"unfinished proof.*give its prove command again") as caught:
         dw.view(run)
     assert "\n" not in str(caught.value)

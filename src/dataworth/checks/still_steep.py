@@ -10,7 +10,8 @@ from dataworth.errors import NotApplicable
 from dataworth.results import Finding
 
 SHARE = 0.02
-"""A loss that twice the rows would lower by more than this share is still falling."""
+"""A loss that twice the rows would lower by more than this share is still falling: a share of the loss, or of what
+training gained where that is less, as of a tuned language model."""
 
 
 class StillSteep:
@@ -20,10 +21,10 @@ class StillSteep:
     title = "still steep at the largest size"
     severity: Literal["issue", "tip"] = "tip"
     cost: Literal["free", "text", "model"] = "free"
-    needs = frozenset({"curve"})
+    needs = frozenset({"curve", "scale"})
 
     def __call__(self, inputs: Mapping[str, Any]) -> Finding | None:
-        """Reads `curve`, a `laws.curve.Curve`.
+        """Reads `curve`, a `laws.curve.Curve`, and `scale`, what counts as much (the loss itself if None).
 
         Raises:
             NotApplicable: There is none, or no fall.
@@ -32,14 +33,16 @@ class StillSteep:
         largest = float(curve.sizes_K[-1])
         if not curve.inspection.falls:
             raise NotApplicable("the loss isn't shown to fall")
-        share = curve.law.gain_from_doubling(largest) / curve.law.at(largest)
+        scale = inputs.get("scale")
+        share = curve.law.gain_from_doubling(largest) / (curve.law.at(largest) if scale is None else scale)
         if share <= SHARE:
             return None
         return Finding(
             self.code,
             self.title,
             self.severity,
-            f"At {largest:,.0f} rows twice as many would still lower the loss by {share:.1%} by the fitted law.",
+            f"At {largest:,.0f} rows twice as many would still take away {share:.1%} of the loss (or of what training "
+            "gained, if that is less) by the fitted law.",
             "More rows help; what many more reach rests on the law's shape, so measure larger sizes first.",
             {"share": share},
         )

@@ -13,7 +13,8 @@ from dataworth.checks.given import given
 from dataworth.results import Finding
 
 GAIN = 0.01
-"""A last doubling of the epochs that lowered the loss by more than this share might have been followed by another."""
+"""A last doubling of the epochs that lowered the loss by more than this share might have been followed by another: a
+share of the loss, or of what training gained where that is less, as of a tuned language model."""
 
 
 class UnderTrained:
@@ -23,16 +24,16 @@ class UnderTrained:
     title = "under-trained pilots posing as a law"
     severity: Literal["issue", "tip"] = "issue"
     cost: Literal["free", "text", "model"] = "free"
-    needs = frozenset({"stop"})
+    needs = frozenset({"stop", "scale"})
 
     def __call__(self, inputs: Mapping[str, Any]) -> Finding | None:
-        """Reads `stop`: for each size the losses by which epochs were chosen, by epochs.
+        """Reads `stop`, for each size the losses by which epochs were chosen, by epochs, and `scale` (`still_falls`).
 
         Raises:
             NotApplicable: There are none.
         """
         stop: Mapping[int, Mapping[int, float]] = given(inputs, "stop", "no epochs were tried")
-        still = {n: max(loss_of) for n, loss_of in stop.items() if still_falls(loss_of)}
+        still = {n: max(loss_of) for n, loss_of in stop.items() if still_falls(loss_of, inputs.get("scale"))}
         if not still:
             return None
         sizes = ", ".join(f"{n:,} rows after {e}" for n, e in still.items())
@@ -40,13 +41,19 @@ class UnderTrained:
             self.code,
             self.title,
             self.severity,
-            f"The longest training that was tried did best by over {GAIN:.0%}, or was the only one, at {sizes} epochs.",
+            f"The longest training that was tried did best by over {GAIN:.0%} of the loss (or of what training gained, "
+            f"if that is less), or was the only one, at {sizes} epochs.",
             "Raise epochs in --recipe (or --budget, where that cut them), or the learning rate, until more do worse.",
             {"epochs": still},
         )
 
 
-def still_falls(loss_of: Mapping[int, float]) -> bool:
-    """Whether the longest of several trainings did best by more than `GAIN`, or there was but one; losses by epochs."""
+def still_falls(loss_of: Mapping[int, float], scale: float | None = None) -> bool:
+    """Whether the longest of several trainings did best by more than `GAIN`, or there was but one.
+
+    Args:
+        loss_of: Losses by epochs.
+        scale: What `GAIN` is a share of; the losses themselves if None.
+    """
     losses = [loss_of[epochs] for epochs in sorted(loss_of)]
-    return len(losses) < 2 or losses[-1] < min(losses[:-1]) * (1.0 - GAIN)
+    return len(losses) < 2 or losses[-1] < min(losses[:-1]) - GAIN * (min(losses[:-1]) if scale is None else scale)

@@ -2,8 +2,9 @@
 
 Sizes are halvings, so that five span a factor of 16. A curve through points that were all trained for the same number
 of epochs is half a curve of optimisation: at every size the first chain tries several, from half the recipe's epochs
-upwards in doublings, as long as the largest size isn't outspent, nor the budget where the user names the sizes; the
-other chains train for what did best.
+upwards in doublings, up to as many rows in all as twice the recipe's epochs at the largest size, and to what the budget
+pays for where the user names the sizes; the other chains train for what did best. So the largest size, too, is seen
+to do worse after longer training, or not.
 """
 
 from __future__ import annotations
@@ -69,11 +70,11 @@ class Design:
 
 
 def epochs_to_try(sizes: Sequence[int], epochs: int, doublings: float = math.inf) -> tuple[tuple[int, ...], ...]:
-    """Epochs of each size: half of the recipe's, these, and doublings up to as many rows in all as the largest sees."""
+    """Epochs of each size: half the recipe's, these, and doublings up to twice the rows that these are at the top."""
     half, out = max(1, epochs // 2), []
     for n in sizes:
         tried = sorted({half, epochs})
-        while 2 * tried[-1] <= min(epochs * sizes[-1] / n, epochs * 2**doublings):
+        while 2 * tried[-1] <= min(2 * epochs * sizes[-1] / n, epochs * 2**doublings):
             tried.append(2 * tried[-1])
         out.append(tuple(tried))
     return tuple(out)
@@ -92,7 +93,9 @@ def seconds_of(design: Design, price: Prices, workers: int, rows: int) -> float:
         total += sum(first) + (design.chains - 1) * max(first)
         longest = max(longest, max(first))
         if n in design.larger:
-            total += design.chains * price.of(n, max(tried), True)
+            beside = [price.of(n, e, True) for e in tried]
+            total += sum(beside) + (design.chains - 1) * max(beside)
+            longest = max(longest, max(beside))
     return max(total / max(1, workers), longest)
 
 
@@ -113,7 +116,7 @@ def planned(
 
     Args:
         rows: That can be drawn.
-        epochs: Of the recipe: the most that is tried at the largest size.
+        epochs: Of the recipe: the largest size tries half, these, and twice as many.
         chains: At least 2.
         larger: Whether a larger learner is tried.
         sizes: The user's own instead of halvings: then the most epochs that the budget pays for are tried. Whether
@@ -138,7 +141,7 @@ def planned(
 
     if sizes:
         ordered = sorted(sizes)
-        most = math.ceil(math.log2(ordered[-1] / ordered[0]))
+        most = math.ceil(math.log2(ordered[-1] / ordered[0])) + 1
         found = [made(ordered, doublings) for doublings in range(most, -1, -1)]
         return next(filter(fits, found), found[-1])
     if rows < LEAST_ROWS:

@@ -25,12 +25,13 @@ from dataworth.results import Finding, duration, html_of, table
 
 CHECKS = ("DW101", "DW102", "DW103", "DW104", "DW105", "DW106")
 FLAT = 0.02
-"""Twice the rows that take away less than this share of the loss hardly help."""
+"""Twice the rows that take away less than this share of `Measured.scale` hardly help."""
 _ASKED = (2.0, 10.0)
 _CURVE = 4
 _UNBOUNDED = 1e4
 """A fitted R* above this says that these pilots don't tell it."""
 _KEPT, _EPOCHS = 0.25, 4
+"""What the law of repeated data is read at, where some pilot was trained as long."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,11 @@ class Diagnosis:
     @property
     def _settled(self) -> bool:
         """Whether more epochs were tried at the largest size of the pilots that tell the regime and did no better."""
-        return not still_falls(self.measured.stop_losses().get(self._regime_rows(), {}))
+        return not self._still_falls(self._regime_rows())
+
+    def _still_falls(self, rows: int) -> bool:
+        """Whether the longest training that was tried at a size did best."""
+        return still_falls(self.measured.stop_losses().get(rows, {}), self.measured.scale())
 
     @cached_property
     def fill(self) -> Fill | None:
@@ -111,6 +116,7 @@ class Diagnosis:
             "curve": None if isinstance(self.curve, str) else self.curve,
             "pilots": self.measured.pilots(),
             "stop": self.measured.stop_losses(),
+            "scale": self.measured.scale(),
             "fill": self.fill,
             "near_trained": None if self.measured.near is None else self.measured.near * self.measured.kept_near,
         }
@@ -132,31 +138,43 @@ class Diagnosis:
     def repeats(self) -> str:
         """What a quarter of the pool for four epochs counts as, by the law of repeated data; empty where none fits."""
         rows, r_star, whose = self.measured.pool_rows, C4_R_STAR, "of language-model pretraining, not of this learner"
-        runs = [(p.epochs, p.rows, p.stop) for p in self.measured.points if not p.larger and p.chain == 0 and p.stop]
-        try:
-            epochs, sizes, losses = zip(*runs, strict=True)
-            fitted = fit_repetition(epochs, sizes, losses).r_star
-            if fitted < _UNBOUNDED:
-                r_star, whose = fitted, "fitted to one chain's pilots of several epochs, without an interval"
-        except (RequestError, ValueError):  # pilots of one epoch at three sizes, and of more, aren't there
-            if self.measured.loss_unit != "nats/token":
-                return ""
-        counts = _KEPT * rows * float(effective_multiple(_EPOCHS, r_star))
+        fitted = self._r_stars()
+        if fitted:
+            r_star, low, high = fitted[0], min(fitted), max(fitted)
+            whose = f"fitted to one chain's pilots, {low:.2g} to {high:.2g} where one size is left out"
+        elif self.measured.loss_unit != "nats/token":
+            return ""
+        counts = float(f"{_KEPT * rows * float(effective_multiple(_EPOCHS, r_star)):.2g}")
         return (
             f"{_KEPT:.0%} of the pool for {_EPOCHS} epochs counts as about {counts:,.0f} rows seen once, where "
-            f"{rows:,} rows seen once are all of it (R* = {r_star:.3g}, {whose})"
+            f"{rows:,} rows seen once are all of it (R* = {r_star:.2g}, {whose})"
         )
 
-    def price_of(self, largest: int) -> float | None:
+    def _r_stars(self) -> list[float]:
+        """R* by all pilots of the first chain, then without each size; empty where they can't tell it."""
+        runs = [(p.epochs, p.rows, p.stop) for p in self.measured.points if not p.larger and p.chain == 0 and p.stop]
+        if max((epochs for epochs, _, _ in runs), default=0) < _EPOCHS:
+            return []
+        found = []
+        for left in (None, *self.measured.sizes):
+            try:
+                epochs, sizes, losses = zip(*(run for run in runs if run[1] != left), strict=True)
+                found.append(fit_repetition(epochs, sizes, losses).r_star)
+            except (RequestError, ValueError):  # pilots of one epoch at three sizes, and of more, aren't there
+                if left is None:
+                    return []
+        return found if max(found) < _UNBOUNDED else []
+
+    def price_of(self, largest: int, *, epochs_by: int = 1, chains_by: int = 1) -> float | None:
         """Seconds that pilots up to so many rows would take at most on the same workers; None where none were timed."""
         if not self.measured.price:
             return None
         price = dict(self.measured.price)
-        workers, epochs = int(price.pop("workers")), int(price.pop("epochs"))
+        workers, epochs = int(price.pop("workers")), int(price.pop("epochs")) * epochs_by
         made = planned(
             self.measured.pool_rows,
             epochs,
-            chains=self.measured.chains,
+            chains=self.measured.chains * chains_by,
             larger=bool(self.measured.larger),
             sizes=halvings(max(LEAST_ROWS, largest)),
             price=Prices(**price),
@@ -168,19 +186,26 @@ class Diagnosis:
         """How far the pilots are from the whole pool, and what closing the gap takes."""
         largest, pool = self.measured.sizes[-1], self.measured.pool_rows
         advice = [f.advice for f in self.checks[0] if f.severity == "issue"]
-        first = f"first: {' '.join(advice)}" if advice else ""
-        if pool <= 2 * largest:  # that far it is predicted
-            return first
-        far = f"the largest pilot has {largest:,} of {pool:,} rows (1/{pool / largest:,.1f})"
-        near, sure = -(-pool // 10), -(-pool // 2)
-        cost = {n: self.price_of(n) for n in (near, sure)}
-        took = {n: f" (at most {duration(c)})" if c is not None else "" for n, c in cost.items()}
-        if near <= largest:
-            return f"{far}; pilots up to {sure:,} rows{took[sure]} would tell{first and '; ' + first}"
-        return (
-            f"{far}; pilots up to {near:,} rows{took[near]} would tell if the curve is a clean power law, up to "
-            f"{sure:,} rows{took[sure]} in any case{first and '; ' + first}"
-        )
+        # What the advice asks for is priced with it: under-trained pilots of more rows would be under-trained again.
+        by = 2 if any(f.code == "DW103" for f in self.checks[0]) else 1
+        said = " with twice the epochs" if by > 1 else ""
+
+        def took(rows: int, chains_by: int = 1) -> str:
+            seconds = self.price_of(rows, epochs_by=by, chains_by=chains_by)
+            return "" if seconds is None else f" (at most {duration(seconds)})"
+
+        parts = []
+        if pool > 2 * largest:  # that far it is predicted
+            near, sure = -(-pool // 10), -(-pool // 2)
+            told = f"pilots up to {sure:,} rows{said}{took(sure)} would measure the curve up to half of the pool"
+            if near > largest:
+                told = (
+                    f"pilots up to {near:,} rows{said}{took(near)} would tell if the curve is a clean power law; {told}"
+                )
+            parts.append(f"the largest pilot has {largest:,} of {pool:,} rows (1/{pool / largest:,.1f}); {told}")
+        elif not isinstance(self.regime, str) and self.regime.word == "undetermined":
+            parts.append(f"twice the chains at these sizes{said}{took(largest, 2)} would narrow every interval")
+        return "; ".join([*parts, *([f"first: {' '.join(advice)}"] if advice else [])])
 
     def headline(self) -> str:
         """The answer in a sentence: of the data, then of the model."""
@@ -198,9 +223,15 @@ class Diagnosis:
             return f"More rows don't always help: the loss rises from {rise[0]:,.0f} to {rise[1]:,.0f} rows ({reached})"
         if not curve.inspection.falls:
             return f"More rows aren't shown to help: {reached}, not shown to be below that of {curve.sizes_K[0]:,.0f}"
+        if self._still_falls(int(largest)):
+            return (
+                f"More rows or more epochs help, and these pilots can't tell which, because at {largest:,.0f} rows the "
+                f"longest training that was tried did best ({reached}): the curve may be one of optimisation"
+            )
         twice, then = curve.share_gained(2 * largest), curve.predict(pool if pool > largest else 2 * largest)
-        if twice.high < FLAT:
-            return f"More rows hardly help: twice as many would take away {twice.high:.1%} at most of {reached}"
+        most, of_scale = twice.high * curve.law.at(largest), self.measured.scale()
+        if most < FLAT * (measured if of_scale is None else of_scale):
+            return f"More rows hardly help: twice as many would take away {most:.2g} at most of {reached}"
         now = curve.band(largest)
         told = f"{now.value:.4g} {unit} at {largest:,.0f} rows"
         misses = not now.low <= measured <= now.high
@@ -231,7 +262,13 @@ class Diagnosis:
         gain_CK = m.grid("test") - m.grid("test", larger=True)
         for k, n in enumerate(m.sizes):
             if found := _interval(gain_CK[:, k]):
-                out.append(f"the larger learner ({m.larger}) gains {found} {m.unit} on {m.on} at {n:,} rows (95 %)")
+                own, theirs = m.chosen.get(n), m.chosen_larger.get(n, m.chosen.get(n))
+                epochs = (
+                    f"after {theirs} epochs, where the learner takes {own}" if theirs != own else f"both after {own}"
+                )
+                out.append(
+                    f"the larger learner ({m.larger}) gains {found} {m.unit} on {m.on} at {n:,} rows (95 %; {epochs})"
+                )
         return out
 
     def size_table(self) -> tuple[list[str], list[list[str]]]:
@@ -267,7 +304,8 @@ class Diagnosis:
         dull = [f"{n:,}" for n, fits in zip(self.measured.sizes, self.measured.learnt(), strict=True) if not fits]
         if dull:
             out.append(
-                f"pilots of {', '.join(dull)} rows learnt nothing yet and are in no law: raise epochs in --recipe"
+                f"pilots of {', '.join(dull)} rows learnt next to nothing yet and are in no law: raise epochs in "
+                "--recipe"
             )
         out += [*self.of_larger(), *filter(None, [self.repeats, self.what_would_tell()])]
         if self.fill is not None and self.measured.capacity:

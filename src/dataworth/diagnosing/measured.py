@@ -12,7 +12,9 @@ from dataworth.laws.objective import Floats
 from dataworth.laws.regime import Pilots
 
 _LEARNT = 0.98
-"""A loss of at least this share of the untouched learner's is one that learnt nothing yet."""
+"""A net's loss of at least this share of the untouched one's is one that learnt nothing yet."""
+_BEGUN = 0.1
+"""A language model that gained less than this share of what it gains at the largest size has hardly begun to learn."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Measured:
     """Pilots of a learner and of a larger one, and what is known beside them.
 
     `unit` is that of the goal's number, lower better; `loss_unit` that of `fresh` and `train`. `pool_rows` can be
-    drawn, `test_rows` measure. `tried` and `chosen` are epochs by size. `untouched` is the goal's number of the model
+    drawn, `test_rows` measure. `tried` and `chosen` are epochs by size, `chosen_larger` those of the larger learner
+    (empty: the same). `untouched` is the goal's number of the model
     before training, `untouched_loss` that of probed pool rows. `near` are rows nearly equal to judging ones (None:
     nobody could look), `kept_near` says that they were trained on. `price` has what a pilot's parts take
     (`design.Prices`), the `workers` and the recipe's `epochs`. `capacity` are counted bits, `delayed` what a training's
@@ -67,27 +70,57 @@ class Measured:
     delayed: Mapping[str, Any] | None = None
     dimension: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    chosen_larger: Mapping[int, int] = field(default_factory=dict)
 
     def grid(self, name: str, *, larger: bool = False) -> Floats:
         """A number of the points trained for the chosen epochs, `[C, K]` with NaN where it is unknown."""
         out = np.full((self.chains, len(self.sizes)), np.nan)
+        chosen = (larger and self.chosen_larger) or self.chosen
         for p in self.points:
             value = getattr(p, name)
-            if p.larger == larger and p.epochs == self.chosen.get(p.rows) and value is not None:
+            if p.larger == larger and p.epochs == chosen.get(p.rows) and value is not None:
                 out[p.chain, self.sizes.index(p.rows)] = value
         return out
 
     def learnt(self) -> np.ndarray:
         """Sizes whose pilots learnt anything, `[K]`: a classifier's aren't at chance any more.
 
-        A language model knows most before it is tuned, so that its loss moves by little and all its sizes count.
+        A language model knows most before it is tuned, so that its loss moves by little: of its sizes the first ones
+        are left out that gained next to nothing beside the largest.
         """
-        if self.untouched_loss is None or self.loss_unit != "nats/row":
+        if self.loss_unit != "nats/row":
+            return self._begun()
+        if self.untouched_loss is None:
             return np.ones(len(self.sizes), dtype=bool)
         loss_CK = np.fmin(self.grid("fresh"), self.grid("train"))
         known_CK = np.isfinite(loss_CK)
         mean_K = np.where(known_CK, loss_CK, 0.0).sum(0) / np.maximum(known_CK.sum(0), 1)
         return ~known_CK.any(0) | (mean_K < _LEARNT * self.untouched_loss)
+
+    def _begun(self) -> np.ndarray:
+        gained_K = np.array([self._gained(k) for k in range(len(self.sizes))])
+        most = gained_K[-1]
+        if not np.isfinite(most) or most <= 0:
+            return np.ones(len(self.sizes), dtype=bool)
+        return np.asarray(np.maximum.accumulate(np.nan_to_num(gained_K, nan=-np.inf)) >= _BEGUN * most)
+
+    def _gained(self, k: int) -> float:
+        """What training on the size number `k` gained over the untouched learner; NaN where that isn't known."""
+        test_C = self.grid("test")[:, k]
+        known_C = test_C[np.isfinite(test_C)]
+        return np.nan if self.untouched is None or not len(known_C) else self.untouched - float(known_C.mean())
+
+    def scale(self) -> float | None:
+        """What counts as much: the loss at the largest size, or what training gained there if that is less.
+
+        A tuned language model's loss is mostly a floor that no training moves, and 1 % of it may be a tenth of all that
+        was learnt. None where nothing was gained or known.
+        """
+        test_C = self.grid("test")[:, -1]
+        gained = self._gained(len(self.sizes) - 1)
+        if np.isnan(gained):
+            return float(np.nanmean(test_C)) if np.isfinite(test_C).any() else None
+        return min(self.untouched - gained, gained) if self.untouched is not None and gained > 0 else None
 
     def pilots(self) -> Pilots | None:
         """Losses of pool rows, at the sizes that leave some untrained; None without four such sizes."""
@@ -96,7 +129,8 @@ class Measured:
         if there.sum() < 4:
             return None
         larger_CK = self.grid("fresh", larger=True)[:, there] if self.larger else None
-        return Pilots(sizes_K[there], fresh_CK[:, there], self.grid("train")[:, there], larger_CK)
+        train_CK = self.grid("train")[:, there]
+        return Pilots(sizes_K[there], fresh_CK[:, there], train_CK, larger_CK, self.untouched_loss)
 
     def stop_losses(self) -> dict[int, dict[int, float]]:
         """What chose the epochs of each size: the first chain's numbers by epochs."""
@@ -112,6 +146,7 @@ class Measured:
             **asdict(self),
             "tried": [[n, list(e)] for n, e in self.tried.items()],
             "chosen": [list(pair) for pair in self.chosen.items()],
+            "chosen_larger": [list(pair) for pair in self.chosen_larger.items()],
         }
 
     @classmethod
@@ -123,6 +158,7 @@ class Measured:
                 "sizes": tuple(told["sizes"]),
                 "tried": {n: tuple(e) for n, e in told["tried"]},
                 "chosen": dict(told["chosen"]),
+                "chosen_larger": dict(told.get("chosen_larger", ())),
                 "points": tuple(Point(**p) for p in told["points"]),
                 "notes": tuple(told["notes"]),
             }

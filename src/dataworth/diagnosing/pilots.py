@@ -6,7 +6,7 @@ they its.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,23 +43,20 @@ class Runner:
         recipe = replace(self.recipe, seed=self.recipe.seed + chain, epochs=epochs)
         return Training(self.draws[rows][chain].ids, (), recipe)
 
-    def choose(self) -> dict[int, int]:
-        """The epochs of each size that do best on the rows that choose, by the first chain.
+    def choose(self, sizes: Sequence[int], stage: str) -> dict[int, int]:
+        """The epochs of each of these sizes that do best on the rows that choose, by the first chain.
 
         A size is tried no longer once more epochs did no better twice in a row: small sizes begin at chance.
 
         Raises:
             NonsenseRefused: A size that can't be trained at all.
         """
-        design, cost = self.design, dict[tuple[int, int], float]()
-        strikes = dict.fromkeys(design.sizes, 0)
-        for wave in range(max(map(len, design.epochs))):
-            tried = {
-                n: epochs[wave]
-                for n, epochs in zip(design.sizes, design.epochs, strict=True)
-                if strikes[n] < _STRIKES and wave < len(epochs)
-            }
-            self._run([self.untouched, *(self.training(n, 0, e) for n, e in tried.items())], "pilots, first chain")
+        cost = dict[tuple[int, int], float]()
+        wanted = {n: epochs for n, epochs in zip(self.design.sizes, self.design.epochs, strict=True) if n in sizes}
+        strikes = dict.fromkeys(wanted, 0)
+        for wave in range(max(map(len, wanted.values()))):
+            tried = {n: e[wave] for n, e in wanted.items() if strikes[n] < _STRIKES and wave < len(e)}
+            self._run([self.untouched, *(self.training(n, 0, e) for n, e in tried.items())], stage)
             self.done += [(n, 0, e) for n, e in tried.items()]
             for n, e in tried.items():
                 found = self._stop(self.training(n, 0, e))
@@ -67,11 +64,11 @@ class Runner:
                 if found is not None:
                     cost[n, e] = found
                 strikes[n] = 0 if found is not None and found < before else strikes[n] + 1
-        for n in design.sizes:
+        for n in wanted:
             if not any(m == n for m, _ in cost):
                 why = next(iter(self.trials.failed.values()), "")
                 raise NonsenseRefused(f"no pilot of {n:,} rows could be trained ({why}); lower lr in --recipe")
-        return {n: min((c, e) for (m, e), c in cost.items() if m == n)[1] for n in design.sizes}
+        return {n: min((c, e) for (m, e), c in cost.items() if m == n)[1] for n in wanted}
 
     def run(self, chosen: Mapping[int, int], sizes: Iterable[int], stage: str) -> None:
         """All chains at these sizes, for the chosen epochs."""

@@ -87,13 +87,14 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         session.progress.say(note)
     session.progress.say(str(design))
     own = Runner(session, found, design)
-    chosen = own.choose()
+    chosen, of_larger = own.choose(design.sizes, "pilots, first chain"), dict[int, int]()
     own.run(chosen, design.sizes, "pilots")
     points, notes, parameters = own.points(), own.unjudged(), own.parameters()
     mends = own.mends
     if larger is not None:
         beside = Runner(larger[0], found, design)
-        beside.run(chosen, design.larger, "pilots of the larger learner")
+        of_larger = beside.choose(design.larger, "pilots of the larger learner, first chain")
+        beside.run(of_larger, design.larger, "pilots of the larger learner")
         mends = mends or beside.mends
         if beside.parameters() > parameters:
             points += beside.points(larger=True)
@@ -117,6 +118,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         chains=design.chains,
         tried=own.tried(),
         chosen=chosen,
+        chosen_larger=of_larger,
         points=tuple(points),
         untouched=own.bare(),
         untouched_loss=own.bare_loss(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from dataworth.markdown import fenced, line, table
 from dataworth.records import Pool
 from dataworth.results import Selection
 
@@ -56,20 +56,20 @@ def dataset_card(
     Returns:
         The text of a `README.md`.
     """
-    aims = [f"{what} {_line(name)}" for what, name in (("the model", learner), ("the goal", goal)) if name]
+    aims = [f"{what} {line(name)}" for what, name in (("the model", learner), ("the goal", goal)) if name]
     sections = [
         _header(len(selection.ids), pool, title, licence),
-        f"# {_line(title)}\n\n{len(selection.ids):,} of {len(pool):,} rows, picked by {_line(method)}"
+        f"# {line(title)}\n\n{len(selection.ids):,} of {len(pool):,} rows, picked by {line(method)}"
         + (f" for {' and '.join(aims)}" if aims else "")
         + ". Rows are unchanged and in the order of the parent files."
-        + (f"\n\nKept: {_line(beside)}." if beside else ""),
+        + (f"\n\nKept: {line(beside)}." if beside else ""),
         "## Why each row was kept or dropped\n\n" + _reasons(selection, pool),
         "## Parent files\n\n" + _parents(pool),
         "## Sources\n\n" + _sources(pool, selection),
     ]
     if lengths_N is not None:
-        sections.append(f"## Length in {_line(length_unit)}\n\n" + _lengths(lengths_N, selection.kept_N))
-    sections.append(f"## How to repeat it\n\n{_fenced(command)}")
+        sections.append(f"## Length in {line(length_unit)}\n\n" + _lengths(lengths_N, selection.kept_N))
+    sections.append(f"## How to repeat it\n\n{fenced(command)}")
     if licence is None:
         sections.append("The parent files' licence was not given; it applies to these rows too.")
     return "\n\n".join(sections) + "\n"
@@ -87,15 +87,15 @@ def _header(rows: int, pool: Pool, title: str, licence: str | None) -> str:
 
 def _reasons(selection: Selection, pool: Pool) -> str:
     rows = [(f"{n:,}", selection.reason_texts.get(r, r)) for r, n in selection.counts().items()]
-    text = _table(("rows", "reason"), rows)
+    text = table(("rows", "reason"), rows)
     rejected = f"Rows that could not be read: {pool.rejected:,}." if pool.rejected else ""
     copies = f"Rows of the pool that are copies of an earlier one: {pool.copies:,}." if pool.copies else ""
-    return "\n\n".join(part for part in (text, rejected, copies, *map(_line, selection.notes)) if part)
+    return "\n\n".join(part for part in (text, rejected, copies, *map(line, selection.notes)) if part)
 
 
 def _parents(pool: Pool) -> str:
     rows = [(f.path.name, f"{f.rows:,}", f.schema, f"{f.size:,}", f"`{f.sha256}`") for f in pool.files]
-    return _table(("file", "rows", "schema", "bytes", "sha256"), rows)
+    return table(("file", "rows", "schema", "bytes", "sha256"), rows)
 
 
 def _sources(pool: Pool, selection: Selection) -> str:
@@ -107,9 +107,9 @@ def _sources(pool: Pool, selection: Selection) -> str:
         (pool.sources[i], f"{every[i]:,}", _share(every[i], every), f"{kept[i]:,}", _share(kept[i], kept))
         for i in order[:50]
     ]
-    table = _table(("source", "pool rows", "of pool", "picked rows", "of pick"), shown)
+    found = table(("source", "pool rows", "of pool", "picked rows", "of pick"), shown)
     left = len(order) - len(shown)
-    return f"{table}\n\n{left:,} further sources hold {int(kept[order[50:]].sum()):,} picked rows." if left else table
+    return f"{found}\n\n{left:,} further sources hold {int(kept[order[50:]].sum()):,} picked rows." if left else found
 
 
 def _share(count: Any, every: NDArray[np.integer[Any]]) -> str:
@@ -125,24 +125,4 @@ def _lengths(lengths_N: NDArray[np.integer[Any]], kept_N: NDArray[np.bool_]) -> 
         for name, values in (("pool", lengths_N), ("pick", lengths_N[kept_N]))
         if len(values)
     ]
-    return _table(("", *names, "sum"), rows)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(_line, line)) + " |" for line in lines)
-
-
-_ESCAPES: Mapping[int, str] = {ord("|"): "\\|", ord("<"): "&lt;", ord(">"): "&gt;"}
-
-
-def _line(text: str) -> str:
-    """Text from data on one line, unable to open HTML or a table cell."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split()).translate(_ESCAPES)
-
-
-def _fenced(command: str) -> str:
-    fence = "```"
-    while fence in command:
-        fence += "`"
-    return f"{fence}sh\n{command.strip()}\n{fence}"
+    return table(("", *names, "sum"), rows)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ JUDGE_KINDS = ("loss", "choice", "choice_norm", "ppl", "accuracy")
 _KEYS = ("name", "steer", "tune", "judge", "map", "judge_kind", "choices")
 _PROTECTED_KEYS = ("name", "judge", "judge_kind", "margin", "map", "choices")
 _OWN_JUDGE = re.compile(r"[\w.]+:\w+|(?=.*\{rows\}).*\{out\}.*", re.DOTALL)
-_PROTECT = re.compile(r"(?P<name>[^=]+)=(?P<file>.+?)(?::(?P<kind>[a-z_]+))?", re.DOTALL)
+_PROTECT = re.compile(r"(?P<name>[^=]+)=(?P<file>.+?)(?::(?P<kind>[a-z_]+)(?::(?P<margin>[\d.e-]+))?)?", re.DOTALL)
 _CHOICE_ROLES = ("query", "choices", "gold")
 _SLICE = re.compile(r"(?P<path>.+):(?P<first>\d+)-(?P<last>\d+)\Z", re.DOTALL)
 
@@ -84,7 +85,7 @@ def open_goal(path: str | Path, *, mapping: Mapping[str, str] | None = None, **r
 
 
 def protect(flag: str, usual: str = "loss", **reading: Any) -> Protected:
-    """A protected skill from `NAME=FILE`, `NAME=FILE:kind` or `NAME=FILE:a-b:kind`.
+    """A protected skill from `NAME=FILE`, `NAME=FILE:kind` or `NAME=FILE:kind:margin`; `FILE:a-b` is some of its rows.
 
     Args:
         flag: As it was typed.
@@ -96,12 +97,15 @@ def protect(flag: str, usual: str = "loss", **reading: Any) -> Protected:
     """
     found = _PROTECT.fullmatch(flag)
     if found is None:
-        raise RequestError(f"--protect {flag!r}: expected NAME=FILE or NAME=FILE:kind, such as wiki=wiki.jsonl:ppl")
+        raise RequestError(
+            f"--protect {flag!r}: expected NAME=FILE, NAME=FILE:kind or NAME=FILE:kind:margin, such as "
+            "wiki=wiki.jsonl:ppl:0.2"
+        )
     where, kind = f"--protect {found['name']}", found["kind"] or usual
     if kind not in JUDGE_KINDS:
         raise RequestError(f"{where}: the kind is {kind!r}; {nearest(kind, JUDGE_KINDS)}")
     sealed = _seal(Path("--protect"), str(Path(found["file"]).expanduser()), where, reading)
-    return Protected(found["name"], sealed, kind)
+    return Protected(found["name"], sealed, kind, _margin(found["margin"], where))
 
 
 def goal_files(path: str | Path) -> list[Path]:
@@ -149,19 +153,16 @@ def _subtask(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Su
         steer=steer,
         tune=_slice(goal, tune, where)(**options(f"{number}-tune")) if tune is not None else None,
         judge=_seal(goal, judge, where, options(f"{number}-judge")) if judge is not None else None,
-        judge_kind=_judge_kind(entry, where, "accuracy" if steer.kinds == {"classify"} else "loss"),
+        judge_kind=judge_kind(entry, where, "accuracy" if steer.kinds == {"classify"} else "loss"),
     )
 
 
 def _protected(goal: Path, number: int, entry: Any, reading: dict[str, Any], usual: str) -> Protected:
     where = f"{goal}, protected {number}"
     _check_entry(entry, _PROTECTED_KEYS, ("name", "judge"), where)
-    margin = entry.get("margin")
-    if margin is not None and (type(margin) not in (int, float) or not 0 <= margin < float("inf")):
-        raise RequestError(f"{where}: margin is {margin!r}, expected a number from 0 on, in the judge's unit")
     options = _options(reading, _mapping(entry, where), f"protected-{number}")
     sealed = _seal(goal, entry["judge"], where, options)
-    return Protected(entry["name"], sealed, _judge_kind(entry, where, usual), None if margin is None else float(margin))
+    return Protected(entry["name"], sealed, judge_kind(entry, where, usual), _margin(entry.get("margin"), where))
 
 
 def _check_entry(entry: Any, known: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:
@@ -173,7 +174,21 @@ def _check_entry(entry: Any, known: tuple[str, ...], needed: tuple[str, ...], wh
             raise RequestError(f"{where}: {key} is {entry.get(key)!r}, expected a word; add it")
 
 
-def _judge_kind(entry: Mapping[str, Any], where: str, usual: str = "loss") -> str:
+def _margin(given: Any, where: str) -> float | None:
+    """A margin from a file (a number) or a flag (its text)."""
+    with suppress(ValueError):
+        given = float(given) if isinstance(given, str) else given
+    if given is not None and (type(given) not in (int, float) or not 0 <= given < float("inf")):
+        raise RequestError(f"{where}: margin is {given!r}, expected a number from 0 on, in the judge's unit")
+    return None if given is None else float(given)
+
+
+def judge_kind(entry: Mapping[str, Any], where: str, usual: str = "loss") -> str:
+    """What `judge_kind` of an entry says, or what is usual.
+
+    Raises:
+        RequestError: No judge has this name, and it is none of the user's own.
+    """
     kind = str(entry.get("judge_kind", "choice" if "choices" in entry else usual))
     if kind not in JUDGE_KINDS and not _OWN_JUDGE.fullmatch(kind):
         raise RequestError(

@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
+from dataworth.formats.goal import judge_kind
 from dataworth.formats.paths import stem_of
 from dataworth.formats.pool import open_pool
 from dataworth.formats.subset import all_or_nothing, write_subset
@@ -24,7 +25,12 @@ _KIND_OF = {"choice": "choice", "text": "ppl"}
 
 
 def split_goal(
-    path: str | Path, out: str | Path, *, mapping: Mapping[str, str] | None = None, **reading: Any
+    path: str | Path,
+    out: str | Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    judge: str | None = None,
+    **reading: Any,
 ) -> GoalSplit:
     """Write the three parts of a goal file and the `goal.yaml` that names them.
 
@@ -35,10 +41,12 @@ def split_goal(
         path: One file of rows, or a folder of images by class; the parts keep its format and its rows' bytes.
         out: The folder for `goal.yaml` and the parts.
         mapping: Role -> column expression, kept in `goal.yaml`.
+        judge: The judge's kind, kept in `goal.yaml`; by default what the rows' schema suggests.
         **reading: Further arguments of `open_pool` (`duplicate_keys`, `rejects`, ...).
 
     Raises:
-        RequestError: Several files, fewer than 20 judge rows, an empty part, or another `goal.yaml` in the way.
+        RequestError: Several files, fewer than 20 judge rows, an empty part, an unknown judge, or another `goal.yaml`
+            in the way.
     """
     path, out = Path(path).expanduser(), Path(out).expanduser()
     if not path.exists():
@@ -59,6 +67,7 @@ def split_goal(
         )
     names = {part: f"{part}{path.name.removeprefix(stem_of(path))}" for part in SHARES}
     kind = "accuracy" if pool.kinds == {"classify"} else _KIND_OF.get(pool.files[0].schema, "loss")
+    kind = kind if judge is None else judge_kind({"judge_kind": judge}, "--judge")
     entry: dict[str, Any] = {"name": stem_of(path), **names, "judge_kind": kind}
     text = yaml.safe_dump(
         {"subtasks": [{**entry, "map": dict(mapping)} if mapping else entry]}, sort_keys=False, allow_unicode=True

@@ -35,7 +35,7 @@ ZONES: tuple[Zone, ...] = ("can hold all", "threshold", "cannot hold all")
 _SAID: dict[Zone, str] = {
     "can hold all": "the model can hold all of it by heart",
     "threshold": "near the threshold, where the test loss may rise with data: read curves with care",
-    "cannot hold all": "the model can't hold all of it, so it has to generalise or forget",
+    "cannot hold all": "the model can't hold all of it by heart, whatever else it learns",
 }
 
 

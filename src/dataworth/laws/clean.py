@@ -1,4 +1,4 @@
-"""Is a learning curve a clean power law? The largest size held out, rival shapes, and the signs of residuals.
+"""Is a learning curve a clean power law? The largest size held out, rival shapes, residuals and their signs.
 
 One learning curve in seven is not monotone or not convex (LCDB 1.1, arXiv 2505.15657), and a law fitted to such a curve
 says nothing beyond it. Axes: `C` chains, `K` sizes, `R` runs.
@@ -23,6 +23,8 @@ from dataworth.numerics.ranks import mean_interval
 _MISS, _MISS_WITH_RIVAL = 0.98, 0.80
 # A run of residuals of one sign: at least this many sizes, and the chains agree at this level.
 _RUN_SIZES, _RUN_LEVEL = 3, 0.98
+# Level of the test of residuals at all sizes together, and the law's parameters.
+_FIT_LEVEL, _PARAMETERS = 0.99, 3
 # Log errors up to this are nil, whatever the noise.
 _NIL = 1e-4
 
@@ -56,8 +58,10 @@ def whole_chains(loss_CK: Floats) -> Floats:
 def inspect(sizes_K: Floats, loss_CK: Floats, law: PowerLaw) -> Inspection:
     """Hold sorted sizes and their losses (NaN where missing) against `law`, fitted to all of them."""
     misses, noise, reasons = _held_out(sizes_K, loss_CK)
-    run = _run_of_signs(sizes_K, np.log(loss_CK) - np.log(law.at(sizes_K)))
-    return Inspection(misses, noise, (*reasons, *run), not _no_fall(sizes_K, loss_CK))
+    residual_CK = np.log(loss_CK) - np.log(law.at(sizes_K))
+    lack = _lack_of_fit(sizes_K, residual_CK)
+    run = _run_of_signs(sizes_K, residual_CK)
+    return Inspection(misses, noise, (*reasons, *lack, *run), not _no_fall(sizes_K, loss_CK))
 
 
 def first_rise(sizes_K: Floats, loss_CK: Floats, level: float = 0.9) -> tuple[float, float] | None:
@@ -105,6 +109,28 @@ def _no_fall(sizes_K: Floats, loss_CK: Floats, level: float = 0.9) -> bool:
     slope_C = np.array([np.polyfit(x_R, np.log(loss_R), 1)[0] for x_R, loss_R in points])
     half = stats.t.ppf((1 + level) / 2, len(slope_C) - 1) * slope_C.std(ddof=1) / np.sqrt(len(slope_C))
     return bool(slope_C.mean() + half > -_NIL)
+
+
+def _lack_of_fit(sizes_K: Floats, residual_CK: Floats) -> tuple[str, ...]:
+    """Sizes whose mean residuals scatter by more than the chains' own: an F test of the law against any curve.
+
+    What a chain has in common at all sizes (its rows are nested) is no misfit and no noise, so it is taken out first.
+    """
+    whole_CK = residual_CK[np.isfinite(residual_CK).all(1)]
+    chains, sizes = whole_CK.shape
+    spare, noisy = sizes - _PARAMETERS, (sizes - 1) * (chains - 1)
+    if spare < 1 or noisy < 1:
+        return ()
+    mean_K = whole_CK.mean(0) - whole_CK.mean()
+    own_CK = whole_CK - whole_CK.mean(1, keepdims=True) - mean_K
+    misfit, noise = chains * float(mean_K @ mean_K) / spare, max(float((own_CK**2).sum()) / noisy, _NIL**2)
+    if misfit <= noise * float(stats.f.ppf(_FIT_LEVEL, spare, noisy)):
+        return ()
+    worst = int(np.argmax(np.abs(mean_K)))
+    return (
+        f"it misses its own points by up to {100 * np.expm1(abs(mean_K[worst])):.1f} % (at {sizes_K[worst]:g} rows), "
+        f"where chains scatter by {100 * np.expm1(noise**0.5):.1f} %",
+    )
 
 
 def _run_of_signs(sizes_K: Floats, residual_CK: Floats) -> tuple[str, ...]:

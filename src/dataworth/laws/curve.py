@@ -173,6 +173,9 @@ class Curve:
     def predict(self, D: float, level: float = 0.9) -> Prediction:
         """Loss expected at `D` rows; refused beyond twice the measured range if anything speaks against the law.
 
+        Where the curve isn't a clean power law, the interval reaches to what the curves that bend say: within chains
+        that agree nothing else tells how far the shape is to be believed.
+
         Raises:
             RequestError: `D` is not a positive finite number, or `level` not in (0, 1).
         """
@@ -181,8 +184,10 @@ class Curve:
         low, high = float(self.sizes_K[0]), float(self.sizes_K[-1])
         band = self.band(D, level)
         refused = bool(self.reasons) and not low / _NEAR <= D <= high * _NEAR
-        value = (math.nan,) * 3 if refused else (band.value, band.low, band.high)
         rivals = {"pow4": self.pow4.at(D), "mmf4": self.mmf4.at(D), "trimmed": self.trimmed.at(D)}
+        bent = (rivals["pow4"], rivals["mmf4"]) if self.inspection.reasons else (band.value,)
+        ends = min(band.low, *bent), max(band.high, *bent)
+        value = (math.nan,) * 3 if refused else (band.value, *ends)
         outside = not low <= D <= high
         return Prediction("loss", D, *value, level, D / high, outside, **self._said(refused), rivals=rivals)
 
@@ -238,17 +243,29 @@ class Curve:
 
     def explain(self) -> str:
         """The curve in a few lines of plain English."""
-        law, trimmed = self.law, self.trimmed
+        law, trimmed, largest = self.law, self.trimmed, float(self.sizes_K[-1])
+        saved = self.estimate(lambda law: law.at(largest) - law.at(2 * largest))
         lines = [
             f"loss = {law.E:.4g} + {law.B:.4g} rows^-{law.beta:.3g} over {law.runs} runs in {len(self.loss_CK)} chains",
             f"without the {self.trimmed_runs} runs of highest loss: "
             f"{trimmed.E:.4g} + {trimmed.B:.4g} rows^-{trimmed.beta:.3g}",
-            f"{law.E:.4g} is the floor of this model and recipe; corr(E, beta) {law.corr_E_beta:.3f}",
-            f"twice the largest size would save {law.gain_from_doubling(float(self.sizes_K[-1])):.3g}",
+            self._told_floor(),
+            f"twice the largest size would save {saved.value:.3g} [{saved.low:.3g} .. {saved.high:.3g}] (90 %)",
         ]
+        if self.inspection.reasons:
+            bent = f"{self.pow4.at(2 * largest):.4g} and {self.mmf4.at(2 * largest):.4g}"
+            lines.append(f"at {2 * largest:g} rows curves that bend say {bent}, by which the interval there is widened")
         return "\n".join(
             [*lines, *(f"beyond {_NEAR:g} times the measured range it says nothing: {r}" for r in self.reasons)]
         )
+
+    def _told_floor(self) -> str:
+        """The floor with its interval, or that none is in sight."""
+        E = self.estimate(lambda law: law.E)
+        told = f"[{max(0.0, E.low):.3g} .. {E.high:.3g}] (90 %); corr(E, beta) {self.law.corr_E_beta:.3f}"
+        if self._floor():
+            return f"no floor is in sight: the law's own is {E.value:.4g} {told}"
+        return f"{E.value:.4g} is the floor of this model and recipe {told}"
 
     def to_dict(self) -> dict[str, Any]:
         """Laws, checks and reasons as plain JSON values."""

@@ -45,13 +45,14 @@ class Pilots:
 
     `train_CK` is measured on rows that were trained on, `larger_CK` is the test loss of a larger model on the same
     subsets. Train loss is taken to be 0 where every row is fitted, as cross-entropy and squared error without
-    unexplainable labels are.
+    unexplainable labels are. `untouched` is the test loss before training, if it is known.
     """
 
     sizes_K: Floats
     test_CK: Floats
     train_CK: Floats | None = None
     larger_CK: Floats | None = None
+    untouched: float | None = None
 
     def __post_init__(self) -> None:
         """Chains and sizes are those of the test loss.
@@ -68,12 +69,28 @@ class Pilots:
                 )
 
     def train_share(self, k: int, level: float = 0.9) -> Estimate | None:
-        """Train loss over test loss at size `k`: 1 where they have met; None without two chains that have both."""
+        """Train loss over test loss at size `k`; None without two chains that have both."""
         if self.train_CK is None:
             return None
         share_C = self.train_CK[:, k] / self.test_CK[:, k]
         share_C = share_C[np.isfinite(share_C)]
         return mean_interval(share_C, level=level) if len(share_C) > 1 else None
+
+    def learnt_share(self, k: int, level: float = 0.9) -> Estimate | None:
+        """1 where train and test loss have met, less by their gap as a share of the test loss at size `k`.
+
+        Where training took away less than is left, as of a language model that is tuned, it is the share of what was
+        taken away: two losses that have hardly moved are nearly equal and haven't met. None as `train_share`.
+        """
+        if self.train_CK is None or self.untouched is None:
+            return self.train_share(k, level)
+        test_C = self.test_CK[:, k]
+        moved_C = np.minimum(self.untouched - test_C, test_C)
+        share_C = np.where(moved_C > 0, 1.0 - (test_C - self.train_CK[:, k]) / np.maximum(moved_C, 1e-300), -np.inf)
+        share_C = share_C[~np.isnan(share_C)]
+        if len(share_C) < 2 or not np.isfinite(share_C).all():
+            return None
+        return mean_interval(share_C, level=level)
 
     def crossing(self, level: float = 0.9) -> tuple[float, float] | None:
         """Train over test loss at the smallest and the largest size, if they cross the interpolation threshold.
@@ -193,7 +210,8 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9, *, se
     if refused or first is None or last is None or larger is None:
         return found("undetermined", *refused)
     gain = larger[1]
-    met = first.low >= NEARLY_MET and last.low >= MET
+    learnt = pilots.learnt_share(int(order[-1]), level)
+    met = first.low >= NEARLY_MET and learnt is not None and learnt.low >= MET
     as_one_over_rows = beta.low >= TOLD and beta.high >= 1.0
     if met and gain.low > 0 and (as_one_over_rows or doubling < NOTHING * gain.low):
         return found("variance-limited in data") if settled else found("undetermined", _UNSETTLED)
@@ -202,7 +220,7 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9, *, se
     if beta.high < 1.0 and gain.low > doubling:
         return found("both") if settled else found("undetermined", _UNSETTLED)
     rows = float(np.max(pilots.sizes_K))
-    return found("undetermined", *_missing(met, last, beta, gain, doubling, rows))
+    return found("undetermined", *_missing(met, last, learnt, beta, gain, doubling, rows))
 
 
 def _refusals(
@@ -230,11 +248,17 @@ def _refusals(
 
 
 def _missing(
-    met: bool, last: Estimate, beta: Estimate, gain: Estimate, doubling: float, rows: float
+    met: bool, last: Estimate, learnt: Estimate | None, beta: Estimate, gain: Estimate, doubling: float, rows: float
 ) -> tuple[str, ...]:
     """What keeps the numbers from being one of the regimes."""
     out = []
-    if not met and last.high > AT_FLOOR:
+    if not met and last.low >= MET:
+        gap = "all" if learnt is None else f"{1.0 - learnt.value:.0%}"
+        out.append(
+            f"train and test loss at {rows:,.0f} rows differ by {gap} of what training took away: they haven't met, "
+            "they have hardly moved"
+        )
+    elif not met and last.high > AT_FLOOR:
         out.append(
             f"train loss is {last.value:.2f} of test loss at {rows:,.0f} rows: neither fitted to the last row nor equal"
         )

@@ -66,6 +66,20 @@ class RandomCurve:
         chains = interpolate.PchipInterpolator(-(self.sizes_K**-0.25), self.cost_CK, axis=1)
         return np.asarray(chains(-(size_M**-0.25)))
 
+    def misses(self) -> float | None:
+        """By how much the mean curve misses an inner size at most that is left out; None with fewer than 4 sizes.
+
+        Each is left out alone, which doubles the gap around it: of a smooth curve it is several times the error between
+        the measured sizes, of a kinked one it is that error.
+        """
+        if len(self.sizes_K) < 4:
+            return None
+        found = []
+        for k in range(1, len(self.sizes_K) - 1):
+            others = RandomCurve(np.delete(self.sizes_K, k), np.delete(self.cost_CK, k, axis=1))
+            found.append(abs(float(others.at(self.sizes_K[k : k + 1]).mean() - self.cost_CK[:, k].mean())))
+        return max(found)
+
 
 @dataclass(frozen=True)
 class Worth:
@@ -74,7 +88,8 @@ class Worth:
     `value` is read off the mean curve, made monotone; None where S lies beyond it, on the `side` "above" (worth more
     than the largest size) or "below". `spans` are the intervals (low,
     high) of the confidence set; None is an end beyond the measured range: (3200, None) means at least 3,200. No span
-    at all says that no measured size fits, as when the curve jumps over S between two sizes.
+    at all says that no measured size fits, as when the curve jumps over S between two sizes. `misses` is what
+    `RandomCurve.misses` says of the curve: the set knows nothing of that.
     """
 
     value: float | None
@@ -82,6 +97,7 @@ class Worth:
     measured: tuple[float, float]
     level: float
     side: Side = ""
+    misses: float | None = None
 
     def covers(self, size: float) -> bool:
         """Whether the set holds this size."""
@@ -90,14 +106,15 @@ class Worth:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         spans, measured = [list(s) for s in self.spans], list(self.measured)
-        return {"value": self.value, "spans": spans, "measured": measured, "level": self.level, "side": self.side}
+        told = {"value": self.value, "spans": spans, "measured": measured, "level": self.level, "side": self.side}
+        return {**told, "misses": self.misses}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Worth:
         """The inverse of `to_dict`."""
         spans = tuple((low, high) for low, high in told["spans"])
         measured = told["measured"][0], told["measured"][1]
-        return cls(told["value"], spans, measured, told["level"], told.get("side", ""))
+        return cls(told["value"], spans, measured, told["level"], told.get("side", ""), told.get("misses"))
 
     def __str__(self) -> str:
         if self.spans == ((None, None),):
@@ -112,6 +129,17 @@ class Worth:
         if not self.spans or self.spans == ((None, None),):
             return ""
         return self._told(lambda n: f"{n / rows:.3g}")
+
+    def each_more_than(self, other: Worth, rows: float, of_other: float) -> bool:
+        """Whether each of S's rows is shown to be worth more than each of another subset's: the sets lie apart.
+
+        Two 90 % sets over one curve that lie apart are less likely by chance than 1 in 20.
+        """
+        lows = [low for low, _ in self.spans]
+        highs = [high for _, high in other.spans]
+        if not lows or not highs or None in lows or None in highs:
+            return False
+        return min(low for low in lows if low is not None) / rows > max(h for h in highs if h is not None) / of_other
 
     def _told(self, number: Callable[[float], str]) -> str:
         def span(low: float | None, high: float | None) -> str:
@@ -145,7 +173,7 @@ def worth(subset_R: Sequence[float] | Floats, curve: RandomCurve, *, level: floa
     measured = (float(size_M[0]), float(size_M[-1]))
     value = inversion(size_M, mean_M, cost)
     side: Side = "" if value is not None else "above" if cost < mean_M.mean() else "below"
-    return Worth(value, _spans(size_M, slack_M, mean_M, cost), measured, level, side)
+    return Worth(value, _spans(size_M, slack_M, mean_M, cost), measured, level, side, curve.misses())
 
 
 def slack(mean_M: Floats, var_M: Floats, chains: int, cost: float, var: float, trials: int, level: float) -> Floats:

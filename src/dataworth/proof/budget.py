@@ -10,7 +10,8 @@ from dataworth.proof.arms import Role
 from dataworth.results import duration
 
 LEAST_SEEDS = 3
-LEAST_CURVE = 3
+LEAST_CURVE, FULL_CURVE = 3, 5
+"""Sizes of a random curve: what is left of it under a budget at least, and what takes no note."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Plan:
     arms: tuple[str, ...]
     seeds: int
     seconds: float
+    round: float
+    """Seconds of one more seed of every arm."""
 
 
 def wall_seconds(prices: Sequence[ArmPrice], trials: int, workers: int) -> float:
@@ -98,4 +101,5 @@ def fit(
         curve.append(price)
     kept += curve if len(curve) >= LEAST_CURVE else []
     names = {p.name for p in kept}
-    return Plan(tuple(p.name for p in prices if p.name in names), seeds, takes(kept))
+    paid = tuple(p.name for p in prices if p.name in names)
+    return Plan(paid, seeds, takes(kept), wall_seconds(kept, 1, workers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dataworth.proof.forecast import Forecast
 from dataworth.proof.sizes import Smallest
 from dataworth.proof.verdict import Verdict
 from dataworth.results import html_of, table
+from dataworth.store.run import CARD
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ArmResult:
 class Kept:
     """A protected skill under one arm: how much it costs against the untouched model (positive: it got worse).
 
-    `broken` if the cost is shown (one-sided 5 %) to exceed the margin.
+    `broken` if the cost is shown to exceed the margin: one-sided, at a level of 5 % shared by the subjects and skills.
     """
 
     skill: str
@@ -53,6 +55,7 @@ class Kept:
     broken: bool
 
 
+JUDGED = "mean of each judged set, each in its own judge's unit"
 _HELD = {True: "it held", False: "it did not hold", None: "this proof can't tell"}
 
 
@@ -80,7 +83,22 @@ class Sizes:
                 lines.append(f"{name}: beyond the measured sizes, by the fitted law: {self.law[name]}")
             if name in self.forecast:
                 lines.append(f"{name}: foretold was {self.forecast[name]}: {_HELD[self.forecast[name].held(found)]}")
+        pairs = combinations((n for n in rows_of if n in self.worth), 2)
+        lines += [self._each(a, b, rows_of) for a, b in pairs if rows_of[a] != rows_of[b]]
+        misses = next((found.misses for found in self.worth.values()), None)
+        if misses is not None:
+            lines.append(
+                "between its sizes the random curve is interpolated, of which the sets know nothing: an inner size "
+                f"that is left out is missed by {misses:.2g} at most"
+            )
         return lines + ([str(self.enough)] if self.enough else [])
+
+    def _each(self, one: str, other: str, rows_of: Mapping[str, float]) -> str:
+        """Which of two subsets is worth more per row."""
+        for a, b in ((one, other), (other, one)):
+            if self.worth[a].each_more_than(self.worth[b], rows_of[a], rows_of[b]):
+                return f"per row {a} is worth more than {b} (their sets lie apart)"
+        return f"per row no difference shown between {one} and {other}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -150,14 +168,14 @@ class ProofResult:
         return f"{verdict.gain.n} seeds, {claim}; {verdict.detectable:.3g} was detectable" if verdict.gain else ""
 
     def at_the_cost(self, verdict: Verdict) -> str:
-        """`, at the cost of wikipedia` where a `better` subject is shown to lose a protected skill, else nothing."""
+        """`, at the cost of wikipedia` where a verdict for a subject hides a protected skill that it lost."""
         broken = self.costs_of(verdict)
         return f", at the cost of {', '.join(broken)}" if broken else ""
 
     def costs_of(self, verdict: Verdict) -> list[str]:
-        """Protected skills that a `better` subject is shown to lose: it is never plainly better then."""
+        """Protected skills that a `better` or `as good as` subject is shown to lose: it is never plainly so then."""
         broken = [k.skill for k in self.protected if k.broken and k.arm == verdict.subject]
-        return list(dict.fromkeys(broken)) if verdict.word == "better" else []
+        return list(dict.fromkeys(broken)) if verdict.word in ("better", "as good as") else []
 
     @property
     def sign(self) -> float:
@@ -208,11 +226,24 @@ class ProofResult:
             rows.append(["untouched model", "0", "0", "", "", f"{sign * self.untouched:.4f}", ""])
         return ("arm", "rows", self.length, "lr", "trials", self.unit, "95 % interval"), rows
 
+    def judged_table(self) -> tuple[tuple[str, ...], list[list[str]]] | None:
+        """Header and rows of every arm's mean on each judged set; None where there is but one."""
+        judged = list(dict.fromkeys(name for arm in self.arms for name in arm.subtasks))
+        if len(judged) < 2:
+            return None
+        rows = [[a.name, *(f"{a.subtasks[j]:.4f}" if j in a.subtasks else "" for j in judged)] for a in self.arms]
+        return ("arm", *judged), rows
+
     def explain(self) -> str:
-        """Sentences, then worth, protected skills, the table of arms and notes."""
+        """Sentences, then worth, protected skills, the tables of arms and of judged sets, and notes."""
         lines = [*map(self.sentence, self.verdicts), *self.worth_lines(), *self.protected_lines()]
         header, rows = self.arm_table()
-        return "\n".join([*lines, table(rows, header), *self.failed_lines(), *self.notes])
+        lines.append(table(rows, header))
+        judged = self.judged_table()
+        if judged is not None:
+            lines += [f"{JUDGED}:", table(judged[1], judged[0])]
+        card = [f"a card of this proof to paste: {self.run / CARD}"] if self.record else []
+        return "\n".join([*lines, *self.failed_lines(), *self.notes, *card])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

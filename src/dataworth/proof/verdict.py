@@ -21,6 +21,8 @@ from dataworth.proof.looks import Looks
 
 LEVEL = 0.05
 """False verdicts per proof, nominally."""
+MOST_MARGIN = 0.5
+"""A margin of this share of what training gains accepts what learnt little."""
 CANNOT_TELL = "cannot tell"
 
 
@@ -158,6 +160,11 @@ def word_of(subject: Arm, comparator: Arm, rules: Rules, untouched: float | None
         return CANNOT_TELL, "neither arm is shown to improve on the untouched model: train longer or on more rows"
     learned = untouched - min(float(subject.cost_R.mean()), float(comparator.cost_R.mean()))
     half = float(found.half_width(rules.alpha))
+    if WORDS[code] == "as good as" and rules.margin is not None and rules.margin >= MOST_MARGIN * learned:
+        return CANNOT_TELL, (
+            f"the margin {rules.margin:g} is half or more of all that training gained ({learned:.3g}), so it would "
+            "accept what learnt little: give a smaller one"
+        )
     if code == NOT_SHOWN and half > learned:
         return CANNOT_TELL, (
             f"too noisy: the interval reaches {half:.3g} to each side, more than all that training gained "

@@ -27,10 +27,12 @@ from dataworth.proof.verdict import Rules
 from dataworth.proving.proposal import TWIN, Proposal, pairs_of
 from dataworth.proving.provable import METHOD
 from dataworth.proving.subsets import Subset, read_subset
+from dataworth.proving.trainers import refuse_fractions
 from dataworth.records import Budget
 from dataworth.session import Session
 from dataworth.store.fingerprint import fingerprint
 
+USUAL = "random,full"
 CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "longest")
 """Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""
 
@@ -55,8 +57,9 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     plain = list(subsets)
     if isinstance(request, config.ProveRequest):
         arms = _Arms(session, _one_size(plain), looks.seeds[-1], best)
-        controls = _controls(arms, request.against, plain)
-        others = arms.curve([arms.size]) if request.curve else []
+        controls = _controls(arms, request.against or USUAL, plain)
+        others = _beside(session, arms, controls, plain, usual=request.against is None)
+        others += arms.curve([arms.size]) if request.curve else []
     else:
         arms = _Arms(session, max(arm.rows for arm in plain), looks.seeds[-1], best)
         controls, others = [], arms.curve([arm.rows for arm in plain])
@@ -80,6 +83,8 @@ def _subsets(session: Session, request: config.TrialRequest, best: Best, trials:
     """The subjects as arms under names that differ, each with the subset that it is; a method is none."""
     mapping = config.pairs(request.map, "--map") or None
     subsets = {p: read_subset(p, session.pool, mapping) for p in request.subset if not _is_method(p)}
+    for subset in subsets.values() if session.trainer else ():
+        refuse_fractions(subset.weights, subset.name)
     repeated = len({s.name for s in subsets.values()}) < len(subsets)
     found: dict[ArmPlan, Subset | None] = {}
     for n, path in enumerate(dict.fromkeys(request.subset), 1):
@@ -132,6 +137,21 @@ def _one_size(plain: Sequence[ArmPlan]) -> int:
             "them by `dataworth worth`"
         )
     return size
+
+
+def _beside(
+    session: Session, arms: _Arms, controls: Sequence[ArmPlan], plain: Sequence[ArmPlan], *, usual: bool
+) -> list[ArmPlan]:
+    """Arms that are shown without a verdict, which would cost the others power.
+
+    Random rows always, and unless the request names its own the baselines that need no model; but none whose rows a
+    subject has anyway.
+    """
+    names = [] if any(c.role == "random" for c in controls) else ["random"]
+    if usual and not session.classifies:
+        names += ["longest"] if session.goal is None else ["longest", "bm25"]
+    taken = {frozenset(draw.ids) for arm in plain for draw in arm.draws if not draw.weights}
+    return [a for a in (arms.control(name, plain[0]) for name in names) if frozenset(a.draws[0].ids) not in taken]
 
 
 def _controls(arms: _Arms, against: str, plain: Sequence[ArmPlan]) -> list[ArmPlan]:

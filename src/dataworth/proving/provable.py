@@ -39,17 +39,22 @@ def with_judge_rows(request: config.R, folder: Path) -> config.R:
     """The request with a goal that has rows to judge by: a single file is split, once, into the run's folder.
 
     Raises:
-        RequestError: It has too few rows for that.
+        RequestError: It has too few rows for that, or `--judge` names an unknown judge or meets a `goal.yaml`.
     """
     from dataworth.formats.goal_split import split_goal
 
-    goal = Path(request.goal or "").expanduser()
+    goal, judge = Path(request.goal or "").expanduser(), getattr(request, "judge", None)
     if request.goal is None or getattr(request, "metric", None) is not None or goal.suffix.lower() in (".yaml", ".yml"):
+        if judge is not None:
+            raise RequestError(
+                f"--judge {judge}: expected with a goal that is one file; a goal.yaml says judge_kind itself, and "
+                "--metric judges by your trainer"
+            )
         return request
     mapping = config.pairs(request.goal_map, "--goal-map") or None
     # As in open_session: whatever else the pool is, a goal's answers are answers.
     task = "classify" if request.task == "classify" else None
-    split = split_goal(goal, folder / "goal", mapping=mapping, task=task)
+    split = split_goal(goal, folder / "goal", mapping=mapping, judge=judge, task=task)
     return replace(request, goal=str(split.path), goal_map=())
 
 

@@ -17,11 +17,11 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.laws.worth import worth
 from dataworth.numerics.ranks import Estimate, mean_interval
 from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
-from dataworth.proof.budget import ArmPrice, TrialRates, fit
+from dataworth.proof.budget import FULL_CURVE, ArmPrice, TrialRates, fit
 from dataworth.proof.foresight import foresee
 from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
 from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
-from dataworth.proof.verdict import CANNOT_TELL, Arm, Verdict, judge, retained
+from dataworth.proof.verdict import CANNOT_TELL, LEVEL, Arm, Verdict, judge, retained
 from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
 from dataworth.proving.registrations import opened_by, said
 from dataworth.proving.trainers import learns, seedless
@@ -109,6 +109,7 @@ class Prover:
                 "arms": list(plan.arms),
                 "seeds": plan.seeds,
                 "seconds": plan.seconds,
+                "round": plan.round,
                 "budget": budget,
                 "comparisons": rules.comparisons,
                 "level": {"two_sided": rules.alpha, "margin": rules.alpha_margin},
@@ -119,6 +120,11 @@ class Prover:
         self.proposal = self.proposal.only(known["arms"], known["seeds"])
         lost = f"; left out: {', '.join(left)}" if left else ""
         self.session.notes += [f"--budget {duration(budget)} didn't pay for {', '.join(left)}"] if left else []
+        sizes = sum(arm.role == "curve" for arm in self.proposal.others)
+        if 0 < sizes < FULL_CURVE:
+            self.session.notes.append(
+                f"the random curve has {sizes} sizes, not {FULL_CURVE}: worth is read more coarsely"
+            )
         return f"{duration(budget)} pays for {known['seeds']} seeds of {', '.join(known['arms'])}{lost}"
 
     def timed(self) -> TrialRates:
@@ -161,9 +167,12 @@ class Prover:
         """Run to the last look, or to the first at which every subject's verdicts are claims.
 
         Args:
-            tell: Called with a line after every trial that changes where the first comparison stands.
+            tell: Called with a line before the first trial and after every one that changes where a comparison stands.
         """
-        tell(self._foretell(self._search()))
+        tell(self._foretell({}))
+        gained = self._search()
+        if gained and self.proposal.pairs:
+            tell(self._foretell(gained))
         looks = self.proposal.rules.looks.seeds
         for n, seeds in enumerate(looks):
             self._run(seeds, tell)
@@ -215,7 +224,7 @@ class Prover:
         return gained
 
     def _foretell(self, gained: Mapping[str, float]) -> str:
-        """What the first comparison will be able to see, by trials in the cache, else by what the search saw."""
+        """What the first comparison will be able to see, by trials in the cache, else by what the search gained."""
         if not self.proposal.pairs:
             return "each subset's worth is read off the curve of random rows"
         names, seeds = self.proposal.pairs[0], self.proposal.rules.looks.seeds[-1]
@@ -229,25 +238,27 @@ class Prover:
             for n in names
         )
         found = foresee(subject, other, seeds, self.proposal.rules.alpha, gained.get(other.name))
-        if found is None:
-            return "what it can detect is told from the second round on: nothing is known of these trials' spread yet"
         paid = self.registration.get("affordable")
-        return found.explain(self.unit, paid["seconds"] / paid["seeds"] if paid else None)
+        return found.explain(
+            self.unit, (lambda n: paid["seconds"] + (n - paid["seeds"]) * paid["round"]) if paid else None
+        )
 
     def _run(self, seeds: int, tell: Callable[[str], None]) -> None:
         trainings = [*self.bare, *(self._training(t) for t in self._schedule(seeds))]
         place = {t: n for n, t in reversed(list(enumerate(trainings)))}
         number = {self._training(t): t.number for t in self._schedule(seeds)}
-        told: set[object] = set()
+        told: set[str] = set()
 
         def interim() -> None:
-            if len(self.trials.costs(self.bare)) == len(self.bare):
-                found = self.result(seeds, look=False)
-                first = next(iter(found.verdicts), None)
-                news = found.headline() if first is None else first.gain and first.gain.n  # once for each round
-                if news is not None and news not in told:
-                    told.add(news)
-                    tell(found.headline())
+            """Tell the first comparison that a trial has moved: one of a random draw moves many."""
+            if len(self.trials.costs(self.bare)) < len(self.bare):
+                return
+            found = self.result(seeds, look=False)
+            lines = [found.sentence(v) for v in found.verdicts if v.gain] if found.verdicts else [found.headline()]
+            news = [line for line in lines if line not in told]
+            told.update(news)
+            if news:
+                tell(news[0])
 
         self.trials.run(
             list(place),
@@ -382,13 +393,15 @@ class Prover:
     def _protected(
         self, costs_J: Mapping[str, NDArray[np.float64]], untouched_J: NDArray[np.float64]
     ) -> tuple[Kept, ...]:
-        goal = self.session.goal
+        skills = self.session.goal.protected if self.session.goal else ()
+        # The lower end is a one-sided bound at 5 % of a proof, over every skill that a subject may be shown to lose.
+        level = 1 - 2 * LEVEL / max(1, len(skills) * len(self.proposal.subjects))
         found = []
-        for n, skill in enumerate(goal.protected if goal else (), self.goals):
+        for n, skill in enumerate(skills, self.goals):
             for arm in (*self.proposal.subjects, *self.proposal.controls):
                 lost_R = costs_J[arm.name][:, n] - untouched_J[n]
                 if len(lost_R) > 1:
-                    cost = mean_interval(lost_R, level=0.9)  # its lower end is the one-sided 5 % bound
+                    cost = mean_interval(lost_R, level=level)
                     margin = skill.margin or 0.0
                     found.append(Kept(skill.name, arm.name, cost, margin, cost.low > margin))
         return tuple(found)

@@ -291,7 +291,7 @@ def trainer_of(request: config.TrialRequest) -> UserTrainer | None:
         raise RequestError(
             "--metric with --protect: expected one, as the untouched model has no such metric to compare with; drop one"
         )
-    if "goal-only" in getattr(request, "against", ""):
+    if "goal-only" in (getattr(request, "against", None) or ""):
         raise RequestError(
             "--against goal-only with --train-command: expected arms of pool rows, as steer rows may have another "
             "format than the pool; drop one"
@@ -320,6 +320,20 @@ def spec_of(function: str | Callable[..., Any] | None) -> str | None:
     return f"{file}:{name}"
 
 
+def refuse_fractions(weights: Sequence[float], name: str = "a trial") -> None:
+    """Refuse weights that can't be written as copies.
+
+    Raises:
+        RequestError: A weight isn't a whole number.
+    """
+    odd = next((w for w in weights if w != round(w)), None)
+    if odd is not None:
+        raise RequestError(
+            f"{name} has a row of weight {odd:g}: a trainer of your own reads rows and no weights; expected whole "
+            "weights, which are written as copies; round them, or leave --train-command out"
+        )
+
+
 def write_rows(pool: Pool, ids: Sequence[str], weights: Sequence[float], folder: Path) -> Path:
     """Write a trial's rows as `select -o` would; a row of weight 2 stands there twice.
 
@@ -332,13 +346,8 @@ def write_rows(pool: Pool, ids: Sequence[str], weights: Sequence[float], folder:
     from dataworth.formats import write_subset
     from dataworth.formats.paths import stem_of
 
+    refuse_fractions(weights)
     copies = np.rint(weights).astype(np.int64) if weights else None
-    if copies is not None and not np.array_equal(copies, weights):
-        odd = next(w for w in weights if w != round(w))
-        raise RequestError(
-            f"a row of weight {odd:g}: a trainer of your own reads rows and no weights; expected whole weights, "
-            "which are written as copies; round them"
-        )
     files = pool.files
     joined = len(files) == 1 or ({f.format for f in files} == {"jsonl"} and len({f.schema for f in files}) == 1)
     first = files[0].path

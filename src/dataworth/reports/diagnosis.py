@@ -21,10 +21,11 @@ def diagnosis_sections(found: Diagnosis) -> tuple[list[Claim], list[Section]]:
         "Learning curve",
         (
             f"Nested random subsets, judged on {found.measured.on}; every size was trained for the epochs that did "
-            "best among those tried. Thin lines are chains, the thick one is the fitted law with its 90 % band.",
+            "best among those tried. Thin lines are chains, the thick one is the fitted law with its 90 % band, or the "
+            "chains' mean where no law is fitted.",
             *found.lines(),
         ),
-        () if isinstance(curve, str) else (_chart(found, curve),),
+        (_points(found),) if isinstance(curve, str) else (_chart(found, curve),),
         (Grid(tuple(header), tuple(map(tuple, rows))),),
     )
     findings, _ = found.checks
@@ -33,6 +34,25 @@ def diagnosis_sections(found: Diagnosis) -> tuple[list[Claim], list[Section]]:
     tone: Tone = "open" if "annot tell" in data else "mixed" if any(f.severity == "issue" for f in findings) else "good"
     claims = [Claim(data, found.what_would_tell(), tone), Claim(model)]
     return claims, [s for s in (measured, checks, notes) if s is not None]
+
+
+def _points(found: Diagnosis) -> Curve:
+    """The chains without a law: the line is their mean."""
+    m, test_CK = found.measured, found.measured.grid("test")
+    there_K = np.isfinite(test_CK).all(axis=0)
+    sizes = tuple(np.array(m.sizes, dtype=np.float64)[there_K].tolist())
+    test_CK = test_CK[:, there_K]
+    points = "; ".join(f"{n:,.0f} rows {loss:.4f}" for n, loss in zip(sizes, test_CK.mean(0), strict=True))
+    return Curve(
+        sizes,
+        tuple(tuple(chain.tolist()) for chain in test_CK),
+        sizes,
+        tuple(test_CK.mean(0).tolist()),
+        (),
+        f"{m.unit} (lower is better)",
+        f"Random rows against {m.unit}: {points}. {found.headline()}",
+        "mean of chains",
+    )
 
 
 def _chart(found: Diagnosis, curve: Law) -> Curve:

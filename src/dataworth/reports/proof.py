@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from dataworth.laws.worth import RandomCurve
-from dataworth.proof.result import ArmResult, ProofResult
+from dataworth.proof.result import JUDGED, ArmResult, ProofResult
 from dataworth.proof.verdict import Verdict
 from dataworth.report import Claim, Curve, Dots, Grid, Line, Reading, Section, Tone
 from dataworth.reports.sections import Recorded, composition_section, drawn_rows_section
@@ -52,12 +52,9 @@ def _arms_section(result: ProofResult) -> Section:
     untouched = None if result.untouched is None else ("untouched model", result.sign * result.untouched)
     chart = Dots(tuple(lines), untouched, _axis(result), f"{result.unit}: {alt}.")
     grids = [Grid(header, tuple(map(tuple, rows)))]
-    judged = list(dict.fromkeys(name for arm in result.arms for name in arm.subtasks))
-    if len(judged) > 1:
-        cells = tuple(
-            (a.name, *(f"{a.subtasks[j]:.4f}" if j in a.subtasks else "" for j in judged)) for a in result.arms
-        )
-        grids.append(Grid(("arm", *judged), cells, "mean of each judged set, each in its own judge's unit"))
+    judged = result.judged_table()
+    if judged is not None:
+        grids.append(Grid(judged[0], tuple(map(tuple, judged[1])), JUDGED))
     return Section(
         "Arms",
         (f"{_axis(result)}, {result.protocol}. Dots are trials, bars the 95 % interval of their mean.",),

@@ -21,9 +21,10 @@ from dataworth.reports.sections import (
     record_sections,
 )
 from dataworth.results import Scored, ScoreResult, SelectResult
-from dataworth.runs import finished_diagnosis, finished_proof, finished_scores, finished_selection
+from dataworth.runs import finished_scores, finished_selection, stored_diagnosis, stored_proof
+from dataworth.store.atomic import write_atomic
 from dataworth.store.json_files import read_json
-from dataworth.store.run import REPORT, RunFolder
+from dataworth.store.run import CARD, REPORT, RunFolder
 
 PROOFS = ("prove", "worth")
 VERBS = ("select", "score", *PROOFS, "diagnose")
@@ -40,25 +41,28 @@ def report_of(path: str | Path) -> Report:
     verb = run.config.get("verb")
     if verb not in VERBS:
         raise RequestError(f"{path} is a run of {verb!r}: expected one of {', '.join(VERBS)}; check the path")
-    if not run.finished:
+    record, registration = run.read_record(), None
+    told = {"diagnose": "measured"}.get(verb, "proof") in record[
+        "content"
+    ]  # also where failed trials may be mended yet
+    if not run.finished and not told:
         what = "an unfinished proof" if (run.path / REGISTRATION).exists() else f"no finished {verb} run"
         raise RequestError(
             f"{path} is {what}: expected a finished run; give its {verb} command again, which resumes it"
         )
-    record, registration = run.read_record(), None
     if (run.path / REGISTRATION).exists():
         registration = read_json(run.path / REGISTRATION, "the report can do without it: delete it")
     recorded = Recorded(run.path, record["content"], record["timings"], registration)
     if verb in PROOFS:
         from dataworth.reports.proof import proof_sections
 
-        proof = _there(finished_proof(run))
+        proof = stored_proof(run)
         claims, sections = proof_sections(proof, recorded)
         return _report(verb, recorded, claims, sections, proof)
     if verb == "diagnose":
         from dataworth.reports.diagnosis import diagnosis_sections
 
-        found = _there(finished_diagnosis(run))
+        found = stored_diagnosis(run)
         return _report(verb, recorded, *diagnosis_sections(found), found)
     if verb == "score":
         scores = _there(finished_scores(run))
@@ -77,6 +81,15 @@ def with_page(report: Report, place: Literal[True] | str | Path) -> Report:
     from dataworth.views.html import write
 
     return replace(report, html=write(report, report.run / REPORT if place is True else Path(place).expanduser()))
+
+
+def write_card(path: Path) -> None:
+    """Write a proof's card into its run folder, if it isn't there as it should be."""
+    from dataworth.views.markdown import card
+
+    text, place = card(report_of(path)).encode(), path / CARD
+    if not place.is_file() or place.read_bytes() != text:
+        write_atomic(place, text)
 
 
 def _there(result: Any) -> Any:
