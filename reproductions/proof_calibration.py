@@ -1,10 +1,12 @@
 """How often is a proof wrong? `python -m reproductions.proof_calibration` simulates proofs with spreads of real trials.
 
 The spreads come from the trials of `less_fidelity` (its ledger): the seed's from one subset trained with several seeds,
-the draw's from uniform subsets trained once each. Per goal, for one look at 5 seeds and for looks at 3, 5 and 8: false
-verdicts where all arms are equal, where they differ by the margin, and where the subset is itself a random draw; and
-the coverage of worth. Then for real, from what `flan_proof` found: each chain of the random curve left out in turn, and
-what was said of two random draws in a subset's place.
+the draw's from uniform subsets trained once each; and from every finished `flan_proof`: the seed's from its subsets
+together, the draw's from its random arm, and the full pool's own. Per goal, for one look at 5 seeds and for looks at 3,
+5 and 8: false verdicts where all arms are equal, where they differ by the margin, and where the subset is itself a
+random draw, with the widths of the intervals and how often nothing could be told; and the coverage of worth with as
+many chains as seeds at every look. Then for real, from what `flan_proof` found: each chain of the random curve left out
+in turn, and what was said of two random draws in a subset's place.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from dataworth.proof.looks import looks_at
 from dataworth.proof.sizes import random_curve
 from reproductions.less_fidelity import Ledger
 
-FULL = {"proofs": 20_000, "trials": 20}
+FULL = {"proofs": 20_000, "trials": 19}
+"""Trials that the least known spreads rest on; the 15 draws and 5 seeds of `less_fidelity` share one."""
 SIZES = (88.0, 175.0, 350.0, 700.0, 1400.0)
 BETA = 0.4
 STEEP = 0.3
@@ -61,6 +64,31 @@ def components(ledger: Ledger, judged: str) -> tuple[Components, dict[str, Any]]
         "sd_over_gain": total_sd / (untouched - middle),
     }
     return Components(seed_sd, draw_sd, sizes, curve, untouched), about
+
+
+def components_of_proof(told: dict[str, Any]) -> tuple[Components, dict[str, Any]]:
+    """Spreads of a finished proof's trials, on its own random curve."""
+    proof = told["epochs"]
+    arms = {role: [a for a in proof["arms"] if a["role"] == role] for role in ("subject", "random", "full", "curve")}
+    seed_sd = float(np.mean([np.var(a["costs"], ddof=1) for a in arms["subject"]]) ** 0.5)
+    random, full = (arms[role][0]["costs"] for role in ("random", "full"))
+    total_sd, full_sd = float(np.std(random, ddof=1)), float(np.std(full, ddof=1))
+    draw_sd = max(0.0, total_sd**2 - seed_sd**2) ** 0.5
+    sized = sorted(arms["curve"], key=lambda a: a["rows"])
+    sizes = np.array([a["rows"] for a in sized])
+    curve = np.minimum.accumulate([float(np.mean(a["costs"])) for a in sized])
+    middle, untouched = float(np.mean(random)), float(proof["untouched"])
+    about = {
+        "seed_sd": seed_sd,
+        "draw_sd": draw_sd,
+        "full_sd": full_sd,
+        "seeds": sum(len(a["costs"]) for a in arms["subject"]),
+        "draws": len(random),
+        "cost": middle,
+        "untouched": untouched,
+        "sd_over_gain": total_sd / (untouched - middle),
+    }
+    return Components(seed_sd, draw_sd, sizes, curve, untouched, full_sd), about
 
 
 def left_out(curve: RandomCurve, level: float = 0.9) -> dict[str, Any]:
@@ -118,7 +146,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(arguments)
     ledger = Ledger(args.ledger)
-    trials = sum(key.startswith("trial") for key in ledger.found)
+    known = {name: components(ledger, name) for name in ("gsm8k judge", "arc_easy judge")}
+    proofs = {path.stem: json.loads(path.read_text()) for path in sorted(args.real.glob("*.json"))}
+    known |= {f"flan_proof {name}": components_of_proof(told) for name, told in proofs.items()}
+    trials = min(about["seeds"] + about["draws"] for _, about in known.values())
     small = [n for n, have in (("proofs", args.proofs), ("trials", trials)) if have < FULL[n]]
     result: dict[str, Any] = {
         "verdict": f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes",
@@ -126,8 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
         "trials": trials,
         "goals": {},
     }
-    for judged in ("gsm8k judge", "arc_easy judge"):
-        parts, about = components(ledger, judged)
+    for judged, (parts, about) in known.items():
         margin = MARGINS * (parts.seed_sd**2 + parts.draw_sd**2) ** 0.5
         cell: dict[str, Any] = {"components": about, "margin": margin}
         for seeds in ((5,), (3, 5, 8)):
@@ -137,7 +167,8 @@ def main(arguments: list[str] | None = None) -> None:
                 "at the margin": false_verdicts(parts, looks, proofs=args.proofs, margin=margin, shift=margin, seed=1),
                 "subset is a random draw": chance_verdicts(parts, looks, proofs=args.proofs, seed=2),
             }
-        cell["worth"] = worth_coverage(parts, chains=5, seeds=5, proofs=args.proofs, seed=3)
+        for seeds in (3, 5, 8):
+            cell[f"worth at {seeds}"] = worth_coverage(parts, chains=seeds, seeds=seeds, proofs=args.proofs, seed=3)
         result["goals"][judged] = cell
     result["real"] = for_real(args.real)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -156,14 +187,20 @@ def report(result: dict[str, Any]) -> str:
         for name, looks in cell.items():
             if name.startswith("looks"):
                 for case, found in looks.items():
-                    false = found["false"]
-                    lines.append(f"  {name}, {case}: false {false['share']:.3f} (upper bound {false['upper95']:.3f})")
-        worth = cell["worth"]
-        ratio = worth["median_high_over_low"]
-        lines.append(
-            f"  worth: covered {worth['coverage']:.3f}, median high/low {ratio:.2f}, one-sided "
-            f"{worth['one_sided']:.2f}, cannot tell {worth['cannot_tell']:.3f}"
-        )
+                    false, width = found["false"], found.get("median_half_width")
+                    told = f"  {name}, {case}: false {false['share']:.3f} (upper bound {false['upper95']:.3f})"
+                    if width:
+                        told += (
+                            f", cannot tell {found['cannot_tell']['share']:.3f}, half widths {width['random']:.4f} to "
+                            f"random and {width['full']:.4f} to full"
+                        )
+                    lines.append(told)
+            if name.startswith("worth"):
+                ratio = looks["median_high_over_low"] or float("nan")
+                lines.append(
+                    f"  {name} seeds: covered {looks['coverage']:.3f}, median high/low {ratio:.2f}, one-sided "
+                    f"{looks['one_sided']:.2f}, cannot tell {looks['cannot_tell']:.3f}"
+                )
     for goal, cell in result["real"].items():
         lines.append(f"{goal}, for real ({cell['sizes']})")
         chains = cell["chains left out"]

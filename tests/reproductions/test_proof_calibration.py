@@ -43,13 +43,33 @@ def test_too_few_trials_say_what_to_run(tmp_path: Path) -> None:
 def test_a_small_run_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
     found = ledger(tmp_path / "l.jsonl")
-    proof_calibration.main(["--ledger", str(found), "--out", str(out), "--proofs", "40"])
+    proof_calibration.main(["--ledger", str(found), "--out", str(out), "--proofs", "40", "--real", str(tmp_path)])
     told = json.loads(out.read_text())
     assert told["verdict"].startswith("not reproduced: below the stated sizes (proofs")
     assert set(told["goals"]) == {"gsm8k judge", "arc_easy judge"}
-    assert "worth: covered" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "worth at 5 seeds: covered" in shown and "half widths" in shown
     cell = told["goals"]["gsm8k judge"]
     assert cell["looks 5"]["equal arms"]["false"]["of"] == 40
+
+
+def test_spreads_of_a_finished_proof_are_those_of_its_arms() -> None:
+    def arm(role: str, costs: list[float], rows: int = 100) -> dict[str, object]:
+        return {"role": role, "costs": costs, "rows": rows}
+
+    rng = np.random.default_rng(0)
+    subjects = [arm("subject", (1.0 + k + 0.01 * rng.standard_normal(50)).tolist()) for k in range(4)]
+    others = [
+        arm("random", (1.5 + 0.05 * rng.standard_normal(200)).tolist()),
+        arm("full", (1.1 + 0.03 * rng.standard_normal(200)).tolist(), 800),
+    ]
+    curve = [arm("curve", [cost, cost + 0.01], rows) for rows, cost in ((50, 1.6), (100, 1.5), (200, 1.52), (800, 1.1))]
+    told = {"epochs": {"arms": [*subjects, *others, *curve], "untouched": 2.0}}
+    parts, about = proof_calibration.components_of_proof(told)
+    assert parts.seed_sd == pytest.approx(0.01, rel=0.15), "subsets differ by more than seeds do"
+    assert np.hypot(parts.seed_sd, parts.draw_sd) == pytest.approx(0.05, rel=0.15)
+    assert parts.full_sd == pytest.approx(0.03, rel=0.15)
+    assert (np.diff(parts.curve_K) <= 0).all() and about["seeds"] == 200
 
 
 def test_a_left_out_chain_is_one_more_draw_and_a_shifted_one_is_noticed() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dataworth.laws.worth import RandomCurve, worth
+from dataworth.proof.contrast import contrast
 from dataworth.proof.looks import Looks
 from dataworth.proof.verdict import CANNOT_TELL, Arm, Rules, word_of
 
@@ -27,6 +28,7 @@ class Components:
 
     Args:
         seed_sd: Between trainings of the same rows.
+        full_sd: The same of the full pool, which may scatter otherwise; `seed_sd` if None.
         draw_sd: Between random draws of the size, training noise taken out.
         sizes_K: Sizes of the random chains.
         curve_K: Mean cost of random rows at those sizes.
@@ -38,6 +40,7 @@ class Components:
     sizes_K: Floats
     curve_K: Floats
     untouched: float
+    full_sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,25 +79,35 @@ def false_verdicts(
         seed: Of the simulation.
 
     Returns:
-        Words of the two comparisons, proofs with a false one among them, and proofs that couldn't tell.
+        Words of the two comparisons, proofs with a false one among them, proofs that couldn't tell, and the median half
+        widths of the two intervals at the last look.
     """
     rng = np.random.default_rng(seed)
     rules = Rules(looks, comparisons=2, margin=margin)
     false = {"better", "worse"} if shift == 0 else {"better", "as good as"}
     words: dict[str, int] = {}
     wrong = unsure = 0
-    last = looks.seeds[-1]
+    last, full_sd = looks.seeds[-1], parts.seed_sd if parts.full_sd is None else parts.full_sd
+    drawn: list[tuple[Floats, Floats, Floats]] = []
     for _ in range(proofs):
         base = parts.curve_K[len(parts.curve_K) // 2]
         subject = base + shift + parts.seed_sd * rng.standard_normal(last)
         draws = base + np.hypot(parts.seed_sd, parts.draw_sd) * rng.standard_normal(last)
-        full = base + parts.seed_sd * rng.standard_normal(last)
+        full = base + full_sd * rng.standard_normal(last)
+        drawn.append((subject, draws, full))
         spoken = _spoken([(subject, draws, True), (subject, full, False)], rules, parts.untouched)
         for word in spoken:
             words[word] = words.get(word, 0) + 1
         wrong += any(w in false for w in spoken)
         unsure += CANNOT_TELL in spoken
-    return {"false": Rate(wrong, proofs).to_dict(), "cannot_tell": Rate(unsure, proofs).to_dict(), "words": words}
+    subject_PR, draws_PR, full_PR = (np.array(arm) for arm in zip(*drawn, strict=True))
+    found = {"random": contrast(subject_PR, draws_PR, "prediction"), "full": contrast(subject_PR, full_PR, "means")}
+    return {
+        "false": Rate(wrong, proofs).to_dict(),
+        "cannot_tell": Rate(unsure, proofs).to_dict(),
+        "words": words,
+        "median_half_width": {name: float(np.median(c.half_width(rules.alpha))) for name, c in found.items()},
+    }
 
 
 def _spoken(pairs: Sequence[tuple[Floats, Floats, bool]], rules: Rules, untouched: float) -> list[str]:
