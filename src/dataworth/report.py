@@ -114,8 +114,9 @@ Chart = Dots | Curve | Histogram | Bars
 class Section:
     """One heading and what stands under it.
 
-    `samples` are groups of rows under a title; `raw` is shown as it is. `told` says that the terminal prints it below
-    the result's own words; `folded` that a page shows it when asked.
+    `legend` says how the charts are read, and is shown with them alone. `samples` are groups of rows under a title;
+    `raw` is shown as it is. `told` says that the terminal prints it below the result's own words; `folded` that a page
+    shows it when asked.
     """
 
     heading: str
@@ -126,6 +127,7 @@ class Section:
     raw: str = ""
     told: bool = False
     folded: bool = False
+    legend: str = ""
 
     def explain(self) -> str:
         """The section without its charts, whose numbers are in its tables."""

@@ -11,6 +11,7 @@ import pytest
 from dataworth.diagnosing.diagnosis import Diagnosis
 from dataworth.diagnosing.measured import Measured, Point
 from dataworth.laws.repeated import effective_multiple
+from dataworth.reports.diagnosis import diagnosis_sections
 
 SIZES = (62, 125, 250, 500, 1000)
 
@@ -190,6 +191,15 @@ def test_repeats_are_fitted_only_where_pilots_were_repeated_and_say_how_sure_tha
     assert told.startswith("25% of the pool for 4 epochs counts as about 8,100 rows seen once") and "(R* = 5, " in told
     assert "fitted to one chain's pilots, 5 to 5 where one size is left out" in told
     assert "of language-model pretraining, not of this learner" in of(runs(2, 5.0)).repeats
+
+
+def test_chains_are_drawn_where_no_law_is_fitted():
+    found = of(measured(np.array([2.99, 2.97, 2.6, 2.3, 2.1])))
+    assert isinstance(found.curve, str)
+    (chart,) = diagnosis_sections(found)[1][0].charts
+    assert chart.sizes_K == tuple(map(float, SIZES)) and len(chart.chains_CK) == 3
+    assert chart.mean_M == pytest.approx(np.mean(chart.chains_CK, axis=0).tolist()) and not chart.band_M
+    assert chart.line == "mean of chains"
 
 
 def test_what_is_refused_for_one_reason_is_one_sentence():

@@ -21,12 +21,12 @@ def diagnosis_sections(found: Diagnosis) -> tuple[list[Claim], list[Section]]:
         "Learning curve",
         (
             f"Nested random subsets, judged on {found.measured.on}; every size was trained for the epochs that did "
-            "best among those tried. Thin lines are chains, the thick one is the fitted law with its 90 % band, or the "
-            "chains' mean where no law is fitted.",
+            "best among those tried.",
             *found.lines(),
         ),
         (_points(found),) if isinstance(curve, str) else (_chart(found, curve),),
         (Grid(tuple(header), tuple(map(tuple, rows))),),
+        legend="Thin lines are chains, the thick one is the fitted law with its 90 % band (without a law their mean).",
     )
     findings, _ = found.checks
     checks = Section("Checks", tuple(found.check_lines()))

@@ -57,9 +57,10 @@ def _arms_section(result: ProofResult) -> Section:
         grids.append(Grid(judged[0], tuple(map(tuple, judged[1])), JUDGED))
     return Section(
         "Arms",
-        (f"{_axis(result)}, {result.protocol}. Dots are trials, bars the 95 % interval of their mean.",),
+        (f"{_axis(result)}, {result.protocol}.",),
         (chart,),
         tuple(grids),
+        legend="Dots are trials, bars the 95 % interval of their mean.",
     )
 
 
@@ -68,11 +69,11 @@ def _worth_section(result: ProofResult) -> Section | None:
     if not said and chart is None:
         return None
     heading = "Worth in random rows" if chart else "Share of the full pool's improvement"
-    what = (
-        "Worth is the number of random rows of this pool that train the model as well; an average, not additive. Thin "
-        "lines are chains of random rows, dashed lines the subsets' means; the bars at the foot are the sets."
+    what = "Worth is the number of random rows of this pool that train the model as well; an average, not additive."
+    legend = (
+        "Thin lines are chains of random rows, dashed lines the subsets' means; the bars at the foot are the sets."
     )
-    return Section(heading, (*said, what), (chart,)) if chart else Section(heading, tuple(said))
+    return Section(heading, (*said, what), (chart,), legend=legend) if chart else Section(heading, tuple(said))
 
 
 def _curve(result: ProofResult) -> Curve | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dataworth.markdown import line, table
 from dataworth.report import Report, Section
 
@@ -15,7 +17,7 @@ def card(report: Report) -> str:
     known = {name: (record.get(name) or {}).get("fingerprint") for name in ("pool", "goal", "learner")}
     prints = table(("fingerprint", "sha256"), [(name, str(found)) for name, found in known.items() if found])
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    files = ", ".join(f"{f['path']} ({f['rows']:,} rows)" for f in record["pool"]["files"])
+    files = ", ".join(f"{Path(f['path']).name} ({f['rows']:,} rows)" for f in record["pool"]["files"])
     parts += ["## What it rests on", prints, f"Pool: {line(files)}. Versions: {line(versions)}."]
     return "\n\n".join(parts) + "\n"
 
