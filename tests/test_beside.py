@@ -58,6 +58,19 @@ def test_overlaps_are_those_of_the_best_rows_each_baseline_may_take() -> None:
     assert session.costs["overlap with baselines"]["rows"] == 40
 
 
+def test_a_score_s_rank_correlations_are_those_that_the_verb_score_tells() -> None:
+    from scipy.stats import spearmanr
+
+    session, scored, selection = a_case()
+    found = beside(session, LOSS, TOP, scored, selection)["correlations"]
+    scored_N = ~np.isnan(scored.values_N)
+    length_N = np.array([len(e.full_text) for e in session.pool.examples()])
+    assert list(found) == ["length", "random"]
+    assert found["length"] == pytest.approx(spearmanr(length_N[scored_N], scored.values_N[scored_N]).statistic)
+    flat = Scored(np.ones(40))
+    assert "correlations" not in beside(session, LOSS, TOP, flat, selection), "nothing to correlate"
+
+
 def test_without_a_goal_or_with_one_without_words_there_is_no_bm25() -> None:
     session, scored, selection = a_case(goal=False)
     assert list(beside(session, LOSS, TOP, scored, selection)["overlap"]) == ["length", "random"]

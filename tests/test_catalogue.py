@@ -188,6 +188,21 @@ def test_another_seed_makes_other_clusters_in_one_session(place: Path) -> None:
     assert len(set(found)) > 1
 
 
+def test_there_are_as_many_clusters_as_classes_or_as_the_square_root_of_the_rows(place: Path, encoder: str) -> None:
+    from dataworth import artefacts, config
+    from dataworth.options import GeometryOptions
+    from dataworth.session import open_session
+
+    found = {}
+    for pool, asked in (("vectors.npz", 0), ("vectors.npz", 5), ("pool.jsonl", 0)):
+        named = {"encoder": encoder} if pool == "pool.jsonl" else {}
+        request = config.build(config.SelectRequest, {"pool": str(place / pool), "workers": 0, **named})
+        with open_session(request, None) as session:
+            session.geometry = GeometryOptions(clusters=asked)
+            found[pool, asked] = len(np.unique(artefacts.clusters(session).label_N))
+    assert found == {("vectors.npz", 0): 3, ("vectors.npz", 5): 5, ("pool.jsonl", 0): 8}
+
+
 @pytest.mark.lm
 def test_two_workers_train_the_same_nets(place: Path, tmp_path: Path, trained: dict[str, object]) -> None:
     one = kept(place, tmp_path, method="aum", **trained)

@@ -389,11 +389,16 @@ def neighbours(session: Session) -> Neighbours:
 
 
 def clusters(session: Session) -> Clusters:
-    """k-means of the rows' vectors."""
+    """k-means of the rows' vectors; unless told otherwise, as many as classes, or as the square root of the rows.
+
+    Sorscher et al. 2022 (arXiv 2206.14486) found prototypes to care little for it within a factor of ten of the number
+    of classes, which the square root of a large pool exceeds.
+    """
     from dataworth.numerics.clusters import kmeans
 
     vectors_ND, rows = vectors(session), len(session.pool)
-    k = session.geometry.clusters or max(1, round(rows**0.5))
+    usual = len(class_numbers(session)) if session.classifies else round(rows**0.5)
+    k = session.geometry.clusters or max(1, usual)
     with session.costing("clusters", rows):
         return kmeans(vectors_ND, id_order(session.pool.ids), k, seed=session.request.seed)
 

@@ -16,6 +16,7 @@ from dataworth.errors import NonsenseRefused
 from dataworth.numerics.vendi import vendi_score
 from dataworth.records import Budget, hash_unit
 from dataworth.results import Pick, Score, Scored, Selection
+from dataworth.selecting import correlations
 from dataworth.session import Session
 
 BASELINES = ("bm25", "length")
@@ -30,7 +31,8 @@ def beside(session: Session, method: Score, pick: Pick, scored: Scored, selectio
 
     `tokens` holds the tokens kept and in the pool, where this run counted them. `overlap` holds, for a pick by a score
     that is no baseline, the share of the picked rows that each baseline picks at the same size from the rows that
-    the method scored, and that a random draw shares on average. `diversity` holds, where the run had vectors, the Vendi
+    the method scored, and that a random draw shares on average; `correlations`, of rows with text, the score's rank
+    correlation with length and with random. `diversity` holds, where the run had vectors, the Vendi
     score of the picked rows and of as many random ones.
     """
     found: dict[str, Any] = {}
@@ -42,6 +44,9 @@ def beside(session: Session, method: Score, pick: Pick, scored: Scored, selectio
     if clever and len(selection.ids) and len(session.pool) <= LARGEST:
         with session.costing("overlap with baselines", len(session.pool)):
             found["overlap"] = _overlap(session, scored, selection)
+            rho = correlations(session, scored) if "length" in found["overlap"] else {}
+        told = {name: r for name, r in rho.items() if not np.isnan(r)}
+        found |= {"correlations": told} if told else {}
     if (method.needs | pick.needs) & artefacts.OF_VECTORS:
         found["diversity"] = _diversity(session, selection)
     return found

@@ -49,7 +49,7 @@ class GradientOptions:
 
 @dataclass(frozen=True, slots=True)
 class GeometryOptions:
-    """How a pool's geometry is made: neighbours a row, clusters (0: the square root of the rows), and what is alike.
+    """How a pool's geometry is made: neighbours a row, clusters (0: see `artefacts.clusters`), and what is alike.
 
     `similar` is the Jaccard similarity of two rows' words from which they are near-duplicates.
     """

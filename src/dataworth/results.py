@@ -56,7 +56,8 @@ class Score(Protocol):
 class Selection:
     """What was picked, and why each row of the pool was kept or dropped.
 
-    `ids` are the kept ids in pool order with `weights` beside them. `reason_code_N` (uint8, pool order) indexes
+    `ids` are the kept ids in pool order with `weights` beside them; a pick's sum to what its theory says, those that
+    are stored and trained on to the rows kept (`selecting.weighed`). `reason_code_N` (uint8, pool order) indexes
     `reasons`; a code is a short kebab-case word, its text in plain English is in `reason_texts`. `boundary` holds the
     scores on both sides of the cut when there is one. `turned`: the score was ranked from its other end.
     """
@@ -219,7 +220,7 @@ class SelectResult:
 
     @property
     def beside(self) -> str:
-        """One line of what is known: tokens kept, how much baselines would pick too, diversity, a forecast of worth."""
+        """One line of what is known: tokens kept, overlap and correlation with baselines, diversity, a forecast."""
         found, parts = self.record.get("beside", {}), []
         if "tokens" in found:
             kept, pool = found["tokens"]["kept"], found["tokens"]["pool"]
@@ -227,6 +228,9 @@ class SelectResult:
         if len(found.get("overlap", ())) > 1:  # random alone is beside nothing
             shares = [f"{name} {100 * share:.0f} %" for name, share in found["overlap"].items()]
             parts.append(f"overlap: {', '.join(shares[:-1])}; {shares[-1].replace(' ', ' would share ', 1)}")
+        if "correlations" in found:
+            shown = ", ".join(f"{name} {rho:.2f}" for name, rho in found["correlations"].items())
+            parts.append(f"rank correlation of the score with {shown}")
         if found.get("diversity"):
             kept, random, rows = (found["diversity"][name] for name in ("kept", "random", "rows"))
             parts.append(

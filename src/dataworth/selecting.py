@@ -21,6 +21,8 @@ from dataworth.sizing import sized
 
 _REASONS = 3
 """Reasons told of rows without a score."""
+_WHOLE = 1e-9
+"""How far from 1 rounding may leave a mean weight."""
 
 
 def choose_method(request: config.Request, wanted: str | None) -> Score:
@@ -79,7 +81,7 @@ def choose_rows(
     _note(session, *artefacts.label_free(session, f"pick {pick.name}", given.pick_needs - {"score"}))
 
     def run(read: Mapping[str, Any], rows: Budget) -> Selection:
-        return pick(read, rows, seed=session.request.seed, **given.pick)
+        return weighed(pick(read, rows, seed=session.request.seed, **given.pick))
 
     if budget is None or judged is not None:
         assert judged is not None
@@ -87,6 +89,32 @@ def choose_rows(
     if policy_of(session.request):
         return scored, piloted(session, inputs, lambda read: run(read, budget))
     return scored, run(inputs, budget)
+
+
+def weighed(selection: Selection) -> Selection:
+    """The selection with weights that count as many rows as were kept, and a note of them.
+
+    A pick's weights may say how many rows of the pool a kept one stands for. Training takes a row of weight 2 twice, so
+    that 30 rows which stand for 600 would be trained on, judged and paid for as 600.
+    """
+    weight_K = selection.weights
+    if not len(weight_K) or (weight_K == 1).all():
+        return selection
+    mean, notes = float(weight_K.mean()), []
+    if np.ptp(weight_K) > 0:
+        weight_K = weight_K / mean
+        notes.append(
+            f"the kept rows have weights, {weight_K.min():.3g} to {weight_K.max():.3g}, in weights.parquet: a trainer "
+            "that ignores them trains another subset"
+        )
+    else:
+        weight_K = np.ones(len(weight_K))
+    if abs(mean - 1) > _WHOLE:
+        notes.append(
+            f"weights were divided by their mean, {mean:.6g}, so that they count as the {len(weight_K):,} kept rows: "
+            "times that they are those of the method, which sum to the rows stood for"
+        )
+    return replace(selection, weights=weight_K, notes=(*selection.notes, *notes))
 
 
 def score_one(session: Session, method: Score, given: options.MethodOptions) -> Scored:

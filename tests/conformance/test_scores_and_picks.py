@@ -13,7 +13,7 @@ from dataworth.numerics.neighbours import nearest
 from dataworth.records import Budget, id_order
 from dataworth.results import Scored, Similarity
 
-SCORES = sorted(plugins.SCORES)
+SCORES = [*sorted(plugins.SCORES), *(f"{family}:quality" for family in sorted(plugins.FAMILIES))]
 PICKS = sorted(plugins.PICKS)
 NUMBERS = ("losses", "losses_alone", "entropies", "losses_seen", "losses_unseen")
 ROWS = (*NUMBERS, "labels", "near_duplicates", "probabilities")
@@ -54,6 +54,7 @@ def artefacts(n, seed=0):
         "probabilities": (p := rng.uniform(0.1, 1, size=(n, 3))) / p.sum(axis=1, keepdims=True),
         "grad_norms": rng.uniform(0.5, 4, size=(2, n)),
         "goal_vectors": {"a": rng.normal(size=(4, 24)), "b": rng.normal(size=(2, 24))},
+        "column:quality": Scored(np.arange(n) * 7 % 11.0),
         "similarity": Similarity(table, table[::-1].copy(), np.array([0.7, 0.3]), ("a", "b", "c")),
         **geometry(row_ids(n), rng.normal(size=(n, 24))),
     }
@@ -82,7 +83,7 @@ def geometry(ids, vectors):
 
 def reordered(inputs, order):
     """The same pool in another row order (an order with repeats makes exact copies)."""
-    sim, threshold = inputs["similarity"], inputs["threshold_dynamics"]
+    sim, threshold, column = inputs["similarity"], inputs["threshold_dynamics"], inputs["column:quality"]
     unscored = inputs.get("unscored", {})
     return {
         **inputs,
@@ -94,6 +95,7 @@ def reordered(inputs, order):
         "threshold_dynamics": ThresholdDynamics(threshold.margin_2EN[..., order], threshold.own_2N[:, order]),
         "grad_norms": inputs["grad_norms"][:, order],
         **geometry(ids, inputs["vectors"][order]),
+        "column:quality": Scored(column.values_N[order], column.unscored),
         "similarity": Similarity(
             sim.mean_CNG[:, order], sim.centroid_CNG[:, order], sim.weight_C, sim.subtasks, sim.unscored
         ),
@@ -132,6 +134,7 @@ def spoiled(inputs, rows):
         "grad_norms": holed(inputs["grad_norms"], rows),
         "probabilities": holed(inputs["probabilities"].T, rows).T,
         **geometry(ids, vectors),
+        "column:quality": Scored(holed(inputs["column:quality"].values_N, rows), reasons),
         "similarity": Similarity(mean, centroid, sim.weight_C, sim.subtasks, reasons),
         "unscored": reasons,
     }

@@ -53,6 +53,8 @@ def test_forward_has_neither_gamma_nor_a_square():
     index, cosine = np.array([[1], [0]]), np.array([[0.5], [0.5]], np.float32)
     got = forward(distances(index, cosine), np.array([2.0, 0.0]))
     np.testing.assert_allclose(got, [2 + np.exp(-1) * 1e-7, 0 + np.exp(-1) * 2])
+    silent = forward(distances(index, cosine), np.zeros(2))
+    np.testing.assert_allclose(silent, np.exp(-1) * 1e-7, err_msg="a row without a score still counts as a neighbour")
 
 
 def test_reverse_uses_gamma_and_never_takes_a_row_twice():

@@ -17,8 +17,7 @@ def test_high_prune_rates_move_the_density_to_easy_rows():
 
 def test_the_anchors_are_the_ten_best_scores():
     p = np.full((40, 50), 0.5)
-    p[:, :10] = 0.25
-    p[30:, :10] = 1.0
+    p[:, :10] = np.r_[np.full(15, 0.1), np.full(15, 0.4), np.ones(10)][:, None]  # 0.25 over the first 30 epochs
     values = np.r_[np.full(10, 2.0), np.ones(40)]
     got = DualBeta()(scored(values, dynamics=trained(p)), Budget("fraction", 0.3))
     assert (got.boundary["beta_a"], got.boundary["beta_b"]) == pytest.approx(beta_parameters(0.25, 0.7))

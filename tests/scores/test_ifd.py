@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -74,3 +75,37 @@ def test_wrong_options_are_refused_in_one_line(options):
     with pytest.raises(RequestError, match="correct --option") as error:
         IFD()(case([1.0], [2.0]), **options)
     assert "\n" not in str(error.value)
+
+
+ASKED = {
+    "Repeat exactly: the violet kettle hums beneath seven maps.": "the violet kettle hums beneath seven maps.",
+    "What is the capital of France?": "The capital of France is Paris.",
+    "How many days does a week have?": "A week has seven days.",
+    "What do bees make?": "Bees make honey.",
+    "Which planet is the largest?": "Jupiter is the largest planet.",
+    "Who wrote Romeo and Juliet?": "William Shakespeare wrote Romeo and Juliet.",
+    "What is the opposite of hot?": "The opposite of hot is cold.",
+    "What colour is grass?": "Grass is green.",
+    "At what temperature does water boil?": "Water boils at 100 degrees Celsius.",
+    "How many legs does a spider have?": "A spider has eight legs.",
+    "Which ocean lies between Europe and America?": "The Atlantic Ocean lies between Europe and America.",
+    "What do plants need to grow?": "Plants need water, light and soil to grow.",
+}
+
+
+@pytest.mark.lm
+@pytest.mark.smollm2
+@pytest.mark.slow
+def test_a_real_learner_is_helped_by_its_own_prompt_and_not_by_another_row_s(tmp_path):
+    import dataworth as dw
+
+    def ifd(name, prompts):
+        rows = [{"prompt": p, "completion": a} for p, a in zip(prompts, ASKED.values(), strict=True)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        given = {"model": "smollm2", "option": ("threshold=inf",), "workers": 0, "device": "cpu"}
+        found = dw.score(str(tmp_path / f"{name}.jsonl"), method="ifd", run=str(tmp_path / name), **given)
+        return found.scores["ifd"].values_N
+
+    own, others = ifd("own", list(ASKED)), ifd("others", np.roll(list(ASKED), 1).tolist())
+    assert own[0] < 0.05, "the prompt holds the answer word for word (0.0003 with SmolLM2-135M)"
+    assert own.mean() < 0.5 * others.mean(), "0.03 and 0.42"

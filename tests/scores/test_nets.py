@@ -1,11 +1,19 @@
+from dataclasses import fields
+from functools import partial
 from itertools import combinations
+from typing import get_args
 
 import numpy as np
 import pytest
 from scipy import stats
 from tests.scores.made_training import dynamics, inputs, row_ids
 
+from dataworth.dynamics import Dynamics
+from dataworth.scores.aum import AUM
+from dataworth.scores.cartography import Cartography, Measure
+from dataworth.scores.dual import DUAL
 from dataworth.scores.el2n import EL2N
+from dataworth.scores.forgetting import Forgetting
 from dataworth.scores.nets import agreement, scored_by_nets
 
 
@@ -32,4 +40,14 @@ def test_notes_say_how_far_nets_agree():
     assert len(apart.notes) == 1 and apart.notes[0].endswith("mostly the seed's (below 0.5): train more")
     assert "one net alone" in scored_by_nets("x", [base], given, "none").notes[0]
     assert not scored_by_nets("x", [np.ones(300)] * 2, given, "none").notes
-    assert "3 nets agree" in EL2N()(inputs(dynamics(50)[0])).notes[0]
+
+
+SCORES = [EL2N(), AUM(), DUAL(), Forgetting(), *(partial(Cartography(), measure=m) for m in get_args(Measure))]
+
+
+@pytest.mark.parametrize("score", SCORES, ids=str)
+def test_every_score_of_trainings_says_how_far_its_nets_agree(score):
+    found, _ = dynamics(50)
+    assert "3 nets agree with a mean rank correlation of" in score(inputs(found)).notes[0]
+    one = Dynamics(*(getattr(found, f.name)[:1] for f in fields(found)))
+    assert "one net alone" in score(inputs(one)).notes[0]

@@ -50,6 +50,19 @@ def test_bits_against_the_prior_and_the_prediction():
     np.testing.assert_allclose(PVI()(inputs).values_N, 0, atol=0.01)
 
 
+def test_the_bits_told_are_the_prior_s_entropy_less_the_prediction_s():
+    """Mean PVI = H_b(Y) - H(Y | X), the prior's shares counted with one row more a class; few rows show it."""
+    ids, labels = row_ids(20), (np.arange(20) % 4 == 0).astype(int)
+    folds, bits_prior, bits_given = _folds(ids, labels, 5, seed=0), [], []
+    for label, fold in zip(labels, folds, strict=True):
+        others = labels[folds != fold]
+        bits_prior.append(-np.log2(((others == label).sum() + 1) / (len(others) + 2)))
+        bits_given.append(-np.log2((others == label).mean()))  # vectors without a direction tell the share alone
+    got = PVI()({"ids": ids, "vectors": np.zeros((20, 3)), "labels": labels}).values_N
+    np.testing.assert_allclose(got + bits_given, bits_prior, atol=1e-3)
+    assert got.mean() + np.mean(bits_given) == pytest.approx(np.mean(bits_prior), abs=1e-3)
+
+
 def test_flipped_rows_are_the_negative_ones():
     inputs = gaussians(classes=2)
     flipped = np.zeros(400, dtype=bool)

@@ -16,7 +16,7 @@ from dataworth.results import Selection
 
 TEXTS = {
     **NO_VECTOR,
-    "kept-craig": "kept: it stands for the rows of its class that are nearest to it, as often as its weight says",
+    "kept-craig": "kept: it stands for the nearest rows of its class, more of them the larger its weight",
     "stood-for": "dropped: a kept row of its class stands for it",
     "class-left-out": "dropped: the budget had no row for its class",
 }

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from dataworth.dynamics import Dynamics, mean_of
 from dataworth.errors import RequestError
 from dataworth.results import Scored
-from dataworth.scores.assemble import assemble
 from dataworth.scores.forgetting import counts
-from dataworth.scores.over_epochs import first_epochs, mean_and_spread, mean_over_nets, one_of
+from dataworth.scores.nets import scored_by_nets
+from dataworth.scores.over_epochs import first_epochs, mean_and_spread, one_of
 
 Measure = Literal["variability", "confidence", "correctness", "forgetfulness", "threshold_closeness"]
 
@@ -43,22 +43,18 @@ class Cartography:
         read = first_epochs(found.epochs, epochs, found.epochs)
         if read < 2 and measure in ("variability", "forgetfulness"):
             raise RequestError(f"{measure} of {read} epoch: expected two or more; train longer, or measure=confidence")
-        return assemble(_measured(found, measure, read), inputs, "too few epochs saw it")
+        return scored_by_nets(self.name, _measured(found, measure, read), inputs, "too few epochs saw it")
 
 
-def _measured(found: Dynamics, measure: str, read: int) -> NDArray[np.float64]:
+def _measured(found: Dynamics, measure: str, read: int) -> list[NDArray[np.float64]]:
+    """The measure `[N]` by each net."""
     p_SEN, correct_SEN = found.p_SEN[:, :read], found.correct_SEN[:, :read]
     if measure == "variability":
-        return mean_over_nets(p_SEN, lambda p_EN: mean_and_spread(p_EN)[1])
+        return [mean_and_spread(p_EN)[1] for p_EN in p_SEN]
     if measure == "confidence":
-        return -mean_over_nets(p_SEN, mean_of)
+        return [-mean_of(p_EN) for p_EN in p_SEN]
     if measure == "correctness":
-        return -read * mean_over_nets(correct_SEN, mean_of)
+        return [-read * mean_of(correct_EN) for correct_EN in correct_SEN]
     if measure == "forgetfulness":
         return counts(correct_SEN, found.error_SEN[:, :read], hardest=True)[0]
-
-    def closeness(p_EN: NDArray[np.floating]) -> NDArray[np.float64]:
-        mean_N = mean_of(p_EN)
-        return mean_N * (1 - mean_N)
-
-    return mean_over_nets(p_SEN, closeness)
+    return [mean_N * (1 - mean_N) for mean_N in map(mean_of, p_SEN)]

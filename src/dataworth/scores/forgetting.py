@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dataworth.dynamics import Dynamics, mean_of
 from dataworth.errors import RequestError
 from dataworth.results import Scored
-from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import forgotten, mean_over_nets, one_of
+from dataworth.scores.nets import scored_by_nets
+from dataworth.scores.over_epochs import forgotten, one_of
 
 
 class Forgetting:
@@ -41,27 +41,26 @@ class Forgetting:
         one_of("never", never, ("hardest", "unscored"))
         if found.epochs < 2:
             raise RequestError(f"{found.epochs} epoch recorded: expected two or more to forget between; train longer")
-        values_N, never_N = counts(found.correct_SEN, found.error_SEN, hardest=never == "hardest")
+        per_net, never_N = counts(found.correct_SEN, found.error_SEN, hardest=never == "hardest")
         ids, known = inputs["ids"], inputs.get("unscored", {})
         unlearned = {ids[i]: "no net ever got it right" for i in np.flatnonzero(never_N).tolist()}
-        return assemble(values_N, {"ids": ids, "unscored": {**unlearned, **known}}, "no net saw it")
+        return scored_by_nets(self.name, per_net, {"ids": ids, "unscored": {**unlearned, **known}}, "no net saw it")
 
 
 def counts(
     correct_SEN: NDArray[np.floating], error_SEN: NDArray[np.floating], *, hardest: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean transitions `[N]`, and which rows were seen but never right in any net.
+) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+    """Transitions of each net `[N]`, and which rows were seen but never right in any net.
 
-    If `hardest`, those have the number of epochs plus half their mean error, which is above what any other row can
+    If `hardest`, those have the number of epochs plus half the net's mean error, which is above what any other row can
     have.
     """
-    _, epochs, rows = correct_SEN.shape
-    per_net, learned_N = [], np.zeros(rows, dtype=bool)
-    for correct_EN in correct_SEN:
-        count_N, right_N = forgotten(correct_EN)
-        unlearned = float(epochs) if hardest else np.nan
-        per_net.append(np.where(right_N | np.isnan(count_N), count_N, unlearned))
-        learned_N |= right_N
-    never_N = ~learned_N & ~np.isnan(mean_over_nets(correct_SEN, mean_of))
-    more_N = np.where(never_N & hardest, np.nan_to_num(mean_over_nets(error_SEN, mean_of)) / 2, 0.0)
-    return mean_of(per_net) + more_N, never_N
+    found, epochs = [forgotten(correct_EN) for correct_EN in correct_SEN], correct_SEN.shape[1]
+    learned_N = np.any([right_N for _, right_N in found], axis=0)
+    never_N = ~learned_N & ~np.isnan(mean_of(count_N for count_N, _ in found))
+    per_net = []
+    for (count_N, right_N), error_EN in zip(found, error_SEN, strict=True):
+        more_N = np.where(never_N, np.nan_to_num(mean_of(error_EN)) / 2, 0.0)
+        unlearned_N = epochs + more_N if hardest else np.nan
+        per_net.append(np.where(right_N | np.isnan(count_N), count_N, unlearned_N))
+    return per_net, never_N

@@ -6,8 +6,6 @@ neither on its place nor on the other rows, and a memory-mapped recording of any
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,13 +33,6 @@ def first_epochs(recorded: int, wanted: int, usual: int) -> int:
     if not 0 <= wanted <= recorded:
         raise RequestError(f"{wanted} epochs asked for: expected 0 to the {recorded} recorded; correct that --option")
     return wanted or min(usual, recorded)
-
-
-def mean_over_nets(
-    table_SEN: NDArray[np.floating], of_net: Callable[[NDArray[np.floating]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Mean over nets of `of_net([E, N]) -> [N]`; nets that give NaN for a row are left out for it."""
-    return mean_of(of_net(table_EN) for table_EN in table_SEN)
 
 
 def mean_and_spread(
