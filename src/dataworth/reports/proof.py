@@ -70,9 +70,7 @@ def _worth_section(result: ProofResult) -> Section | None:
         return None
     heading = "Worth in random rows" if chart else "Share of the full pool's improvement"
     what = "Worth is the number of random rows of this pool that train the model as well; an average, not additive."
-    legend = (
-        "Thin lines are chains of random rows, dashed lines the subsets' means; the bars at the foot are the sets."
-    )
+    legend = "Thin lines are chains of random rows, dashed lines the subsets' means; the bars at the foot are the sets."
     return Section(heading, (*said, what), (chart,), legend=legend) if chart else Section(heading, tuple(said))
 
 
