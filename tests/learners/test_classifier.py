@@ -339,3 +339,12 @@ def test_rows_that_cannot_be_used_are_refused(tmp_path):
     rows = [*vectors(3), Labelled("x", np.zeros(0, np.float32), reason="it is broken")]
     with pytest.raises(RequestError, match="row x can't be trained on: it is broken"):
         train_classifier(learner(vectors(3)), rows, out=tmp_path / "t")
+
+
+def test_narrow_convolutions_are_not_laid_out_channels_last():
+    from torch import nn
+
+    from dataworth.learners.nets import SmallResNet, layout
+
+    assert layout(SmallResNet(3, 8)) == torch.channels_last and layout(nn.Linear(3, 2)) == torch.channels_last
+    assert layout(SmallResNet(3, 4)) == torch.contiguous_format, "its backward pass crashes on CPUs without AVX-512"

@@ -21,7 +21,7 @@ from dataworth.learners.causal_lm import fast_dtype, minor_version, resolve_devi
 from dataworth.learners.labelled import Labelled, LabelledEncoder
 from dataworth.learners.load import require
 from dataworth.learners.modules import importable
-from dataworth.learners.nets import build
+from dataworth.learners.nets import build, layout
 from dataworth.recipe import ClassifierRecipe
 from dataworth.store.fingerprint import fingerprint
 
@@ -98,7 +98,7 @@ class Scaled(nn.Module):
 
     def __init__(self, net: Any, shape: Sequence[int]) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.layout = net, layout(net)
         self.register_buffer("mean", torch.zeros(tuple(shape)))
         self.register_buffer("spread", torch.ones(tuple(shape)))
 
@@ -117,7 +117,7 @@ class Scaled(nn.Module):
     def scaled(self, x_B: Tensor) -> Tensor:
         """Inputs as the net gets them."""
         out = (x_B.float() - self.mean) / self.spread
-        return out.contiguous(memory_format=torch.channels_last) if out.ndim == 4 else out
+        return out.contiguous(memory_format=self.layout) if out.ndim == 4 else out
 
     def features(self, x_B: Tensor) -> Tensor:
         """What the head reads, `[B, F]`."""
@@ -140,7 +140,7 @@ class Classifier:
         net = build(card.model, shape, len(card.renderer.classes), card.recipe)
         self.model = Scaled(net, shape).to(self.device)
         if len(shape) == 3:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.to(memory_format=self.model.layout)  # type: ignore[call-overload]
         self.model.eval()
 
     @property

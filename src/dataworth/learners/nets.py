@@ -75,6 +75,17 @@ class SmallResNet(nn.Module):
         return pooled
 
 
+LEAST_LAST = 8
+"""Channels from which a convolution may be laid out channels-last: with fewer, the backward pass of torch 2.13 writes
+past its buffers on CPUs without AVX-512 (it crashed at 2, 4 and 6 channels, never from 8 on)."""
+
+
+def layout(net: nn.Module) -> torch.memory_format:
+    """The faster memory format of a net's convolutions that is safe: channels-last, unless one is too narrow."""
+    narrow = any(isinstance(m, nn.Conv2d) and m.out_channels < LEAST_LAST for m in net.modules())
+    return torch.contiguous_format if narrow else torch.channels_last
+
+
 def build(name: str, shape: Shape, classes: int, recipe: ClassifierRecipe) -> Net:
     """A net with initial weights that only the recipe's seed decides.
 

@@ -30,7 +30,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.augmentation import random_view
 from dataworth.learners.causal_lm import fast_dtype, resolve_device
 from dataworth.learners.checkpoint import FINISHED, STATE
-from dataworth.learners.nets import SmallResNet
+from dataworth.learners.nets import SmallResNet, layout
 from dataworth.learners.state import net_tensors, read_state, write_state
 from dataworth.learners.trainer import STATE_SECONDS, claim
 from dataworth.numerics.schedules import learning_rates
@@ -82,7 +82,8 @@ class ImageEncoder:
             torch.manual_seed(seed)
             projection = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, PROJECTED))
             net = nn.ModuleDict({"body": SmallResNet(channels, recipe.width), "projection": projection})
-        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layout = layout(net)
+        self.net = net.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.net.eval()
 
     def load(self, folder: Path) -> ImageEncoder:
@@ -104,7 +105,7 @@ class ImageEncoder:
 
     def features(self, unit_B: Tensor) -> Tensor:
         """What the body makes of scaled images, `[B, 4 width]`, in fp32."""
-        x_B = ((unit_B - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
+        x_B = ((unit_B - 0.5) / 0.25).contiguous(memory_format=self.layout)
         bf16 = torch.autocast(self.device.type, torch.bfloat16) if self.dtype == "bf16" else nullcontext()
         with bf16:
             found: Tensor = self.net["body"](x_B)
