@@ -344,7 +344,10 @@ def test_rows_that_cannot_be_used_are_refused(tmp_path):
 def test_narrow_convolutions_are_not_laid_out_channels_last():
     from torch import nn
 
-    from dataworth.learners.nets import SmallResNet, layout
+    from dataworth.learners.nets import SmallResNet, laid_out, layout
 
     assert layout(SmallResNet(3, 8)) == torch.channels_last and layout(nn.Linear(3, 2)) == torch.channels_last
     assert layout(SmallResNet(3, 4)) == torch.contiguous_format, "its backward pass crashes on CPUs without AVX-512"
+    grey_B = torch.zeros(5, 6, 6, 1).permute(0, 3, 1, 2)
+    assert laid_out(grey_B, torch.contiguous_format).stride() == (36, 36, 6, 1)
+    assert laid_out(grey_B, torch.channels_last).stride() == grey_B.stride()

@@ -21,7 +21,7 @@ from dataworth.learners.causal_lm import fast_dtype, minor_version, resolve_devi
 from dataworth.learners.labelled import Labelled, LabelledEncoder
 from dataworth.learners.load import require
 from dataworth.learners.modules import importable
-from dataworth.learners.nets import build, layout
+from dataworth.learners.nets import build, laid_out, layout
 from dataworth.recipe import ClassifierRecipe
 from dataworth.store.fingerprint import fingerprint
 
@@ -117,7 +117,7 @@ class Scaled(nn.Module):
     def scaled(self, x_B: Tensor) -> Tensor:
         """Inputs as the net gets them."""
         out = (x_B.float() - self.mean) / self.spread
-        return out.contiguous(memory_format=self.layout) if out.ndim == 4 else out
+        return laid_out(out, self.layout) if out.ndim == 4 else out
 
     def features(self, x_B: Tensor) -> Tensor:
         """What the head reads, `[B, F]`."""

@@ -86,6 +86,13 @@ def layout(net: nn.Module) -> torch.memory_format:
     return torch.contiguous_format if narrow else torch.channels_last
 
 
+def laid_out(x_B: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images in a memory format, their strides too: those of one channel fit both, and torch goes by the strides."""
+    if layout == torch.contiguous_format:
+        return x_B.clone(memory_format=torch.contiguous_format)
+    return x_B.contiguous(memory_format=layout)
+
+
 def build(name: str, shape: Shape, classes: int, recipe: ClassifierRecipe) -> Net:
     """A net with initial weights that only the recipe's seed decides.
 

@@ -30,7 +30,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.augmentation import random_view
 from dataworth.learners.causal_lm import fast_dtype, resolve_device
 from dataworth.learners.checkpoint import FINISHED, STATE
-from dataworth.learners.nets import SmallResNet, layout
+from dataworth.learners.nets import SmallResNet, laid_out, layout
 from dataworth.learners.state import net_tensors, read_state, write_state
 from dataworth.learners.trainer import STATE_SECONDS, claim
 from dataworth.numerics.schedules import learning_rates
@@ -105,7 +105,7 @@ class ImageEncoder:
 
     def features(self, unit_B: Tensor) -> Tensor:
         """What the body makes of scaled images, `[B, 4 width]`, in fp32."""
-        x_B = ((unit_B - 0.5) / 0.25).contiguous(memory_format=self.layout)
+        x_B = laid_out((unit_B - 0.5) / 0.25, self.layout)
         bf16 = torch.autocast(self.device.type, torch.bfloat16) if self.dtype == "bf16" else nullcontext()
         with bf16:
             found: Tensor = self.net["body"](x_B)
