@@ -131,7 +131,9 @@ def by_dynamics(case: Case) -> dict[str, Figures]:
     path = case.folder / "dynamics.npz"
     arrays = dict(zip(NAMES, done.values_5EN, strict=True))
     np.savez(path, ids=np.array([row.id for row in case.rows[0]]), **arrays)
-    found = case.score("dynamics", "aum,el2n", pool=str(case.folder / "pool.parquet"), dynamics=[str(path)])
+    last = [f"epoch={case.args.epochs}"]  # of el2n: by the end wrong labels stand out most, where hard rows are fitted
+    pool = str(case.folder / "pool.parquet")
+    found = case.score("dynamics", "aum,el2n", pool=pool, dynamics=[str(path)], option=last)
     return {"aum": figures(-found["aum"], case.wrong_N, found["aum"] < 0), "el2n": figures(found["el2n"], case.wrong_N)}
 
 
