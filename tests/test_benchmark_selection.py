@@ -79,7 +79,6 @@ def test_a_library_that_fails_is_a_line_and_ours_is_an_error(capsys, monkeypatch
 def test_a_way_apart_is_measured_in_its_own_process_and_stopped_at_its_limit():
     found = selection.apart("k-center", "dataworth", 60, ARGS)
     assert found["value"] > 0 and found["peak_rss_gib"] < 1
-    # A rival that isn't told to hurry; ours has no limit.
     scikit = selection.apart("k-center", "scikit-learn-usual", 2000, {**ARGS, "width": 256, "limit": 0.02})
     assert scikit == {"more_than_cpu_seconds": 0.02}
     assert "value" not in selection.apart("k-center", "dataworth", 60, {**ARGS, "limit": 1e-6}, value=False)
@@ -144,9 +143,8 @@ def test_ratios_are_of_one_turn_and_a_stopped_rival_bounds_them(monkeypatch):
 def test_sizes_of_goals_come_first_and_every_goal_is_planned():
     args = {"only": [], "rows": []}
     planned = selection.plan(args)
-    assert {(g.task, g.rows) for g in selection.GOALS} == set(
-        planned[: len({(g.task, g.rows) for g in selection.GOALS})]
-    )
+    wanted = {(g.task, g.rows) for g in selection.GOALS}
+    assert set(planned[: len(wanted)]) == wanted
     assert len(planned) == len(set(planned))
     assert set(planned) == {(task, rows) for task, job in selection.TASKS.items() for rows in job.sizes}
     assert all(any(w.name == g.way for w in selection.TASKS[g.task].ways) for g in selection.GOALS)
@@ -154,9 +152,10 @@ def test_sizes_of_goals_come_first_and_every_goal_is_planned():
     assert all(isinstance(job, Task) and job.ways[0].name == selection.OURS for job in selection.TASKS.values())
 
 
-@pytest.mark.parametrize(
-    "task, way", [(t, w.name) for t, job in selection.TASKS.items() for w in job.ways if w.package]
-)
+RIVALS = [(task, way.name) for task, job in selection.TASKS.items() for way in job.ways if way.package]
+
+
+@pytest.mark.parametrize("task, way", RIVALS)
 def test_what_rivals_find_is_what_we_find(task, way):
     chosen = next(w for w in selection.TASKS[task].ways if w.name == way)
     pytest.importorskip(chosen.package)

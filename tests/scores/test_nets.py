@@ -45,7 +45,7 @@ def test_notes_say_how_far_nets_agree():
 SCORES = [EL2N(), AUM(), DUAL(), Forgetting(), *(partial(Cartography(), measure=m) for m in get_args(Measure))]
 
 
-@pytest.mark.parametrize("score", SCORES, ids=str)
+@pytest.mark.parametrize("score", SCORES, ids=range(len(SCORES)))
 def test_every_score_of_trainings_says_how_far_its_nets_agree(score):
     found, _ = dynamics(50)
     assert "3 nets agree with a mean rank correlation of" in score(inputs(found)).notes[0]
