@@ -210,6 +210,13 @@ def test_an_interrupt_says_how_to_go_on_with_words_quoted(main: Any, monkeypatch
     assert err.endswith(f"dataworth score {POOL} --run 'my run'\n")
 
 
+def test_words_of_an_exit_of_the_user_s_own_code_are_not_lost(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "run_score", failing(SystemExit("the judge's own complaint")))
+    monkeypatch.setattr(sys, "argv", ["dataworth", "score", POOL])
+    with pytest.raises(SystemExit, match="the judge's own complaint"):
+        cli.main()
+
+
 def test_a_terminated_command_says_how_to_go_on(main: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "run_score", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     code, out, err = main("score", POOL)

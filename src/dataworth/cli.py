@@ -281,6 +281,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except SystemExit as end:
+        if end.code not in _STOPPED:
+            raise
         code = end.code
     if code in _STOPPED:  # newer Typers return an interrupt's code themselves
         terminal.note(f"dataworth: {_STOPPED[code]}; the same command resumes: dataworth {shlex.join(sys.argv[1:])}")

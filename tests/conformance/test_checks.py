@@ -82,8 +82,8 @@ def cases() -> dict[str, Case]:
             {"pilots": None, "curve": None},
         ),
         "DW103": Case(
-            {"stop": {100: {1: 1.0, 2: 0.995}, 200: {1: 0.8, 2: 0.81}}, "scale": 0.1},
-            ({"stop": {100: {1: 1.0, 2: 1.1}}}, {"stop": {100: {1: 1.0, 2: 0.995}}, "scale": None}),
+            {"stop": {100: {1: 1.0, 2: 0.995}, 200: {1: 0.8, 2: 0.81}}, "stop_scale": 0.1},
+            ({"stop": {100: {1: 1.0, 2: 1.1}}}, {"stop": {100: {1: 1.0, 2: 0.995}}, "stop_scale": None}),
             {"stop": None},
         ),
         "DW104": Case({"curve": curve(1.0, 8.0, 0.5, 0.4)}, ({"curve": curve(1.0, 8.0, 0.5, 0.0)},), {"curve": None}),

@@ -116,6 +116,9 @@ def test_a_share_without_errors_is_less_than_half_of_one_and_the_model_is_told_o
     found = of(measured(shares, unit="error rate (1 - accuracy)", fresh_K=FALLING, train_K=0.9 * FALLING))
     assert not isinstance(found.curve, str)
     assert found.curve.loss_CK[:, -1] == pytest.approx(0.5 / 160)
+    assert found.measured.scale() == pytest.approx(0.5 / 160) and "DW101" not in found.checks[1].get("DW101", "")
+    nets = replace(found.measured, loss_unit="nats/row")
+    assert nets.stop_scale() is None, "epochs of classifiers are chosen by losses, of another unit than errors"
     broken = of(replace(measured(FALLING), points=()))
     assert broken.headline().startswith("Cannot tell what more rows would do, because ")
     assert "bottleneck" in broken.headline()
@@ -189,7 +192,7 @@ def test_repeats_are_fitted_only_where_pilots_were_repeated_and_say_how_sure_tha
 
     told = of(runs(8, 5.0)).repeats
     assert told.startswith("25% of the pool for 4 epochs counts as about 8,100 rows seen once") and "(R* = 5, " in told
-    assert "fitted to one chain's pilots, 5 to 5 where one size is left out" in told
+    assert "fitted to one chain's pilots, 5 to 5 with all sizes or without one" in told
     assert "of language-model pretraining, not of this learner" in of(runs(2, 5.0)).repeats
 
 

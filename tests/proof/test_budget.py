@@ -35,6 +35,17 @@ def test_what_all_trials_share_is_paid_for_first() -> None:
         fit(PRICES, 5, 69, 1, once=once)
 
 
+def test_what_is_only_shown_is_paid_for_last_and_never_in_a_comparison_s_place() -> None:
+    shown = [ArmPrice(name, "baseline", 10, shown=True) for name in ("longest", "bm25")]
+    prices = [p for p in PRICES if p.name != "longest"] + shown
+    assert fit(prices, 5, 155, 1).arms == ("mine", "random", "random 10", "random 20", "random 40")
+    assert fit(prices, 5, 620, 1).arms[:3] == ("mine", "random", "full")
+    assert fit(prices, 5, 10_000, 1).arms == tuple(p.name for p in prices)
+    beside = [PRICES[0], PRICES[2], ArmPrice("random", "random", 10, shown=True)]
+    assert fit(beside, 5, 560, 1).arms == ("mine", "full"), "the comparison asked for stays"
+    assert fit(beside, 5, 600, 1).arms == ("mine", "full", "random")
+
+
 def test_wall_time_is_shared_but_no_shorter_than_the_longest_trial() -> None:
     assert wall_seconds(PRICES[:2], 5, 1) == 100
     assert wall_seconds(PRICES[:2], 5, 2) == 50

@@ -24,16 +24,16 @@ class UnderTrained:
     title = "under-trained pilots posing as a law"
     severity: Literal["issue", "tip"] = "issue"
     cost: Literal["free", "text", "model"] = "free"
-    needs = frozenset({"stop", "scale"})
+    needs = frozenset({"stop", "stop_scale"})
 
     def __call__(self, inputs: Mapping[str, Any]) -> Finding | None:
-        """Reads `stop`, for each size the losses by which epochs were chosen, by epochs, and `scale` (`still_falls`).
+        """Reads `stop`, for each size the losses that chose epochs, by epochs, and `stop_scale` (`still_falls`).
 
         Raises:
             NotApplicable: There are none.
         """
         stop: Mapping[int, Mapping[int, float]] = given(inputs, "stop", "no epochs were tried")
-        still = {n: max(loss_of) for n, loss_of in stop.items() if still_falls(loss_of, inputs.get("scale"))}
+        still = {n: max(loss_of) for n, loss_of in stop.items() if still_falls(loss_of, inputs.get("stop_scale"))}
         if not still:
             return None
         sizes = ", ".join(f"{n:,} rows after {e}" for n, e in still.items())

@@ -13,7 +13,6 @@ import numpy as np
 from dataworth import plugins
 from dataworth.checks.under_trained import still_falls
 from dataworth.diagnosing.design import LEAST_ROWS, Prices, halvings, planned
-from dataworth.diagnosing.held_out import SHARE
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import NotApplicable, RequestError
 from dataworth.laws.capacity import Fill, fill, membership_f1
@@ -50,9 +49,7 @@ class Diagnosis:
     def curve(self) -> Curve | str:
         """The data law of the goal's number, or why there is none."""
         sizes = np.array(self.measured.sizes, dtype=np.float64)
-        test_CK = self.measured.grid("test")
-        if self.measured.unit.startswith(SHARE):  # a share without any error is less than half of one
-            test_CK = np.where(test_CK <= 0, 0.5 / max(1, self.measured.test_rows), test_CK)
+        test_CK = self.measured.losses()
         there_K = np.isfinite(test_CK).any(0) & self.measured.learnt()
         if there_K.sum() < _CURVE:
             return f"only {there_K.sum()} sizes learnt anything: a law takes {_CURVE}; raise epochs in --recipe"
@@ -98,7 +95,7 @@ class Diagnosis:
 
     def _still_falls(self, rows: int) -> bool:
         """Whether the longest training that was tried at a size did best."""
-        return still_falls(self.measured.stop_losses().get(rows, {}), self.measured.scale())
+        return still_falls(self.measured.stop_losses().get(rows, {}), self.measured.stop_scale())
 
     @cached_property
     def fill(self) -> Fill | None:
@@ -117,6 +114,7 @@ class Diagnosis:
             "pilots": self.measured.pilots(),
             "stop": self.measured.stop_losses(),
             "scale": self.measured.scale(),
+            "stop_scale": self.measured.stop_scale(),
             "fill": self.fill,
             "near_trained": None if self.measured.near is None else self.measured.near * self.measured.kept_near,
         }
@@ -141,7 +139,7 @@ class Diagnosis:
         fitted = self._r_stars()
         if fitted:
             r_star, low, high = fitted[0], min(fitted), max(fitted)
-            whose = f"fitted to one chain's pilots, {low:.2g} to {high:.2g} where one size is left out"
+            whose = f"fitted to one chain's pilots, {low:.2g} to {high:.2g} with all sizes or without one"
         elif self.measured.loss_unit != "nats/token":
             return ""
         counts = float(f"{_KEPT * rows * float(effective_multiple(_EPOCHS, r_star)):.2g}")
@@ -161,8 +159,7 @@ class Diagnosis:
                 epochs, sizes, losses = zip(*(run for run in runs if run[1] != left), strict=True)
                 found.append(fit_repetition(epochs, sizes, losses).r_star)
             except (RequestError, ValueError):  # pilots of one epoch at three sizes, and of more, aren't there
-                if left is None:
-                    return []
+                return []
         return found if max(found) < _UNBOUNDED else []
 
     def price_of(self, largest: int, *, epochs_by: int = 1, chains_by: int = 1) -> float | None:

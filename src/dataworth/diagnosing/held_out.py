@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dataworth.diagnosing.measured import SHARE
 from dataworth.errors import RequestError
 from dataworth.formats import take_rows
 from dataworth.proof.arms import chain
@@ -33,7 +34,6 @@ _SHARE, _LEAST = 0.2, 30
 """Held out where there is no goal, and the fewest rows that judge."""
 _SHARES = ("acc", "acc_norm", "accuracy")
 """Units of judges that give a share of right answers: what falls is the share of wrong ones."""
-SHARE = "error rate"
 _FALLING = ("nats/token", "nats/row")
 
 

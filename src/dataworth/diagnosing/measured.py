@@ -11,6 +11,7 @@ import numpy as np
 from dataworth.laws.objective import Floats
 from dataworth.laws.regime import Pilots
 
+SHARE = "error rate"
 _LEARNT = 0.98
 """A net's loss of at least this share of the untouched one's is one that learnt nothing yet."""
 _BEGUN = 0.1
@@ -104,9 +105,14 @@ class Measured:
             return np.ones(len(self.sizes), dtype=bool)
         return np.asarray(np.maximum.accumulate(np.nan_to_num(gained_K, nan=-np.inf)) >= _BEGUN * most)
 
+    def losses(self) -> Floats:
+        """The goal's number of the points, `[C, K]`; a share without any error counts as less than half of one."""
+        test_CK = self.grid("test")
+        return np.where(test_CK <= 0, 0.5 / max(1, self.test_rows), test_CK) if self.unit.startswith(SHARE) else test_CK
+
     def _gained(self, k: int) -> float:
         """What training on the size number `k` gained over the untouched learner; NaN where that isn't known."""
-        test_C = self.grid("test")[:, k]
+        test_C = self.losses()[:, k]
         known_C = test_C[np.isfinite(test_C)]
         return np.nan if self.untouched is None or not len(known_C) else self.untouched - float(known_C.mean())
 
@@ -116,11 +122,15 @@ class Measured:
         A tuned language model's loss is mostly a floor that no training moves, and 1 % of it may be a tenth of all that
         was learnt. None where nothing was gained or known.
         """
-        test_C = self.grid("test")[:, -1]
+        test_C = self.losses()[:, -1]
         gained = self._gained(len(self.sizes) - 1)
         if np.isnan(gained):
             return float(np.nanmean(test_C)) if np.isfinite(test_C).any() else None
         return min(self.untouched - gained, gained) if self.untouched is not None and gained > 0 else None
+
+    def stop_scale(self) -> float | None:
+        """The same for the losses that choose epochs; None where those are a classifier's, of another unit."""
+        return None if self.loss_unit == "nats/row" else self.scale()
 
     def pilots(self) -> Pilots | None:
         """Losses of pool rows, at the sizes that leave some untrained; None without four such sizes."""

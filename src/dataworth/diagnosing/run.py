@@ -14,12 +14,12 @@ import numpy as np
 from dataworth import artefacts, config
 from dataworth.diagnosing.bits import COMPRESSOR, pool_bits
 from dataworth.diagnosing.design import Design, Prices, epochs_to_try, planned
-from dataworth.diagnosing.held_out import SHARE, Judges, judges
+from dataworth.diagnosing.held_out import Judges, judges
 from dataworth.diagnosing.larger import has_larger, larger_session
-from dataworth.diagnosing.measured import Measured
+from dataworth.diagnosing.measured import SHARE, Measured
 from dataworth.diagnosing.pilots import Runner
 from dataworth.diagnosing.training_log import read_log
-from dataworth.errors import RequestError
+from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.numerics.intrinsic_dimension import intrinsic_dimension
 from dataworth.proof.budget import TrialRates
 from dataworth.records import hash_unit
@@ -90,17 +90,13 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
     chosen, of_larger = own.choose(design.sizes, "pilots, first chain"), dict[int, int]()
     own.run(chosen, design.sizes, "pilots")
     points, notes, parameters = own.points(), own.unjudged(), own.parameters()
-    mends = own.mends
+    mends, name = own.mends, ""
     if larger is not None:
         beside = Runner(larger[0], found, design)
-        of_larger = beside.choose(design.larger, "pilots of the larger learner, first chain")
-        beside.run(of_larger, design.larger, "pilots of the larger learner")
-        mends = mends or beside.mends
-        if beside.parameters() > parameters:
-            points += beside.points(larger=True)
-        else:
-            notes.append(f"--larger {larger[1]} trains no more numbers than the learner: nothing is read from it")
-            larger = None
+        of_larger, why = _of_larger(beside, parameters)
+        points += beside.points(larger=True) if of_larger else []
+        notes += [f"--larger {larger[1]}{why}"] if why else []
+        mends, name = mends or beside.mends, larger[1] if of_larger else ""
         beside.close()
     counted = _capacity(session, request)
     if counted is not None and not parameters:
@@ -122,7 +118,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         points=tuple(points),
         untouched=own.bare(),
         untouched_loss=own.bare_loss(),
-        larger=larger[1] if larger else "",
+        larger=name,
         parameters=parameters,
         near=found.near,
         test_rows=sum(len(j.rows) for j in found.test),
@@ -133,6 +129,18 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         delayed=None if log is None else log.to_dict() | {"told": log.explain()},
         notes=(*session.notes, *notes),
     )
+
+
+def _of_larger(beside: Runner, parameters: int) -> tuple[dict[int, int], str]:
+    """The epochs of the larger learner, trained; without any it says nothing, and why: the own one's pilots stand."""
+    try:
+        chosen = beside.choose(beside.design.larger, "pilots of the larger learner, first chain")
+        beside.run(chosen, beside.design.larger, "pilots of the larger learner")
+    except NonsenseRefused as reason:
+        return {}, f": {reason}"
+    if beside.parameters() <= parameters:
+        return {}, " trains no more numbers than the learner: nothing is read from it"
+    return chosen, ""
 
 
 def proposed(session: Session, request: config.DiagnoseRequest) -> Design:

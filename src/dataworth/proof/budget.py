@@ -30,12 +30,16 @@ class TrialRates:
 
 @dataclass(frozen=True)
 class ArmPrice:
-    """Seconds of one trial of an arm on one worker; nothing where the arm that it shares its trials with runs too."""
+    """Seconds of one trial of an arm on one worker; nothing where the arm that it shares its trials with runs too.
+
+    `shown`: nothing is compared with it.
+    """
 
     name: str
     role: Role
     seconds: float
     shares: str = ""
+    shown: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def fit(
 ) -> Plan:
     """The most that fits: subjects against random rows first, then other controls, the full pool, then the curve.
 
+    Arms that are only shown come last, but random rows, which come before the curve.
+
     The curve is taken from its smallest size up, and left out below `LEAST_CURVE` sizes. Fewer seeds are the last
     resort, and never fewer than `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates;
     `once` gives a worker's seconds of what all trials of such arms share.
@@ -75,7 +81,9 @@ def fit(
         RequestError: Not even that fits; says what it would take.
     """
     subjects = [p for p in prices if p.role == "subject"]
-    controls = sorted((p for p in prices if p.role not in ("subject", "curve")), key=lambda p: p.role == "full")
+    shown = [p for p in prices if p.shown]
+    compared = [p for p in prices if p.role not in ("subject", "curve") and not p.shown]
+    controls = sorted(compared, key=lambda p: p.role == "full")
     first = next((p for p in controls if p.role == "random"), controls[0] if controls else None)
 
     def takes(arms: Sequence[ArmPrice]) -> float:
@@ -91,7 +99,7 @@ def fit(
                 f"about {duration(takes(kept))}: expected at least that; raise it, or use a recipe with fewer epochs"
             )
         seeds -= 1
-    for price in (p for p in controls if p is not first):
+    for price in (*(p for p in controls if p is not first), *(p for p in shown if p.role == "random")):
         if takes([*kept, price]) <= budget:
             kept.append(price)
     curve: list[ArmPrice] = []
@@ -100,6 +108,9 @@ def fit(
             break
         curve.append(price)
     kept += curve if len(curve) >= LEAST_CURVE else []
+    for price in (p for p in shown if p.role != "random"):
+        if takes([*kept, price]) <= budget:
+            kept.append(price)
     names = {p.name for p in kept}
     paid = tuple(p.name for p in prices if p.name in names)
     return Plan(paid, seeds, takes(kept), wall_seconds(kept, 1, workers))

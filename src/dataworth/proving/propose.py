@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dataworth import config, plugins
-from dataworth.errors import RequestError
+from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.forecasts import forecast_subject, is_about
 from dataworth.proof.arms import (
     ArmPlan,
@@ -151,7 +151,13 @@ def _beside(
     if usual and not session.classifies:
         names += ["longest"] if session.goal is None else ["longest", "bm25"]
     taken = {frozenset(draw.ids) for arm in plain for draw in arm.draws if not draw.weights}
-    return [a for a in (arms.control(name, plain[0]) for name in names) if frozenset(a.draws[0].ids) not in taken]
+    found = []
+    for name in names:
+        try:
+            found.append(arms.control(name, plain[0]))
+        except (NonsenseRefused, RequestError) as reason:  # nobody asked for it, so it stops nothing
+            session.notes.append(f"{name} isn't shown beside: {reason}")
+    return [a for a in found if frozenset(a.draws[0].ids) not in taken]
 
 
 def _controls(arms: _Arms, against: str, plain: Sequence[ArmPlan]) -> list[ArmPlan]:

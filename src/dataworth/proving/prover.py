@@ -148,7 +148,8 @@ class Prover:
             # A curve's arm has the random arm's draws, or in each trial the full pool's.
             shares = owner.get(arm.draws) or (owner.get(arm.draws[:1], "") if len(set(arm.draws)) == 1 else "")
             owner.setdefault(arm.draws, arm.name)
-            found.append(ArmPrice(arm.name, arm.role, trained * rate.training + fixed, shares))
+            only_shown = arm in self.proposal.others and arm.role != "curve"
+            found.append(ArmPrice(arm.name, arm.role, trained * rate.training + fixed, shares, only_shown))
         return found
 
     @cached_property
@@ -209,6 +210,9 @@ class Prover:
         found, gained = trials.costs(trainings), {}
         for arm in self.proposal.arms:
             cost = {f: float(found[grid[arm.name, f]][0].mean()) for f in factors if grid[arm.name, f] in found}
+            if not cost and arm in self.proposal.others:  # nobody asked for it, so it stops nothing
+                self.session.notes.append(f"{arm.name} can't be trained at any learning rate that was tried")
+                continue
             if not cost:
                 raise NonsenseRefused(f"arm {arm.name!r} can't be trained at any learning rate: lower lr in --recipe")
             best = min(cost, key=lambda f: (cost[f], abs(f - 1)))
@@ -239,9 +243,10 @@ class Prover:
         )
         found = foresee(subject, other, seeds, self.proposal.rules.alpha, gained.get(other.name))
         paid = self.registration.get("affordable")
-        return found.explain(
-            self.unit, (lambda n: paid["seconds"] + (n - paid["seeds"]) * paid["round"]) if paid else None
-        )
+        if not paid:
+            return found.explain(self.unit)
+        each = paid.get("round", paid["seconds"] / paid["seeds"])  # registrations of earlier versions don't say it
+        return found.explain(self.unit, lambda n: paid["seconds"] + (n - paid["seeds"]) * each)
 
     def _run(self, seeds: int, tell: Callable[[str], None]) -> None:
         trainings = [*self.bare, *(self._training(t) for t in self._schedule(seeds))]

@@ -330,7 +330,8 @@ def refuse_fractions(weights: Sequence[float], name: str = "a trial") -> None:
     if odd is not None:
         raise RequestError(
             f"{name} has a row of weight {odd:g}: a trainer of your own reads rows and no weights; expected whole "
-            "weights, which are written as copies; round them, or leave --train-command out"
+            "weights, which are written as copies; prove it without --train-command, or give its rows without weights, "
+            "which are another subset"
         )
 
 
