@@ -145,7 +145,7 @@ class TestOnClasses:
     def test_a_budget_that_pays_for_less_gets_smaller_pilots(self, place, tmp_path, monkeypatch):
         rates = TrialRates(1e-2, 1e-6, opening=0.01)
         monkeypatch.setattr("dataworth.api.training_rates", lambda session: rates)
-        found = dw.diagnose(**fields(place, tmp_path / "run", budget="140s", larger="none"))
+        found = dw.diagnose(**fields(place, tmp_path / "run", budget="280s", larger="none"))
         assert found.measured.sizes == (8, 16, 31, 62, 125)
         assert "pilots up to" in found.what_would_tell()
 
