@@ -300,7 +300,7 @@ def test_weights_that_no_copies_make_are_refused_before_any_training(place: Path
         lambda: plan_proof(build(ProveRequest, {"subset": [str(mine)], **how})),
         lambda: dw.prove(str(mine), **how),
     ):
-        with pytest.raises(RequestError, match=r"half has a row of weight 0\.5: .*leave --train-command out"):
+        with pytest.raises(RequestError, match=r"half has a row of weight 0\.5: .*without --train-command"):
             refused()
     assert not calls(ledger)
 

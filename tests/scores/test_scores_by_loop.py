@@ -39,7 +39,7 @@ def naive_bm25(pool, goal, k1, b):
     out = []
     for d in docs:
         row, tf = [], Counter(d)
-        for texts in goal.values():
+        for texts in goal.values() if d else ():  # with b = 1 a row without words would divide by 0
             total = 0.0
             for q in (w for t in texts for w in words(t) if w not in lone):
                 df = sum(q in other for other in full)
