@@ -80,6 +80,48 @@ def test_id_order_is_a_permutation_that_ignores_the_order_given(
     assert [ids[i] for i in id_order(ids)] == [h if k == 0 else f"{h}#{k}" for h, k in sorted(parts)]
 
 
+def naive_order(ids: list[str]) -> list[int]:
+    keys = [(i[:32], int(i[33:]) if len(i) > 32 else 0, n) for n, i in enumerate(ids)]
+    return [n for *_, n in sorted(keys)]
+
+
+HALF = "0123456789abcdef"
+HEADS = [HALF * 2, HALF + "f" * 16, HALF + "0" * 16, "f" * 32, "0" * 32, "8" + "0" * 31, "7" + "f" * 31]
+ODD = ["a", "", HALF, "F" * 32, "f" * 31 + "G", "f" * 31 + " ", "é" * 32, "f" * 31 + "\0", HALF.upper() * 2]
+NUMBERED = st.builds(lambda head, k: head + (f"#{k}" if k else ""), st.sampled_from(HEADS), st.integers(0, 2**32))
+
+
+@given(st.lists(NUMBERED | st.sampled_from(HEADS), max_size=30))
+def test_ids_of_pools_sort_by_digest_then_copy_then_place(ids: list[str]) -> None:
+    """Also where digests agree in one half, and where an id comes twice."""
+    assert id_order(ids).tolist() == naive_order(ids)
+    assert id_order(tuple(ids)).dtype == np.int64
+
+
+@given(st.lists(NUMBERED | st.sampled_from(ODD) | st.text(max_size=32), max_size=20))
+def test_ids_that_are_no_digests_sort_as_texts(ids: list[str]) -> None:
+    assert id_order(ids).tolist() == naive_order(ids)
+
+
+@pytest.mark.parametrize("copy", [f"{'a' * 32}#{2**70}", f"{'a' * 32}# 3", f"{'a' * 32}#-1", f"{'é' * 32}#2"])
+def test_copies_of_any_number_have_a_place(copy: str) -> None:
+    ids = [copy, "a" * 32, f"{'a' * 32}#2", "b" * 32, f"{'a' * 32}#{2**63}"]
+    assert id_order(ids).tolist() == naive_order(ids)
+
+
+@pytest.mark.parametrize("bad", ["a" * 33, f"{'a' * 32}#", f"{'a' * 32}#x"])
+def test_an_id_whose_copy_is_no_number_is_an_error_as_ever(bad: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        id_order(["b" * 32, bad])
+
+
+def test_many_digests_sort_as_texts_do() -> None:
+    hexes = np.random.default_rng(0).bytes(16 * 5000).hex()
+    ids = [hexes[32 * i : 32 * i + 32] for i in range(5000)]
+    ids += [f"{i}#{k}" for k, i in enumerate(ids[:500], 1)]
+    assert id_order(ids).tolist() == naive_order(ids)
+
+
 def test_a_pool_reads_rows_by_position_in_the_order_asked() -> None:
     rows = numbered(5)
     pool = held_pool(rows, sources=["x", "y", "x", "y", "x"], rejected=2)

@@ -251,13 +251,21 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Subtask:
-    """One named part of a goal. `steer` is what selection sees; `tune` what choices see; `judge` is sealed."""
+    """One named part of a goal. `steer` is what selection sees; `tune` what choices see; `judge` is sealed.
+
+    A part that only judges has a `steer` without rows.
+    """
 
     name: str
     steer: Pool
     tune: Pool | None = None
     judge: Sealed | None = None
     judge_kind: str = "loss"
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of example among the rows that aren't sealed."""
+        return self.steer.kinds | (self.tune.kinds if self.tune is not None else frozenset())
 
 
 @dataclass(frozen=True)
@@ -365,8 +373,40 @@ class Budget:
 
 def id_order(ids: Sequence[str]) -> NDArray[np.int64]:
     """Positions that sort `ids`, copies in order (`a`, `a#1`, ..., `a#10`): the tie-break of the whole house."""
-    keys = [(i[:32], int(i[33:]) if len(i) > 32 else 0, n) for n, i in enumerate(ids)]
-    return np.fromiter((k[2] for k in sorted(keys)), dtype=np.int64, count=len(keys))
+    order_N = _digest_order(ids)
+    if order_N is not None:
+        return order_N
+    keys = sorted((i[:32], int(i[33:]) if len(i) > 32 else 0, n) for n, i in enumerate(ids))
+    return np.fromiter((n for *_, n in keys), dtype=np.int64, count=len(keys))
+
+
+def _digest_order(ids: Sequence[str]) -> NDArray[np.int64] | None:
+    """`id_order` of ids that all begin with a digest in hex, as a pool's do; None where some don't.
+
+    Such ids sort like the numbers that their digests are, which takes a tenth of the time of sorting texts.
+    """
+    long_N = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    copies = np.flatnonzero(long_N > 32).tolist()
+    heads = "".join([i[:32] for i in ids] if copies else ids)
+    try:
+        digests = bytes.fromhex(heads)
+        number_N = np.zeros(len(ids), dtype=np.int64)
+        number_N[copies] = [int(ids[i][33:]) for i in copies]
+    except (ValueError, OverflowError):
+        return None
+    # Capitals are hex, too, but sort apart from small letters; and blanks are skipped.
+    if not len(ids) or long_N.min() < 32 or digests.hex() != heads:
+        return None
+    half_N2 = np.frombuffer(digests, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    order_N = np.argsort(half_N2[:, 0])
+    # The few rows that agree in the first half, copies among them, are sorted by the rest and by place.
+    first_N = half_N2[order_N, 0]
+    equal_N = np.zeros(len(ids), dtype=bool)
+    equal_N[1:] = first_N[1:] == first_N[:-1]
+    equal_N[:-1] |= equal_N[1:]
+    rows = order_N[equal_N]
+    order_N[equal_N] = rows[np.lexsort((rows, number_N[rows], half_N2[rows, 1], half_N2[rows, 0]))]
+    return order_N
 
 
 def hash_unit(ids: Sequence[str], seed: int, purpose: str) -> NDArray[np.float64]:
