@@ -71,7 +71,7 @@ from dataworth.numerics.neighbours import nearest
 from dataworth.picks.top_k import TopK
 from dataworth.records import Budget, Pool, PoolFile
 from dataworth.results import Scored, Selection
-from dataworth.runs import store_scores
+from dataworth.runs import store_picked, store_scores
 from dataworth.selecting import pick_inputs, weighed
 from dataworth.store.atomic import write_atomic
 from dataworth.store.run import RunFolder
@@ -390,9 +390,7 @@ def our_top_k(case: Case) -> Told:
 def _store(run: RunFolder, session: Any, scores: dict[str, Scored], kept: Selection) -> None:
     """The tables of `runs.store_selection`."""
     store_scores(run, session, scores)
-    reason = [kept.reasons[code] for code in kept.reason_code_N]
-    run.write_table("selection", {"id": list(session.pool.ids), "kept": kept.kept_N, "reason": reason})
-    run.write_table("weights", {"id": list(kept.ids), "weight": kept.weights})
+    store_picked(run, session.pool, kept)
 
 
 def right_rows(case: Case, told: Told) -> float:

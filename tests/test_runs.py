@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from dataworth.runs import (
     read_scored,
     record_of,
     sample_rows,
+    store_picked,
     store_score_run,
+    store_scores,
     store_selection,
 )
 from dataworth.session import SILENT, Session
@@ -258,6 +261,28 @@ def test_scores_come_back_with_correlations_that_do_not_exist() -> None:
     assert again.correlations["random"] == rho["random"]
     assert again.explain() == first.explain()
     assert again.record == json.loads(json.dumps(first.record)), "a finished run says what it said"
+
+
+@pytest.mark.parametrize("missing", [[], [0], [3, 4, 8], range(9)], ids=["none", "one", "some", "all"])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_tables_hold_the_bytes_that_a_row_at_a_time_gives(rows: int, missing: Sequence[int]) -> None:
+    pool = held_pool([numbered(6)[i % 6] for i in range(rows)])
+    values = np.array([0.1, -0.0, 1e300, -7, 2, 1 / 3, 2, 0.0, 5e-324])[:rows]
+    out = [i for i in missing if i < rows]
+    values[out] = np.nan
+    scored = Scored(values, {pool.ids[i]: "it is «empty»" if i % 2 else "" for i in out})
+    held = selected(pool, scored, {pool.ids[0]: ("near-goal", "x")}, keep=2)
+    ours, naive = (RunFolder(Path(name), {"verb": "select"}) for name in ("ours", "naive"))
+    store_scores(ours, session(pool), {"length": scored})
+    store_picked(ours, pool, held)
+    ids = list(pool.ids)
+    value = [None if np.isnan(v) else float(v) for v in scored.values_N]
+    naive.write_table("scores/length", {"id": ids, "value": value, "unscored": [scored.unscored.get(i) for i in ids]})
+    reason = [held.reasons[c] for c in held.reason_code_N]
+    naive.write_table("selection", {"id": ids, "kept": held.kept_N, "reason": reason})
+    naive.write_table("weights", {"id": list(held.ids), "weight": held.weights})
+    for name in ("scores/length.parquet", "selection.parquet", "weights.parquet"):
+        assert (ours.path / name).read_bytes() == (naive.path / name).read_bytes()
 
 
 def test_null_values_and_reasons_stay_apart() -> None:

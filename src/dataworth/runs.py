@@ -154,12 +154,27 @@ def record_of(session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def store_scores(run: RunFolder, session: Session, scores: Mapping[str, Scored]) -> None:
     """Write scores/<name>.parquet: id, value (null where unscored), reason."""
+    import pyarrow as pa
+
     ids = session.pool.ids
     for name, scored in scores.items():
-        values = [None if np.isnan(v) else float(v) for v in scored.values_N]
-        run.write_table(
-            f"scores/{name}", {"id": list(ids), "value": values, "unscored": [scored.unscored.get(i) for i in ids]}
-        )
+        values_N = np.asarray(scored.values_N, dtype=np.float64)
+        missing_N = np.isnan(values_N)
+        # A column of nothing but nulls has no type, as where Arrow finds it from the values.
+        value = pa.nulls(len(ids)) if missing_N.all() else pa.array(values_N, mask=missing_N)
+        why_N = np.full(len(ids), None, dtype=object)
+        for i in np.flatnonzero(missing_N).tolist():
+            why_N[i] = scored.unscored.get(ids[i])
+        run.write_table(f"scores/{name}", {"id": ids, "value": value, "unscored": why_N})
+
+
+def store_picked(run: RunFolder, pool: Pool, selection: Selection) -> None:
+    """Write selection.parquet (id, kept and reason of every row) and weights.parquet (of the kept ones)."""
+    import pyarrow as pa
+
+    reason = pa.array(selection.reasons).take(pa.array(selection.reason_code_N))
+    run.write_table("selection", {"id": pool.ids, "kept": selection.kept_N, "reason": reason})
+    run.write_table("weights", {"id": selection.ids, "weight": selection.weights})
 
 
 def store_selection(
@@ -170,15 +185,7 @@ def store_selection(
     found = beside(session, method, pick, scored, selection)
     made_of = composition(session, {"picks": selection.kept_N})
     store_scores(run, session, {method.name: scored})
-    run.write_table(
-        "selection",
-        {
-            "id": list(session.pool.ids),
-            "kept": selection.kept_N,
-            "reason": [selection.reasons[c] for c in selection.reason_code_N],
-        },
-    )
-    run.write_table("weights", {"id": list(selection.ids), "weight": selection.weights})
+    store_picked(run, session.pool, selection)
     seen = session.goal.subtasks if session.goal and needs_goal(method.needs) else ()
     foretold = forecast_pick(session, method, pick, scored, selection) if session.goal else None
     origin = {
