@@ -176,6 +176,30 @@ def test_the_loss_of_classes_and_a_protected_accuracy(place: Path, cache: Path) 
     assert {k.skill for k in found.protected} == {"digits"}
 
 
+def test_judge_rows_alone_are_enough_for_a_proof_and_not_for_a_selection_by_the_goal(
+    place: Path, cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "goal.yaml"
+    slice_of = f"{place / 'goal.npz'}:0-90"
+    path.write_text(json.dumps({"subtasks": [{"name": "test", "judge": slice_of, "judge_kind": "accuracy"}]}))
+    told: list[str] = []
+
+    class Heard:
+        def __call__(self, stage: str, done: int, total: int) -> None:
+            pass
+
+        def say(self, text: str) -> None:
+            told.append(text)
+
+    asked = fields(place, goal=str(path))
+    found = dw.prove(str(place / "mine.npz"), run=str(tmp_path / "run"), progress=Heard(), **asked)
+    assert found.unit == "accuracy" and found.verdicts[0].gain is not None
+    assert told[1] == "every trial is judged on 90 rows of test; a gain above 0 is for the first arm named"
+    assert any(line.startswith("interim: gain of mine over random ") for line in told)
+    with pytest.raises(RequestError, match="goal subtask 'test' has no steer rows"):
+        dw.select(asked["pool"], goal=str(path), method="knn_shapley", model="mlp", keep="10%", device="cpu")
+
+
 def test_rows_of_unknown_classes_and_unreadable_ones_are_told(place: Path, cache: Path) -> None:
     x, y, _ = made(150, 5)
     np.savez(place / "strange.npz", x=x, y=np.where(np.arange(150) % 5 == 0, 7, y))

@@ -386,9 +386,16 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             proposal = propose(session, request, lambda _, rows, seed: ids[:rows])
             judged = (rows.open_for("proof").ids for _, rows in sealed_parts(session))
             refuse_seen(session, proposal.seen, set().union(*judged))
-            trials = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1
+            trials, shared = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1, proposal.owners()
+            if request.budget is not None:
+                more = f"a dry run times nothing: --budget {request.budget} would cut this to what the time pays for"
+                session.notes.append(more)
             return ProofPlan(
-                tuple((a.name, a.role, a.rows, n, trials) for a, n in proposal.sizes(session)),
+                tuple(
+                    (arm.name, arm.role, arm.rows, tokens, trials)
+                    for arm, tokens in proposal.sizes(session)
+                    if arm.role != "curve" or arm.name not in shared
+                ),
                 proposal.protocol(session),
                 proposal.rules.looks.seeds,
                 proposal.rules.comparisons,
@@ -403,13 +410,15 @@ def training_rates(session: Session) -> TrialRates:
     if session.classifies:
         from dataworth.pricing_nets import net_rates
 
-        rate = net_rates(session)
+        with session.costing("timing", 0):
+            rate = net_rates(session)
         return TrialRates(rate["training"], rate["pass"], opening=rate["net"])
     from dataworth.calibration import draw, measure
 
     sample = draw(session, session.pool, True)
     session.progress.say("timing this machine on the pool, about a minute")
-    found, _ = measure(session, sample, plugins.load("scores", "random"), ["judging"], len(session.pool))
+    with session.costing("timing", 0):
+        found, _ = measure(session, sample, plugins.load("scores", "random"), ["judging"], len(session.pool))
     return TrialRates(
         found["training"], found["judging"], found["states"], found["load training"] + found["load judging"]
     )

@@ -96,15 +96,21 @@ def column(session: Session, name: str) -> Scored:
 
 
 def goal_of(session: Session) -> Goal:
-    """The goal of the request.
+    """The goal of the request, whose steer rows are read.
 
     Raises:
-        RequestError: None was given.
+        RequestError: None was given, or a part of it has no steer rows.
     """
     if session.goal is None:
         raise RequestError(
             "this needs a goal: expected --goal FILE with examples of what the model should become good at"
         )
+    for sub in session.goal.subtasks:
+        if not len(sub.steer):
+            raise RequestError(
+                f"goal subtask {sub.name!r} has no steer rows: expected examples of what the model should become good "
+                "at, as this reads them; add `steer:` to the goal file"
+            )
     return session.goal
 
 

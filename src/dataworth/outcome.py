@@ -15,6 +15,8 @@ from dataworth.records import Example
 
 ALL_ROWS = "all rows"
 """The id of the one item of a judge that gives no number per row."""
+SHARES = ("accuracy", "acc", "acc_norm")
+"""Units of judges whose number is a share of rows, from 0 to 1."""
 
 
 @dataclass(frozen=True)

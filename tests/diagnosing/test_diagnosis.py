@@ -59,7 +59,7 @@ FALLING = 1.0 + 8.0 * SIZES_K**-0.5
 def test_more_rows_help_where_the_curve_falls_and_the_numbers_are_those_measured():
     told = of(measured(FALLING)).of_data()
     assert told.startswith("More rows help: all 10,000 rows are predicted to reach 1.07")
-    assert told.endswith("from 1.25 nats/token at 1,000 rows")
+    assert told.endswith("from 1.25 nats/token at 1,000 rows by the fitted law (1.25 measured)")
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,21 @@ def test_goal_without_rows_or_file(folder):
         open_goal(folder / "none.yaml")
     with pytest.raises(RequestError, match="put it into the file"):
         open_goal(folder / "goal.yaml", mapping={"prompt": "q"})
+
+
+def test_a_part_that_only_judges_needs_no_steer_rows_but_says_how_it_judges(folder):
+    text = (
+        "subtasks:\n  - name: sense\n    judge: sealed.jsonl\n    judge_kind: loss\n"
+        "    map: {query: q, choices: options, gold: right}\n"
+    )
+    (folder / "judge.yaml").write_text(text)
+    goal = open_goal(folder / "judge.yaml")
+    (only,) = goal.subtasks
+    assert goal.steer_rows() == 0 == len(only.steer) and only.judge_kind == "loss"
+    assert goal.fingerprint and len(only.judge.open_for("proof")) == 1
+    (folder / "judge.yaml").write_text(text.replace("    judge_kind: loss\n", ""))
+    with pytest.raises(RequestError, match="subtask 1: without steer and tune rows judge_kind has to be told"):
+        open_goal(folder / "judge.yaml")
+    (folder / "judge.yaml").write_text("subtasks:\n  - {name: sense}\n")
+    with pytest.raises(RequestError, match="subtask 1: neither steer nor judge"):
+        open_goal(folder / "judge.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dataworth.proof.contrast import contrast, detectable
+from dataworth.proof.contrast import AS_GOOD, contrast, decide, detectable, passable
 from dataworth.proof.foresight import SCATTER, foresee
 from dataworth.proof.verdict import Arm
 from dataworth.results import duration
@@ -33,7 +33,7 @@ def test_before_any_trial_the_spread_is_a_share_of_what_training_gains() -> None
     for gain in (None, 0.0, -0.1):
         share = foresee(arm("mine"), arm("random", redrawn=True), 5, 0.025, gain=gain)
         assert share.shares and (share.low, share.high) == pytest.approx((found.low / 0.5, found.high / 0.5))
-        assert f"a gain of {share.low:.0%} to {share.high:.0%} of what training gains for mine over" in share.explain(
+        assert f"a gain of {share.low:.0%} of what training gains, or if trials scatter widely" in share.explain(
             "nats/token"
         )
 
@@ -60,3 +60,26 @@ def test_what_is_foretold_is_found_in_8_of_10_proofs(redrawn: bool) -> None:
     claim = "prediction" if redrawn else "means"
     got = contrast(mine, other, claim)
     assert np.mean(got.gain > got.half_width(0.05)) == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_a_margin_that_equal_arms_are_said_to_pass_lets_8_of_10_pass(redrawn: bool) -> None:
+    rng, sd, proofs = np.random.default_rng(1), 0.01, 4000
+    known = 1.0 + sd * np.array([-1.0, 0.0, 1.0])
+    claim = "prediction" if redrawn else "means"
+    least = passable(sd, sd, 5, 5, claim, alpha=0.025)
+    got = contrast(*(1.0 + sd * rng.standard_normal((proofs, 5)) for _ in range(2)), claim)
+    assert np.mean(decide(got, 0.025, least, 0.025) == AS_GOOD) == pytest.approx(0.8, abs=0.03)
+    for margin, words in ((0.5 * least, "is too small"), (1.001 * least, "lets equal arms pass in 8 of 10 proofs")):
+        told = foresee(arm("mine", known), arm("other", known, redrawn=redrawn), 5, 0.05, margin=(margin, 0.025))
+        assert words in told.explain("nats/token")
+
+
+def test_spreads_as_wide_as_all_that_training_gains_are_said_in_words() -> None:
+    told = foresee(arm("mine"), arm("random", redrawn=True), 5, 0.025, gain=0.5, margin=(0.05, 0.025))
+    assert told.high > 0.5
+    said = told.explain("accuracy")
+    assert "or if trials scatter widely nothing short of all that training gains, for mine over random" in said
+    assert f"{told.high:.2g}" not in said and "lets equal arms pass only if trials scatter little" in said
+    tiny = foresee(arm("mine"), arm("full"), 5, 0.025)
+    assert tiny.shares and tiny.margin is None

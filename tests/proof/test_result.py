@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.made_proofs import arm, proof_result
 
 
@@ -43,3 +44,31 @@ def test_subsets_of_different_sizes_are_compared_per_row_and_every_judged_set_is
     header, rows = replace(made, arms=both).judged_table() or ((), [])
     assert header == ("arm", "maths", "code") and rows[0] == ["large", "1.2500", "2.5000"]
     assert "mean of each judged set" in replace(made, arms=both).explain()
+
+
+def test_as_good_as_says_where_it_is_worse_by_less_than_the_margin(tmp_path: Path) -> None:
+    made = proof_result(tmp_path, worth_of=1500, margin=0.2, noise=0.001)
+    full = next(v for v in made.verdicts if v.comparator == "full")
+    assert full.word == "as good as" and full.gain is not None and full.gain.high < 0
+    assert full.words == "as good as full (worse by less than 0.2)"
+    assert made.sentence(full).endswith("was detectable; the margin is 0.2]") and "% interval" in made.sentence(full)
+    near = proof_result(tmp_path, worth_of=2000, margin=0.2, noise=0.02)
+    assert next(v for v in near.verdicts if v.comparator == "full").words == "as good as full (within 0.2)"
+
+
+def test_the_interval_of_a_share_of_rows_ends_at_nothing_and_at_all(tmp_path: Path) -> None:
+    made = proof_result(tmp_path, higher="better")
+    sure = arm("picked", "subject", (-0.99, -0.98, -0.2))
+    assert made.ends(sure) == (pytest.approx(-sure.interval.high if sure.interval.high < 0 else 0.0), 1.0)
+    lossy = replace(made, unit="nats/token", higher="worse")
+    high = arm("picked", "subject", (2.0, 5.0, 9.0))
+    assert lossy.ends(high) == (high.interval.low, high.interval.high)
+
+
+def test_where_comparisons_stand_is_told_with_the_trials_of_both(tmp_path: Path) -> None:
+    made = proof_result(tmp_path, controls=("random",))
+    fewer = replace(made, arms=tuple(replace(a, costs=a.costs[:3]) if a.name == "picked" else a for a in made.arms))
+    (line,) = fewer.interim()
+    assert line.startswith("interim: gain of picked over random ") and line.endswith(", by 3 and 5 trials of 5")
+    unknown = replace(made, verdicts=tuple(replace(v, gain=None) for v in made.verdicts))
+    assert unknown.interim() == []

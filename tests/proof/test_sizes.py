@@ -11,7 +11,7 @@ from dataworth.errors import RequestError
 from dataworth.laws.curve import Prediction
 from dataworth.laws.worth import RandomCurve, worth
 from dataworth.proof.result import Sizes
-from dataworth.proof.sizes import Smallest, beyond, random_curve, smallest_keeping
+from dataworth.proof.sizes import Smallest, apart, beyond, random_curve, smallest_keeping, uneven
 from dataworth.proof.verdict import Arm, retained
 
 SIZES = np.array([88.0, 175.0, 350.0, 700.0, 1400.0])
@@ -125,3 +125,29 @@ def test_what_sizes_say_survives_json() -> None:
     assert again.explain(rows) == sizes.explain(rows)
     text = "\n".join(sizes.explain(rows))
     assert "by the fitted law" in text and "for each of its 100 rows" in text and "400 random rows" in text
+
+
+def test_a_size_that_trains_worse_than_a_smaller_one_is_told_and_noise_is_not() -> None:
+    even = curve()
+    assert uneven(even) == []
+    bent = even.cost_CK.copy()
+    bent[:, 2] += 0.5
+    (told,) = uneven(RandomCurve(SIZES, bent), -1.0)
+    assert told.startswith(
+        f"350 random rows train to {-bent[:, 2].mean():.4f} where 175 reach {-bent[:, 1].mean():.4f}"
+    )
+    false = [uneven(RandomCurve(SIZES, 2.0 + np.random.default_rng(n).standard_normal((5, 5)))) for n in range(200)]
+    assert np.mean([bool(f) for f in false]) <= 0.05
+
+
+def test_a_trial_that_came_apart_is_told_once_and_useless_rows_are_not() -> None:
+    broken = np.array([1.0, 1.02, 2.95, 0.98, 1.01])
+    arms = [
+        Arm("picked", np.array([1.1, 1.12, 1.11]), False),
+        Arm("random", broken, True),
+        Arm("random 188", broken, True),
+        Arm("useless", np.array([2.99, 3.01, 2.98]), False),
+    ]
+    (told,) = apart(arms, UNTOUCHED)
+    assert told.startswith("a trial of random gained 0.05 where its arm's median trial gained 1.99")
+    assert apart(arms, None) == [] and apart(arms[:1], UNTOUCHED) == []

@@ -39,7 +39,7 @@ def test_between_looks_everything_is_interim() -> None:
     found = judge(arm(1.0, trials=4), arm(1.2, trials=4, redrawn=True), FIVE, untouched=2.0)
     assert found.word is None
     assert found.to_dict()["interim"]
-    assert found.text.startswith("interim against") and found.text.endswith(", above 0 for it)")
+    assert found.text.startswith("interim against")
     three = Rules(looks_at((3, 5, 8)))
     spoken = [judge(arm(1.0, trials=n), arm(1.2, trials=n), three).word for n in range(2, 9)]
     assert [n for n, word in zip(range(2, 9), spoken, strict=True) if word] == [3, 5, 8]

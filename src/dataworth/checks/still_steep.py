@@ -34,15 +34,19 @@ class StillSteep:
         if not curve.inspection.falls:
             raise NotApplicable("the loss isn't shown to fall")
         scale = inputs.get("scale")
-        share = curve.law.gain_from_doubling(largest) / (curve.law.at(largest) if scale is None else scale)
+        unit = curve.law.at(largest) / (curve.law.at(largest) if scale is None else scale)
+        share = curve.law.gain_from_doubling(largest) / curve.law.at(largest) * unit
         if share <= SHARE:
             return None
+        found = curve.share_gained(2 * largest)
+        low, high = found.low * unit, found.high * unit
+        helps = "More rows help" if low > 0 else "More rows may help"
         return Finding(
             self.code,
             self.title,
             self.severity,
-            f"At {largest:,.0f} rows twice as many would still take away {share:.1%} of the loss (or of what training "
-            "gained, if that is less) by the fitted law.",
-            "More rows help; what many more reach rests on the law's shape, so measure larger sizes first.",
-            {"share": share},
+            f"At {largest:,.0f} rows twice as many would still take away {share:.1%} [{low:.1%} .. {high:.1%}] of the "
+            "loss (or of what training gained, if that is less) by the fitted law.",
+            f"{helps}; what many more reach rests on the law's shape, so measure larger sizes first.",
+            {"share": share, "low": low, "high": high},
         )

@@ -230,10 +230,9 @@ class Diagnosis:
         if most < FLAT * (measured if of_scale is None else of_scale):
             return f"More rows hardly help: twice as many would take away {most:.2g} at most of {reached}"
         now = curve.band(largest)
-        told = f"{now.value:.4g} {unit} at {largest:,.0f} rows"
         misses = not now.low <= measured <= now.high
-        if misses:
-            told += f" by the fitted law, which misses the {measured:.4g} measured there"
+        how = f"which misses the {measured:.4g} measured there" if misses else f"{measured:.4g} measured"
+        told = f"{now.value:.4g} {unit} at {largest:,.0f} rows by the fitted law ({how})"
         help_ = "More rows help" if twice.low > 0 and not misses else "More rows may help"
         what = f"all {pool:,.0f} rows" if pool > largest else f"twice as many rows ({then.asked:,.0f})"
         if then.refusal:
@@ -344,6 +343,8 @@ class Diagnosis:
         header, rows = self.size_table()
         m = self.measured
         beside = f"judged on {m.on}, {m.chains} chains" + (f"; larger: {m.larger}" if m.larger else "")
+        if not all(row[header.index("train / fresh")] for row in rows):
+            beside += "; train / fresh is blank where a pilot leaves no pool rows untrained to compare with"
         failed = [f"pilot of {p.rows:,} rows, chain {p.chain}: {p.failed}" for p in m.points if p.failed]
         return "\n".join(
             [self.headline(), table(rows, header), beside, *self.lines(), *self.check_lines(), *failed, *m.notes]

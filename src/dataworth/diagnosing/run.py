@@ -127,7 +127,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         capacity=counted,
         dimension=_dimension(session),
         delayed=None if log is None else log.to_dict() | {"told": log.explain()},
-        notes=(*session.notes, *notes),
+        notes=tuple(dict.fromkeys((*session.notes, *notes))),
     )
 
 

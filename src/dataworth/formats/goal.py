@@ -2,7 +2,7 @@
 
     subtasks:
       - name: maths
-        steer: gsm8k.jsonl:0-32        # readable rows 0 to 31 (half-open, counted from 0)
+        steer: gsm8k.jsonl:0-32        # readable rows 0 to 31 (half-open, counted from 0); selection needs it
         tune: gsm8k.jsonl:32-232       # optional
         judge: gsm8k.jsonl:232-732     # optional, sealed: not read here
         map: {prompt: question, completion: answer}
@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ import yaml
 from dataworth.errors import FormatError, RequestError
 from dataworth.formats.mapping import nearest
 from dataworth.formats.paths import find_files, stem_of
-from dataworth.formats.pool import open_pool, take_rows
+from dataworth.formats.pool import no_rows, open_pool, take_rows
 from dataworth.records import Goal, Pool, Protected, Sealed, Subtask
 
 JUDGE_KINDS = ("loss", "choice", "choice_norm", "ppl", "accuracy")
@@ -80,7 +81,7 @@ def open_goal(path: str | Path, *, mapping: Mapping[str, str] | None = None, **r
     if not isinstance(skills, list):
         raise RequestError(f"{path}: protected is {skills!r}, expected a list of names with judge files; repair it")
     subtasks = tuple(_subtask(path, n, entry, reading) for n, entry in enumerate(entries, 1))
-    usual = "accuracy" if all(sub.steer.kinds == {"classify"} for sub in subtasks) else "loss"
+    usual = "accuracy" if all(sub.judge_kind == "accuracy" or _classes(sub) for sub in subtasks) else "loss"
     return Goal(subtasks, tuple(_protected(path, n, entry, reading, usual) for n, entry in enumerate(skills, 1)))
 
 
@@ -144,17 +145,29 @@ def _check_keys(entry: Mapping[Any, Any], known: tuple[str, ...], where: str) ->
 
 def _subtask(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Subtask:
     where = f"{goal}, subtask {number}"
-    _check_entry(entry, _KEYS, ("name", "steer"), where)
-    tune, judge = entry.get("tune"), entry.get("judge")
+    _check_entry(entry, _KEYS, ("name",), where)
+    steer, tune, judge = (entry.get(part) for part in ("steer", "tune", "judge"))
+    if steer is None and judge is None:
+        raise RequestError(f"{where}: neither steer nor judge: expected rows to select by or to judge by; add a file")
     options = partial(_options, reading, _mapping(entry, where))
-    steer = _slice(goal, entry["steer"], where)(**options(f"{number}-steer"))
-    return Subtask(
+    opened = Subtask(
         name=entry["name"],
-        steer=steer,
+        steer=_slice(goal, steer, where)(**options(f"{number}-steer")) if steer is not None else no_rows(),
         tune=_slice(goal, tune, where)(**options(f"{number}-tune")) if tune is not None else None,
         judge=_seal(goal, judge, where, options(f"{number}-judge")) if judge is not None else None,
-        judge_kind=judge_kind(entry, where, "accuracy" if steer.kinds == {"classify"} else "loss"),
     )
+    if opened.kinds:
+        return replace(opened, judge_kind=judge_kind(entry, where, "accuracy" if _classes(opened) else "loss"))
+    if "judge_kind" not in entry and "choices" not in entry:
+        raise RequestError(
+            f"{where}: without steer and tune rows judge_kind has to be told (judge rows stay sealed): expected one of "
+            f"{', '.join(JUDGE_KINDS)}, or your own; add it"
+        )
+    return replace(opened, judge_kind=judge_kind(entry, where))
+
+
+def _classes(sub: Subtask) -> bool:
+    return sub.kinds == {"classify"}
 
 
 def _protected(goal: Path, number: int, entry: Any, reading: dict[str, Any], usual: str) -> Protected:

@@ -214,6 +214,11 @@ def copy_numbers(digest_N16: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return copy_N
 
 
+def no_rows() -> Pool:
+    """A pool without files: the steer rows of a goal that only judges."""
+    return _Index({}, None, Rejects(None)).pool(0, None)
+
+
 def take_rows(pool: Pool, at: slice | NDArray[np.int64]) -> Pool:
     """Some readable rows as a pool of their own, copies numbered anew."""
     digest_N16, file_N = pool.digest_N16[at], pool.file_N[at]

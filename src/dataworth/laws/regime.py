@@ -32,6 +32,8 @@ LITTLE = 0.5
 NOTHING = 0.1
 """Twice the rows gain nothing beside a larger model where they gain less than this share of what that does."""
 
+_STEEPEST = 5.0
+"""No learning curve of a pool is known to fall with a larger exponent, so intervals beyond it are just that."""
 _UNSETTLED = (
     "at the largest size the longest training that was tried did best, and an under-trained model looks as one at its "
     "size's floor does; raise epochs in --recipe"
@@ -146,7 +148,7 @@ class Regime:
         }.get(self.word, self.word)
 
     def __str__(self) -> str:
-        beta = f"the loss falls as rows^-{self.beta.value:.2f} [{self.beta.low:.2f} .. {self.beta.high:.2f}]"
+        beta = f"the loss falls as rows^-{_exponent(self.beta)}"
         said = {
             "variance-limited in data": f"the model is the bottleneck ({self.word}, {self.in_model}): train and test "
             f"loss have met and {beta} towards {self.floor:.4g}, which more rows won't pass; a larger model will",
@@ -263,12 +265,12 @@ def _missing(
             f"train loss is {last.value:.2f} of test loss at {rows:,.0f} rows: neither fitted to the last row nor equal"
         )
     if beta.high >= 1.0 and not (met and beta.low <= 1.0):
-        out.append(f"the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], isn't shown to be below 1")
+        out.append(f"the exponent, {_exponent(beta)}, isn't shown to be below 1")
     if met and beta.low < TOLD and beta.high >= 1.0:
-        out.append(f"the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], is too uncertain")
+        out.append(f"the exponent, {_exponent(beta)}, is too uncertain")
     if met and beta.high < 1.0:
         out.append(
-            f"train and test loss have met, yet the exponent, {beta.value:.2f} [{beta.low:.2f} .. {beta.high:.2f}], is "
+            f"train and test loss have met, yet the exponent, {_exponent(beta)}, is "
             "below 1, where a model that has reached its size's floor falls as 1/rows"
         )
     if met and gain.low <= 0:
@@ -281,3 +283,9 @@ def _missing(
             f"less, or more, than the {doubling:.3g} of twice the rows"
         )
     return tuple(out) or ("its signs contradict one another",)
+
+
+def _exponent(beta: Estimate) -> str:
+    """An exponent with its interval; ends that no learning curve has are not told to two digits."""
+    low, high = (f"{end:.2f}" if end <= _STEEPEST else f"above {_STEEPEST:g}" for end in (beta.low, beta.high))
+    return f"{beta.value:.2f} [{low} .. {high}]"

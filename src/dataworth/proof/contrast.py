@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 BETTER, AS_GOOD, WORSE, NOT_SHOWN = 0, 1, 2, 3
 WORDS = ("better", "as good as", "worse", "no difference shown")
 """What `decide` returns, in words; `cannot tell` is decided on what surrounds the numbers, in `verdict`."""
+_QUANTILES = 400
 
 
 @dataclass(frozen=True)
@@ -118,25 +119,7 @@ def detectable(
     Raises:
         RequestError: Too few trials.
     """
-    if trials_comparator < 2 or (claim == "means" and trials_subject < 2):
-        raise RequestError(
-            f"{trials_subject} and {trials_comparator} trials detect nothing: expected at least 2 each; run more seeds"
-        )
-    if claim == "prediction":
-        # Of a fixed subset's mean around its own expectation only the training noise is left.
-        own, var = sd_subject**2 / trials_subject, sd_comparator**2
-        found = welch(np.array(max(own, var)), trials_subject, np.array(var / trials_comparator), trials_comparator)
-        se, df = float(found[0]), float(found[1]) if own > var else trials_comparator - 1.0
-        spread = (sd_subject**2 / trials_subject + sd_comparator**2 / trials_comparator) ** 0.5
-    else:
-        found = welch(
-            np.array(sd_subject**2 / trials_subject),
-            trials_subject,
-            np.array(sd_comparator**2 / trials_comparator),
-            trials_comparator,
-        )
-        se, df = float(found[0]), float(found[1])
-        spread = se
+    se, df, spread = _expected(sd_subject, sd_comparator, trials_subject, trials_comparator, claim)
     if se == 0:
         return 0.0
     cut = float(stats.t.ppf(1 - alpha / 2, df)) * se / spread if spread else np.inf
@@ -147,3 +130,56 @@ def detectable(
         return float(stats.nct.sf(cut, df, shift)) - power
 
     return float(optimize.brentq(missing, 0.0, cut * 4 + 20)) * spread
+
+
+def passable(
+    sd_subject: float,
+    sd_comparator: float,
+    trials_subject: int,
+    trials_comparator: int,
+    claim: Claim,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """The smallest margin within which arms of equal expected cost are shown to be `as good as` with this power.
+
+    Both one-sided tests at `alpha` pass where |gain| + t se < margin; the gain is taken as normal and se^2 as a
+    multiple of chi-square, averaged over its quantiles. The standard deviations are those of single trials.
+
+    Raises:
+        RequestError: Too few trials.
+    """
+    se, df, spread = _expected(sd_subject, sd_comparator, trials_subject, trials_comparator, claim)
+    if se == 0:
+        return 0.0
+    se_Q = se * np.sqrt(stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, df) / df)
+    half_Q = stats.t.ppf(1 - alpha, df) * se_Q
+
+    def missing(margin: float) -> float:
+        room_Q = np.maximum(margin - half_Q, 0.0)
+        return float(np.mean(2 * stats.norm.cdf(room_Q / max(spread, 1e-9 * se)) - 1)) - power
+
+    return float(optimize.brentq(missing, 0.0, float(half_Q[-1]) + 10 * se))
+
+
+def _expected(
+    sd_subject: float, sd_comparator: float, trials_subject: int, trials_comparator: int, claim: Claim
+) -> tuple[float, float, float]:
+    """Standard error and df that `contrast` is expected to find, and the standard deviation of the gain itself.
+
+    Raises:
+        RequestError: Too few trials.
+    """
+    if trials_comparator < 2 or (claim == "means" and trials_subject < 2):
+        raise RequestError(
+            f"{trials_subject} and {trials_comparator} trials detect nothing: expected at least 2 each; run more seeds"
+        )
+    own, of_y = np.array(sd_subject**2 / trials_subject), np.array(sd_comparator**2 / trials_comparator)
+    se, df = welch(own, trials_subject, of_y, trials_comparator)
+    if claim == "means":
+        return float(se), float(df), float(se)
+    # Of a fixed subset's mean around its own expectation only the training noise is left.
+    var = np.array(sd_comparator**2)
+    seen, df = welch(np.maximum(own, var), trials_subject, of_y, trials_comparator)
+    return float(seen), float(df) if own > var else trials_comparator - 1.0, float(se)

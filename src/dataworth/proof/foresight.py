@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dataworth.proof.contrast import detectable
+from dataworth.proof.contrast import detectable, passable
 from dataworth.proof.verdict import Arm, claim_of, seeds_of
 from dataworth.results import duration
 
@@ -28,8 +28,11 @@ MOST_SEEDS = 50
 class Foresight:
     """The gain that so many seeds find in 8 of 10 proofs; `low` and `high` are equal where the spread is known.
 
-    `half` is the number of seeds that finds half of `high`; None if none up to `MOST_SEEDS` does, as one fixed subset
-    can't be told from luck in the draw. `shares`: `low` and `high` are shares of what training gains.
+    `half` is the number of seeds that finds half of `high`, or of `whole` where that is less; None if none up to
+    `MOST_SEEDS` does, as one fixed subset can't be told from luck in the draw. `shares`: `low` and `high` are shares of
+    what training gains; `whole` is all of that, in their unit, None where it isn't known. `margin` is the one of `as
+    good as` with the smallest ones that equal arms pass in 8 of 10 proofs, at the spreads of `low` and `high`; None
+    without a margin or its unit.
     """
 
     subject: str
@@ -40,6 +43,8 @@ class Foresight:
     half: int | None
     basis: str
     shares: bool = False
+    whole: float | None = None
+    margin: tuple[float, float, float] | None = None
 
     def explain(self, unit: str, seconds: Callable[[int], float] | None = None) -> str:
         """A sentence, with the time that more seeds take where that is known.
@@ -50,20 +55,41 @@ class Foresight:
         """
         told = "{:.0%}" if self.shares else "{:.2g}"
         low, high = told.format(self.low), told.format(self.high)
-        span = low if low == high else f"{low} to {high}"
         unit = "of what training gains" if self.shares else unit
+        span = f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+        half = "half of that"
+        if self.whole is not None and self.high > self.whole:
+            half = "half of what training gains"
+            nothing = "nothing short of all that training gains"
+            span = nothing if self.low > self.whole else f"{low} {unit}, or if trials scatter widely {nothing},"
         if self.half is None:
-            more = f"no number of seeds up to {MOST_SEEDS} finds half of it: one fixed subset may be as lucky as a draw"
+            more = f"no number of seeds up to {MOST_SEEDS} finds {half}: one fixed subset may be as lucky as a draw"
         else:
             price = f", about {duration(seconds(self.half))}" if seconds else ""
-            more = f"half of that takes {self.half} seeds{price}"
+            more = f"{half} takes {self.half} seeds{price}"
         return (
-            f"{self.seeds} seeds will find a gain of {span} {unit} for {self.subject} over {self.comparator} in 8 of "
-            f"10 proofs ({self.basis}); {more}"
+            f"{self.seeds} seeds will find a gain of {span} for {self.subject} over {self.comparator} in 8 of "
+            f"10 proofs ({self.basis}); {more}{self._of_margin(told)}"
         )
 
+    def _of_margin(self, told: str) -> str:
+        if self.margin is None:
+            return ""
+        margin, least, most = self.margin
+        if margin < least:
+            return f"; the margin {margin:g} is too small: arms that are equal take {told.format(least)} to pass"
+        often = "in 8 of 10 proofs" if margin >= most else "only if trials scatter little"
+        return f"; the margin {margin:g} lets equal arms pass {often}"
 
-def foresee(subject: Arm, comparator: Arm, seeds: int, alpha: float, gain: float | None = None) -> Foresight:
+
+def foresee(
+    subject: Arm,
+    comparator: Arm,
+    seeds: int,
+    alpha: float,
+    gain: float | None = None,
+    margin: tuple[float, float] | None = None,
+) -> Foresight:
     """What a comparison will be able to see.
 
     Args:
@@ -72,6 +98,7 @@ def foresee(subject: Arm, comparator: Arm, seeds: int, alpha: float, gain: float
         seeds: Trials of each.
         alpha: Two-sided level of the comparison.
         gain: What one training gained over the untouched model, on rows that don't judge; None if that isn't known.
+        margin: The margin of `as good as` and the level of each of its tests; None without one.
     """
     there = seeds_of(subject, comparator)
     unit = None if gain is None or gain <= 0 else gain
@@ -90,6 +117,12 @@ def foresee(subject: Arm, comparator: Arm, seeds: int, alpha: float, gain: float
         return detectable(*sd, n, n, claim, alpha=alpha)
 
     low, high = sees(seeds, pairs[0]), sees(seeds, pairs[-1])
-    more = (n for n in range(seeds + 1, MOST_SEEDS + 1) if sees(n, pairs[-1]) <= high / 2)
+    whole = 1.0 if shares else unit
+    aim = (high if whole is None else min(high, whole)) / 2
+    more = (n for n in range(seeds + 1, MOST_SEEDS + 1) if sees(n, pairs[-1]) <= aim)
     half = next(more, None) if high > 0 else seeds
-    return Foresight(subject.name, comparator.name, seeds, low, high, half, basis, shares)
+    passes = None
+    if margin is not None and not shares:
+        least, most = (passable(*sd, seeds, seeds, claim, alpha=margin[1]) for sd in (pairs[0], pairs[-1]))
+        passes = margin[0], least, most
+    return Foresight(subject.name, comparator.name, seeds, low, high, half, basis, shares, whole, passes)

@@ -11,6 +11,7 @@ from typing import Any
 from dataworth.laws.curve import Prediction
 from dataworth.laws.worth import Worth
 from dataworth.numerics.ranks import Estimate
+from dataworth.outcome import SHARES
 from dataworth.proof.forecast import Forecast
 from dataworth.proof.sizes import Smallest
 from dataworth.proof.verdict import Verdict
@@ -162,10 +163,26 @@ class ProofResult:
         seen = f", {self.basis(verdict)}" if verdict.gain else ""
         return f"{verdict.subject}: {verdict.text}{self.at_the_cost(verdict)} [{self.unit}, {self.protocol}{seen}]"
 
+    def interim(self) -> list[str]:
+        """Where each comparison stands before its look, in a line; those without an interval yet are left out."""
+        trials = {arm.name: len(arm.costs) for arm in self.arms}
+        return [
+            f"interim: gain of {v.subject} over {v.comparator} {v.gain} {self.unit}, by {trials[v.subject]} and "
+            f"{trials[v.comparator]} trials of {self.seeds}"
+            for v in self.verdicts
+            if v.gain
+        ]
+
     def basis(self, verdict: Verdict) -> str:
-        """What a verdict with a gain rests on: seeds, the kind of claim, and what could have been detected."""
+        """What a verdict with a gain rests on: level and seeds, the kind of claim, what was detectable, the margin."""
         claim = "a prediction about one fixed subset" if verdict.claim == "prediction" else "a difference of means"
-        return f"{verdict.gain.n} seeds, {claim}; {verdict.detectable:.3g} was detectable" if verdict.gain else ""
+        if not verdict.gain:
+            return ""
+        margin = "" if verdict.margin is None else f"; the margin is {verdict.margin:g}"
+        return (
+            f"{verdict.gain.n} seeds, {100 * verdict.gain.level:.3g} % interval, {claim}; {verdict.detectable:.3g} was "
+            f"detectable{margin}"
+        )
 
     def at_the_cost(self, verdict: Verdict) -> str:
         """`, at the cost of wikipedia` where a verdict for a subject hides a protected skill that it lost."""
@@ -181,6 +198,13 @@ class ProofResult:
     def sign(self) -> float:
         """What turns a cost into the unit's own direction."""
         return -1.0 if self.higher == "better" else 1.0
+
+    def ends(self, arm: ArmResult) -> tuple[float, float] | None:
+        """An arm's interval in the unit's own direction; that of a share of rows ends at 0 and 1."""
+        if arm.interval is None:
+            return None
+        low, high = sorted((self.sign * arm.interval.low, self.sign * arm.interval.high))
+        return (max(0.0, low), min(1.0, high)) if self.unit in SHARES else (low, high)
 
     def worth_lines(self) -> list[str]:
         """Each subject's worth in random rows, and its share of the full pool's improvement."""
@@ -217,7 +241,7 @@ class ProofResult:
                 "" if arm.lr is None else f"{arm.lr:.3g}",
                 str(len(arm.costs)),
                 f"{sign * sum(arm.costs) / len(arm.costs):.4f}" if arm.costs else "",
-                f"{_ordered(sign, arm.interval)}" if arm.interval else "",
+                "{:.4f} .. {:.4f}".format(*ends) if (ends := self.ends(arm)) else "",
             ]
             for arm in self.arms
             if arm.role != "curve" or (arm.rows, arm.costs) not in told
@@ -309,7 +333,10 @@ class ProofResult:
 
 @dataclass(frozen=True)
 class ProofPlan:
-    """What a proof would train: (arm, role, rows and training tokens of its largest draw, trials) and the rules."""
+    """What a proof would train: (arm, role, rows and training tokens of its largest draw, trials) and the rules.
+
+    A size of the random curve at which an arm before it has the same trials isn't listed twice.
+    """
 
     arms: tuple[tuple[str, str, int, int, int], ...]
     protocol: str
@@ -328,8 +355,7 @@ class ProofPlan:
         return "\n".join(
             [
                 table(rows, ["arm", "role", "rows", self.length, "trials"]),
-                f"at most {total:,} {self.length} trained on ({self.protocol}; arms share the trials that they have in "
-                f"common{self._searched()}); "
+                f"at most {total:,} {self.length} trained on ({self.protocol}{self._searched()}); "
                 f"{self.comparisons} verdict{'s' if self.comparisons > 1 else ''} at {looks} seeds{margin}",
                 *self.notes,
             ]
@@ -337,14 +363,9 @@ class ProofPlan:
 
     def _searched(self) -> str:
         more = max(trials for *_, trials in self.arms) - self.looks[-1]
-        return f", and {more} of each arm's are for its learning rate" if more else ""
+        return f"; {more} trials of each arm are for its learning rate" if more else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         names = ("name", "role", "rows", "tokens", "trials")
         return {**vars(self), "arms": [dict(zip(names, arm, strict=True)) for arm in self.arms]}
-
-
-def _ordered(sign: float, interval: Estimate) -> str:
-    low, high = sorted((sign * interval.low, sign * interval.high))
-    return f"{low:.4f} .. {high:.4f}"

@@ -5,7 +5,7 @@ Costs are lower-is-better; axes: `C` chains, `K` sizes, `R` trials.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from scipy import stats
 from dataworth.errors import RequestError
 from dataworth.laws.curve import Prediction, fit_curve
 from dataworth.laws.worth import Floats, RandomCurve, Worth
-from dataworth.proof.verdict import Arm, retained
+from dataworth.proof.verdict import LEVEL, Arm, retained
 
 ENOUGH = 0.95
 """Share of the full pool's improvement that a smallest size must be shown to keep."""
@@ -32,6 +32,48 @@ def random_curve(sized: Sequence[tuple[float, Mapping[int, float]]]) -> RandomCu
         return None
     cost_CK = np.array([[costs[c] for _, costs in sized] for c in chains])
     return RandomCurve(np.array([rows for rows, _ in sized]), cost_CK)
+
+
+def uneven(curve: RandomCurve, sign: float = 1.0) -> list[str]:
+    """Sizes that train to a worse cost than a smaller one, in the unit's own direction (`sign`), a sentence each.
+
+    A one-sided paired t-test over chains, as their draws are nested, at 5 % shared by all pairs of sizes.
+    """
+    told, sizes = [], curve.sizes_K
+    level = LEVEL / (len(sizes) * (len(sizes) - 1) / 2)
+    for k in range(1, len(sizes)):
+        best = int(curve.cost_CK[:, :k].mean(0).argmin())
+        worse_C = curve.cost_CK[:, k] - curve.cost_CK[:, best]
+        if worse_C.mean() <= 0:
+            continue
+        known = np.ptp(worse_C) == 0
+        if known or stats.ttest_1samp(worse_C, 0, alternative="greater").pvalue < level:
+            small, large = (sign * float(curve.cost_CK[:, n].mean()) for n in (best, k))
+            told.append(
+                f"{sizes[k]:,.0f} random rows train to {large:.4f} where {sizes[best]:,.0f} reach {small:.4f}: more "
+                "rows hurt there, or their learning rate is wrong; a worth that is read there means little"
+            )
+    return told
+
+
+def apart(arms: Iterable[Arm], untouched: float | None) -> list[str]:
+    """Trials that keep less than a tenth of what their arm's median trial gained, a sentence each.
+
+    Looked for in arms whose median gains at least half of what the best one's does: there it isn't their rows.
+    """
+    if untouched is None:
+        return []
+    # A size of the random curve may have the trials of an arm before it.
+    distinct = {tuple(arm.cost_R.tolist()): arm for arm in reversed(list(arms)) if len(arm.cost_R) > 2}
+    gained = [(arm.name, untouched - arm.cost_R, untouched - float(np.median(arm.cost_R))) for arm in distinct.values()]
+    most = max((median for _, _, median in gained), default=0.0)
+    return [
+        f"a trial of {name} gained {one:.3g} where its arm's median trial gained {median:.3g}: a training that came "
+        "apart; a lower lr in --recipe may hold"
+        for name, gained_R, median in reversed(gained)
+        if median >= most / 2 > 0
+        for one in gained_R[gained_R < median / 10]
+    ]
 
 
 @dataclass(frozen=True)

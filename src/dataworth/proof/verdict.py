@@ -77,17 +77,21 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """The verdict without its numbers: `better than random`."""
-        margin = f" (within {self.margin:g})" if self.word == "as good as" else ""
-        link = {"better": "than", "worse": "than", "as good as": ""}.get(self.word or "", "against")
-        return f"{self.word or 'interim'}{margin} {link}".rstrip() + f" {self.comparator}"
+        """The verdict without its numbers: `better than random`, `as good as full (worse by less than 0.01)`.
+
+        `as good as` goes before `worse`: the margin said that so much doesn't matter. Its words still say it.
+        """
+        if self.word == "as good as":
+            by = "worse by less than" if self.gain and self.gain.high < 0 else "within"
+            return f"as good as {self.comparator} ({by} {self.margin:g})"
+        link = "than" if self.word in ("better", "worse") else "against"
+        return f"{self.word or 'interim'} {link} {self.comparator}"
 
     @property
     def text(self) -> str:
         """The verdict as a clause: `better than random (gain 0.031 [0.018 .. 0.044])`."""
         why = f": {self.reason}" if self.reason else ""
-        favours = ", above 0 for it" if self.word is None else ""
-        gain = f" (gain {self.gain}{favours})" if self.gain else ""
+        gain = f" (gain {self.gain})" if self.gain else ""
         return f"{self.words}{gain}{why}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from dataworth.errors import RequestError
-from dataworth.proof.arms import ArmPlan
+from dataworth.proof.arms import ArmPlan, Draw
 from dataworth.proof.forecast import Forecast
 from dataworth.proof.looks import looks_at
 from dataworth.proof.verdict import Rules
@@ -59,6 +59,18 @@ class Proposal:
         if any(arm.draws[0].goal for arm in self.arms):
             tokens |= {row.id: len(row) for row in trainee.steer()}
         return [(arm, self.tokens or epochs * max(d.tokens(tokens) for d in arm.draws)) for arm in self.arms]
+
+    def owners(self) -> dict[str, str]:
+        """Arms whose trials are those of an arm before them, by name: a size of the curve at which another arm is."""
+        first: dict[tuple[Draw, ...], str] = {}
+        found = {}
+        for arm in self.arms:
+            # A curve's arm has the random arm's draws, or in each trial the full pool's.
+            owner = first.get(arm.draws) or (first.get(arm.draws[:1], "") if len(set(arm.draws)) == 1 else "")
+            first.setdefault(arm.draws, arm.name)
+            if owner:
+                found[arm.name] = owner
+        return found
 
     def protocol(self, session: Session) -> str:
         """How long every arm trains, in words."""

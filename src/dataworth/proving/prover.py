@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import NonsenseRefused, RequestError
-from dataworth.laws.worth import worth
+from dataworth.laws.worth import RandomCurve, worth
 from dataworth.numerics.ranks import Estimate, mean_interval
-from dataworth.proof.arms import ArmPlan, Draw, Trial, schedule
+from dataworth.proof.arms import ArmPlan, Trial, schedule
 from dataworth.proof.budget import FULL_CURVE, ArmPrice, TrialRates, fit
 from dataworth.proof.foresight import foresee
 from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
-from dataworth.proof.sizes import beyond, random_curve, smallest_keeping
+from dataworth.proof.sizes import apart, beyond, random_curve, smallest_keeping, uneven
 from dataworth.proof.verdict import CANNOT_TELL, LEVEL, Arm, Verdict, judge, retained
 from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
 from dataworth.proving.registrations import opened_by, said
@@ -142,14 +142,12 @@ class Prover:
 
     def _prices(self, rate: TrialRates) -> list[ArmPrice]:
         fixed = rate.opening + self._judged * rate.judging
-        owner: dict[tuple[Draw, ...], str] = {}
-        found = []
+        found, owners = [], self.proposal.owners()
         for arm, trained in self.proposal.sizes(self.session):
-            # A curve's arm has the random arm's draws, or in each trial the full pool's.
-            shares = owner.get(arm.draws) or (owner.get(arm.draws[:1], "") if len(set(arm.draws)) == 1 else "")
-            owner.setdefault(arm.draws, arm.name)
             only_shown = arm in self.proposal.others and arm.role != "curve"
-            found.append(ArmPrice(arm.name, arm.role, trained * rate.training + fixed, shares, only_shown))
+            found.append(
+                ArmPrice(arm.name, arm.role, trained * rate.training + fixed, owners.get(arm.name, ""), only_shown)
+            )
         return found
 
     @cached_property
@@ -170,6 +168,7 @@ class Prover:
         Args:
             tell: Called with a line before the first trial and after every one that changes where a comparison stands.
         """
+        tell(self._judged_on())
         tell(self._foretell({}))
         gained = self._search()
         if gained and self.proposal.pairs:
@@ -227,6 +226,12 @@ class Prover:
             )
         return gained
 
+    def _judged_on(self) -> str:
+        """How many rows every trial is judged on, in a sentence."""
+        judged = [f"{len(j.rows):,} rows of {j.name}" for j in self.trials.judged if j.rows]
+        by = f"on {', '.join(judged)}" if judged else "by your trainer"
+        return f"every trial is judged {by}; a gain above 0 is for the first arm named"
+
     def _foretell(self, gained: Mapping[str, float]) -> str:
         """What the first comparison will be able to see, by trials in the cache, else by what the search gained."""
         if not self.proposal.pairs:
@@ -241,7 +246,9 @@ class Prover:
             Arm(n, np.array([there[t][0][: self.goals].mean() for t in of_arm[n] if t in there]), redrawn[n])
             for n in names
         )
-        found = foresee(subject, other, seeds, self.proposal.rules.alpha, gained.get(other.name))
+        rules = self.proposal.rules
+        margin = None if rules.margin is None else (rules.margin, rules.alpha_margin)
+        found = foresee(subject, other, seeds, rules.alpha, gained.get(other.name), margin)
         paid = self.registration.get("affordable")
         if not paid:
             return found.explain(self.unit)
@@ -259,7 +266,7 @@ class Prover:
             if len(self.trials.costs(self.bare)) < len(self.bare):
                 return
             found = self.result(seeds, look=False)
-            lines = [found.sentence(v) for v in found.verdicts if v.gain] if found.verdicts else [found.headline()]
+            lines = found.interim() if found.verdicts else [found.headline()]
             news = [line for line in lines if line not in told]
             told.update(news)
             if news:
@@ -312,6 +319,7 @@ class Prover:
         shares, no_shares = self._retained(arms, untouched)
         sizes = self._sizes(arms, {name: list(got) for name, got in have.items()}, untouched, look)
         told = [*self.trials.unjudged(trainings), *(seedless(arms.values()) if self.session.trainer else ())]
+        odd = self._odd(arms, {name: list(got) for name, got in have.items()}, untouched) if look else []
         return ProofResult(
             run=self.run.path,
             protocol=self.proposal.protocol(self.session),
@@ -328,7 +336,7 @@ class Prover:
             retained=shares,
             protected=() if untouched_J is None else self._protected(costs_J, untouched_J),
             failed=failed,
-            notes=(*self.session.notes, *no_shares, *told),
+            notes=(*self.session.notes, *no_shares, *told, *odd),
             length=self.session.trainee.length_name,
         )
 
@@ -355,10 +363,7 @@ class Prover:
         self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]], untouched: float | None, look: bool
     ) -> Sizes:
         """Worth of each subject on the random curve; at a look also what takes a law, and the fewest rows that do."""
-        sized = [a for a in self.proposal.others if a.role == "curve"]
-        curve = random_curve(
-            [(a.rows, dict(zip(numbers[a.name], arms[a.name].cost_R.tolist(), strict=True))) for a in sized]
-        )
+        curve = self._curve(arms, numbers)
         if curve is None:
             return Sizes()
         subjects = [arms[s.name] for s in self.proposal.subjects if len(arms[s.name].cost_R) > 1]
@@ -376,6 +381,18 @@ class Prover:
             enough,
             {name: told for name, (told, _) in self.proposal.forecasts.items() if name in found},
         )
+
+    def _curve(self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]]) -> RandomCurve | None:
+        sized = [a for a in self.proposal.others if a.role == "curve"]
+        return random_curve(
+            [(a.rows, dict(zip(numbers[a.name], arms[a.name].cost_R.tolist(), strict=True))) for a in sized]
+        )
+
+    def _odd(self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]], untouched: float | None) -> list[str]:
+        """What of the trials looks like a training gone wrong rather than like its rows."""
+        curve = self._curve(arms, numbers)
+        sign = -1.0 if self.higher == "better" else 1.0
+        return apart(arms.values(), untouched) + (uneven(curve, sign) if curve else [])
 
     def _full(self, arms: Mapping[str, Arm]) -> ArmPlan | None:
         """The arm of all rows: the control, else the curve's last size, of which all draws are the same."""

@@ -1,12 +1,13 @@
 """How often judge rows were opened: every registered proof on them is one more chance of a false verdict.
 
-`<cache>/registrations/<judge rows>/<registration>.json` names the run of each; the same proof again is no new one.
+`<cache>/registrations/<judge rows>/<registration>.json` names the run of each, its margin, and all that it registered
+but the margin as a key; the same proof again is no new one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ from dataworth.store.json_files import read_json
 FOLDER = "registrations"
 
 
-def opened_by(root: Path, judge_ids: Iterable[str], registration: Mapping[str, Any], run: Path) -> list[str]:
-    """Note that a registered proof opens judge rows, and return the runs of the other proofs that did, oldest first.
+def opened_by(
+    root: Path, judge_ids: Iterable[str], registration: Mapping[str, Any], run: Path
+) -> list[Mapping[str, Any]]:
+    """Note that a registered proof opens judge rows, and return the notes of the other proofs that did, oldest first.
+
+    Each has its `run` and, where the proofs differ in their margin alone, that margin as `otherwise`.
 
     Args:
         root: Of the cache.
@@ -32,21 +37,38 @@ def opened_by(root: Path, judge_ids: Iterable[str], registration: Mapping[str, A
     """
     folder = root / FOLDER / fingerprint({"judge": sorted(judge_ids)})[:32]
     judged = [[name, kind] for name, kind, _ in registration["judged"]]  # where the rows lie makes no other proof
-    own = folder / f"{fingerprint({**registration, 'judged': judged})[:32]}.json"
+    same = {**registration, "judged": judged}
+    own, margin = folder / f"{fingerprint(same)[:32]}.json", same.pop("margin", None)
+    rest = fingerprint(same)[:32]
     make_folder(folder)
     if not own.exists():
-        write_atomic(own, (json.dumps({"run": str(run)}) + "\n").encode())
+        write_atomic(own, (json.dumps({"run": str(run), "margin": margin, "rest": rest}) + "\n").encode())
     noted = [path for path in folder.glob("*.json") if path != own and not path.name.startswith(TEMPORARY)]
     others = sorted(noted, key=lambda path: path.stat().st_mtime_ns)
-    return [read_json(path, "delete it", {"run": str})["run"] for path in others]
+    notes = [read_json(path, "delete it", {"run": str}) for path in others]
+    return [
+        {"run": n["run"], **({"otherwise": n["margin"]} if n.get("rest") == rest and n["margin"] != margin else {})}
+        for n in notes
+    ]
 
 
-def said(others: list[str]) -> list[str]:
-    """A sentence about the other proofs, if there are any."""
+def said(others: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence about the other proofs, if there are any, and one about each that is this one at another margin."""
     if not others:
         return []
     proofs = "1 other registered proof" if len(others) == 1 else f"{len(others)} other registered proofs"
+    runs = ", ".join(note["run"] for note in others[-3:])
     return [
-        f"these judge rows were opened by {proofs} ({', '.join(others[-3:])}): the 5 % of false verdicts are "
-        "per proof, so take the best of several for a guess, and confirm it on fresh judge rows"
+        f"these judge rows were opened by {proofs} ({runs}): the 5 % of false verdicts are "
+        "per proof, so take the best of several for a guess, and confirm it on fresh judge rows",
+        *(
+            f"this very proof was registered {_at(note['otherwise'])} before ({note['run']}): a margin that is set "
+            "after a proof was seen shows nothing"
+            for note in others
+            if "otherwise" in note
+        ),
     ]
+
+
+def _at(margin: float | None) -> str:
+    return "without a margin" if margin is None else f"with the margin {margin:g}"

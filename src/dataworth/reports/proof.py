@@ -44,9 +44,8 @@ def _mean(result: ProofResult, arm: ArmResult) -> float:
 def _arms_section(result: ProofResult) -> Section:
     lines = []
     for arm in (a for a in result.arms if a.role != "curve"):
-        ends = sorted((result.sign * arm.interval.low, result.sign * arm.interval.high)) if arm.interval else None
         values = tuple(result.sign * c for c in arm.costs)
-        lines.append(Line(arm.name, values, (ends[0], ends[1]) if ends else None, arm.role == "subject"))
+        lines.append(Line(arm.name, values, result.ends(arm), arm.role == "subject"))
     header, rows = result.arm_table()
     alt = "; ".join(f"{row[0]} {row[5]}" + (f" [{row[6]}]" if row[6] else "") for row in rows if row[5])
     untouched = None if result.untouched is None else ("untouched model", result.sign * result.untouched)
