@@ -32,13 +32,14 @@ class Ballot:
     """The rows a pick may take, with what it ranks them by.
 
     `value_N` is oriented so that larger is better (NaN: not to be ranked), `rank_N` the place in id order that
-    breaks ties, `code_N` the reason codes of rows that are out already ("" for eligible rows).
+    breaks ties, `code_N` the places in `codes` of the reason codes of rows that are out already (0, "": eligible).
     """
 
     ids: Sequence[str]
     value_N: NDArray[np.float64]
     rank_N: NDArray[np.int64]
-    code_N: list[str]
+    code_N: NDArray[np.int32]
+    codes: tuple[str, ...]
     texts: Mapping[str, str]
 
     @classmethod
@@ -53,27 +54,32 @@ class Ballot:
             raise RequestError(
                 "the pool has no readable row: expected at least one; check the files and rejected.jsonl"
             )
-        code_N, texts = _exclusions(inputs)
+        code_N, place, texts = _exclusions(inputs)
         if value_N is None:
             scored, sign = _the_score(inputs)
             value_N = sign * scored.values_N
-            code_N = [c or ("unscored" if ids[i] in scored.unscored else "") for i, c in enumerate(code_N)]
-        out = np.fromiter((bool(c) for c in code_N), dtype=bool, count=len(ids))
+            code_N[(code_N == 0) & _named(ids, scored.unscored)] = place.setdefault("unscored", len(place))
         rank_N = np.empty(len(ids), dtype=np.int64)
         rank_N[id_order(ids)] = np.arange(len(ids))
-        return cls(ids, np.where(out, np.nan, value_N), rank_N, code_N, texts)
+        return cls(ids, np.where(code_N != 0, np.nan, value_N), rank_N, code_N, tuple(place), texts)
 
     def without(self, rows: NDArray[np.int64], code: str) -> Ballot:
         """The same without eligible rows that a rule of the pick's own drops, for the reason of that code."""
-        value_N, code_N = self.value_N.copy(), list(self.code_N)
+        value_N, code_N, place = self.value_N.copy(), self.code_N.copy(), self._places()
         value_N[rows] = np.nan
-        for i in rows.tolist():
-            code_N[i] = code
-        return Ballot(self.ids, value_N, self.rank_N, code_N, self.texts)
+        code_N[rows] = place.setdefault(code, len(place))
+        return Ballot(self.ids, value_N, self.rank_N, code_N, tuple(place), self.texts)
+
+    def _places(self) -> dict[str, int]:
+        return {code: n for n, code in enumerate(self.codes)}
 
     def ranking(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Eligible positions (among `rows`), best first, ties on id."""
-        rows = np.arange(len(self.ids)) if rows is None else rows
+        if rows is None:  # rows in the order of ids need but one sort that leaves ties as they stand
+            rows = np.empty_like(self.rank_N)
+            rows[self.rank_N] = np.arange(len(self.ids))
+            rows = rows[~np.isnan(self.value_N[rows])]
+            return rows[np.argsort(-self.value_N[rows], kind="stable")]
         rows = rows[~np.isnan(self.value_N[rows])]
         return rows[np.lexsort((self.rank_N[rows], -self.value_N[rows]))]
 
@@ -93,21 +99,24 @@ class Ballot:
 
         `texts` says what codes of the rule's own mean; `weights` are those of `kept`, in its order (1 each by default).
         """
-        code_N = [c or rest_code for c in self.code_N]
+        place = self._places()
+        code_N = self.code_N.copy()
+        code_N[code_N == 0] = place.setdefault(rest_code, len(place))
         for code, rows in [*codes.items(), (kept_code, kept)]:
-            for i in rows.tolist():
-                code_N[i] = code
+            code_N[rows] = place.setdefault(code, len(place))
         known = {**REASONS, **self.texts, **(texts or {})}
-        used = set(code_N)
+        there = np.bincount(code_N, minlength=len(place)) > 0
+        used = {code for code, n in place.items() if there[n]}
         reasons = tuple(r for r in known if r in used)
         number = {r: n for n, r in enumerate(reasons)}
+        number_of = np.array([number[code] if code in used else 0 for code in place], dtype=np.uint8)
         kept_N = np.zeros(len(self.ids), dtype=bool)
         kept_N[kept] = True
         return Selection(
-            ids=tuple(self.ids[i] for i in np.flatnonzero(kept_N).tolist()),
+            ids=tuple([self.ids[i] for i in np.flatnonzero(kept_N).tolist()]),
             weights=np.ones(len(kept)) if weights is None else np.asarray(weights, np.float64)[np.argsort(kept)],
             kept_N=kept_N,
-            reason_code_N=np.fromiter((number[c] for c in code_N), dtype=np.uint8, count=len(code_N)),
+            reason_code_N=number_of[code_N],
             reasons=reasons,
             reason_texts={r: known[r] for r in reasons},
             boundary=dict(boundary or {}),
@@ -115,17 +124,27 @@ class Ballot:
         )
 
 
-def _exclusions(inputs: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+def _named(ids: Sequence[str], some: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Which of `ids` are keys of `some`."""
+    if not some:
+        return np.zeros(len(ids), dtype=bool)
+    return np.fromiter(map(some.__contains__, ids), dtype=bool, count=len(ids))
+
+
+def _exclusions(inputs: Mapping[str, Any]) -> tuple[NDArray[np.int32], dict[str, int], dict[str, str]]:
+    """Of rows that are out before the pick: the code of each row as a number, the numbers, and what codes mean."""
     ids = inputs["ids"]
     excluded: Mapping[str, tuple[str, str]] = inputs.get("excluded", {})
     eligible_N = inputs.get("eligible_N")
-    out = ["" if eligible_N is None or eligible_N[i] else "excluded" for i in range(len(ids))]
+    code_N, place = np.zeros(len(ids), dtype=np.int32), {"": 0, "excluded": 1}
+    if eligible_N is not None:
+        code_N[~np.asarray(eligible_N, dtype=bool)] = place["excluded"]
     texts: dict[str, str] = {}
-    for i, row_id in enumerate(ids):
-        if row_id in excluded:
-            out[i], text = excluded[row_id]
-            texts.setdefault(out[i], REASONS.get(out[i], text))
-    return out, texts
+    for i in np.flatnonzero(_named(ids, excluded)).tolist():
+        code, text = excluded[ids[i]]
+        code_N[i] = place.setdefault(code, len(place))
+        texts.setdefault(code, REASONS.get(code, text))
+    return code_N, place, texts
 
 
 def _the_score(inputs: Mapping[str, Any]) -> tuple[Scored, float]:
