@@ -333,8 +333,13 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dry"))
     monkeypatch.chdir(place)
     flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "workers", "lr_search", "against")]
-    app(["prove", "mine.jsonl", *flags, "--against", "random,less", "--dry-run", "--json"], standalone_mode=False)
+    app(
+        ["prove", "mine.jsonl", *flags, "--against", "random,less", "--budget", "2h", "--dry-run", "--json"],
+        standalone_mode=False,
+    )
     told = json.loads(capsys.readouterr().out)
+    assert "random 16" not in [a["name"] for a in told["arms"]], "the random arm has its trials"
+    assert any("--budget 2h would cut this" in note for note in told["notes"])
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
         ("mine", 16, 5), ("random", 16, 5), ("less", 16, 5)
     ]  # fmt: skip
