@@ -108,6 +108,17 @@ def test_losses_that_have_hardly_moved_have_not_met():
     assert regime(replace(given, untouched=largest / 2)).word == "undetermined", "it was better before"
 
 
+def test_a_gap_that_is_only_uncertain_is_not_called_large():
+    given = pilots(*variance(), larger_gain=0.1)
+    largest = float(given.test_CK[:, -1].mean())
+    train_CK = given.train_CK.copy()
+    train_CK[:, -1] = given.test_CK[:, -1] - 0.01 * largest * np.linspace(0.2, 1.8, len(train_CK))
+    found = regime(replace(given, train_CK=train_CK, untouched=largest * 1.055))
+    assert found.word == "undetermined"
+    assert "too uncertain to say that they have met" in found.reasons[0] and "by 18%" in found.reasons[0]
+    assert not any("hardly moved" in reason for reason in found.reasons)
+
+
 def test_a_wide_exponent_says_nothing_of_one():
     found = regime(pilots(*variance(), larger_gain=0.01, noise=0.03))
     assert found.word == "undetermined" and found.beta.low < 0.5
