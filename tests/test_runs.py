@@ -332,7 +332,7 @@ def test_samples_are_the_best_kept_and_the_edge_and_end_of_the_dropped() -> None
     found = sample_rows(pool, scored, selected(pool, scored, {}, keep=4), SCORE)
     assert [r.score for r in found["kept"]] == [9, 8, 7]
     assert [r.score for r in found["dropped"]] == [5, 1, 0]
-    assert found["kept"][0].why == "kept: among the best scores within the budget (length 9, rank 1 of 10)"
+    assert found["kept"][0].why == "kept: among the highest by length within the budget (length 9, rank 1 of 10)"
     assert found["dropped"][-1].why.endswith("rank 10 of 10)")
 
 

@@ -39,7 +39,8 @@ class Score(Protocol):
     """A pure function of named inputs -> one number per row.
 
     `needs` names artefacts (`text:pool`, `text:goal`, `tokens`, `losses`, `vectors`, `similarity`); `inputs["ids"]` is
-    always there. `kinds` are the example kinds the score is defined for. `higher` says which end to keep.
+    always there. `kinds` are the example kinds the score is defined for. `higher` says which end to keep. A score
+    may say in `ends` what its low and its high end mean, such as `("easiest", "hardest")`, for the reasons of picks.
     """
 
     name: str
@@ -101,7 +102,8 @@ class Pick(Protocol):
     """A pure function of named inputs and a budget -> selection.
 
     `inputs` holds `ids`, `eligible_N` (bool; rows the gate or the score excluded are False), `excluded` (id -> (reason
-    code, text)), `score:NAME` as `Scored` where `needs` asks for it, `higher`, `tokens_N`, `source_N` and `sources`.
+    code, text)), `score:NAME` as `Scored` where `needs` asks for it, `higher`, `ends`, `tokens_N`, `source_N` and
+    `sources`.
     A pick that reads more under some options says so in `needs_by`: (option, value) -> what it then needs besides.
     """
 

@@ -13,6 +13,7 @@ import numpy as np
 from dataworth import artefacts, config, options, plugins
 from dataworth.errors import RequestError
 from dataworth.gating import gate
+from dataworth.picks.ledger import ENDS
 from dataworth.piloting import judges, piloted, policy_of
 from dataworth.records import Budget, Pool
 from dataworth.results import Pick, Score, Scored, Selection
@@ -217,6 +218,7 @@ def pick_inputs(
         "excluded": excluded,
         f"score:{method.name}": scored,
         "higher": method.higher,
+        "ends": getattr(method, "ends", ENDS),
         "source_N": pool.source_N,
         "sources": pool.sources,
     }

@@ -290,7 +290,7 @@ def test_cluster_quota_gives_every_cluster_its_share():
     for c in range(4):
         rows = np.flatnonzero(label == c)
         assert values[rows][got.kept_N[rows]].min() >= values[rows][~got.kept_N[rows]].max()
-    assert got.reason_texts["kept-cluster"].startswith("kept: among the best of its cluster")
+    assert got.reason_texts["kept-cluster"].startswith("kept: among the highest by x of its cluster within")
     half = ClusterQuota()(inputs, Budget("rows", 30), shares="proportional")
     assert np.abs(np.bincount(label[half.kept_N], minlength=4) - size / 2).max() <= 1
     with pytest.raises(RequestError, match="shares"):

@@ -8,6 +8,7 @@ from dataworth.errors import RequestError
 from dataworth.picks.band import Band
 from dataworth.picks.bottom_k import BottomK
 from dataworth.picks.threshold import Threshold
+from dataworth.picks.top_k import TopK
 from dataworth.picks.window import Window
 from dataworth.records import Budget
 from dataworth.scores.moderate import Moderate
@@ -103,3 +104,21 @@ def test_without_thresholds_it_is_top_k_and_nonsense_is_refused():
         Threshold()(scored([3, 1, 2]), Budget("rows", 2), above=2, below=1)
     with pytest.raises(RequestError, match="expected above to be the smaller"):
         Threshold()(scored([3, 1, 2]), Budget("rows", 2), above=float("nan"))
+
+
+@pytest.mark.parametrize("higher, ends", [("keep", ("easiest", "hardest")), ("drop", ("hardest", "easiest"))])
+def test_reasons_say_which_end_was_kept(higher, ends):
+    inputs = scored([5, 1, 4, 2, 3], higher, ends=ends)
+    top, bottom = TopK()(inputs, Budget("rows", 2)), BottomK()(inputs, Budget("rows", 2))
+    assert top.reason_texts["kept-top"] == "kept: among the hardest by x within the budget"
+    assert top.reason_texts["below-cut"] == "dropped: past the cut, towards the easiest by x"
+    assert bottom.reason_texts["kept-bottom"] == "kept: among the easiest by x within the budget"
+    assert bottom.reason_texts["above-cut"] == "dropped: past the cut, towards the hardest by x"
+    turned = TopK()({**inputs, "higher": {"keep": "drop", "drop": "keep"}[higher]}, Budget("rows", 2))
+    assert turned.reason_texts["kept-top"] == "kept: among the easiest by x within the budget", "as --policy auto asks"
+
+
+def test_reasons_of_scores_without_words_for_their_ends_say_highest_and_lowest():
+    assert "highest by x" in TopK()(scored([5, 1, 4]), Budget("rows", 2)).reason_texts["kept-top"]
+    assert "lowest by x" in TopK()(scored([5, 1, 4], "drop"), Budget("rows", 2)).reason_texts["kept-top"]
+    assert "lowest by x" in BottomK()(scored([5, 1, 4]), Budget("rows", 2)).reason_texts["kept-bottom"]

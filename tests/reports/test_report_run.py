@@ -166,8 +166,8 @@ def test_a_run_and_what_it_wrote_give_the_same_reasons(tmp_path: Path) -> None:
     assert beside == inside
     assert {i for i, (k, _) in beside.items() if k} == kept
     assert {why for _, why in beside.values()} == {
-        "kept: among the best scores within the budget",
-        "dropped: scored below the cut",
+        "kept: among the highest by length within the budget",
+        "dropped: past the cut, towards the lowest by length",
     }
     assert read_reasons(tmp_path / "s" / "pool.jsonl") == {}, "a file without a sidecar tells nothing"
 
@@ -312,4 +312,4 @@ def test_subsets_given_as_files_tell_their_samples_why(tmp_path: Path) -> None:
     dw.select(str(pool), method="length", keep="100%", out=str(out), run=str(folder / "all"))
     run = proof_run(tmp_path / "p", rows, curve=False, subset=(str(out),))
     halves = json.loads((run / "record.json").read_text())["content"]["samples"]["picked"]
-    assert {r["why"] for r in halves["kept"]} == {"kept: among the best scores within the budget"}
+    assert {r["why"] for r in halves["kept"]} == {"kept: among the highest by length within the budget"}

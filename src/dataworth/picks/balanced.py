@@ -14,7 +14,7 @@ from dataworth.picks.shares import kept_share
 from dataworth.records import Budget
 from dataworth.results import Selection
 
-_TEXTS = {"kept-balanced": "kept: among the best scores, of its class as far as its floor goes and of all beyond"}
+_TEXTS = {"kept-balanced": "kept: among the {best} by {score}, of its class as far as its floor goes and of all beyond"}
 
 
 class Balanced:

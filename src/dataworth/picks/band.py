@@ -13,8 +13,8 @@ from dataworth.results import Selection
 
 _TEXTS = {
     "kept-band": "kept: in the middle of the ranking",
-    "above-band": "dropped: scored better than the middle",
-    "below-band": "dropped: scored worse than the middle",
+    "above-band": "dropped: past the middle, towards the {best} by {score}",
+    "below-band": "dropped: past the middle, towards the {worst} by {score}",
 }
 
 

@@ -11,8 +11,8 @@ from dataworth.records import Budget
 from dataworth.results import Selection
 
 _TEXTS = {
-    "kept-bottom": "kept: among the worst scores within the budget",
-    "above-cut": "dropped: scored better than the cut",
+    "kept-bottom": "kept: among the {worst} by {score} within the budget",
+    "above-cut": "dropped: past the cut, towards the {best} by {score}",
 }
 
 

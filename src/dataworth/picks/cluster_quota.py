@@ -13,7 +13,7 @@ from dataworth.picks.reach import NO_VECTOR
 from dataworth.records import Budget
 from dataworth.results import Selection
 
-_KEPT = "kept: among the best of its cluster within the cluster's share"
+_SOURCE, _CLUSTER = "of its source within the source's share", "of its cluster within the cluster's share"
 
 
 class ClusterQuota:
@@ -51,6 +51,7 @@ class ClusterQuota:
             shares=shares,
         )
         reasons = tuple("kept-cluster" if r == "kept-quota" else r for r in found.reasons)
-        texts = {r: _KEPT if r == "kept-cluster" else found.reason_texts[r] for r in reasons}
+        texts = {r: found.reason_texts["kept-quota" if r == "kept-cluster" else r] for r in reasons}
+        texts = {r: text.replace(_SOURCE, _CLUSTER) for r, text in texts.items()}
         notes = tuple(n.replace("no row of source 'cluster", "no row of 'cluster") for n in found.notes)
         return replace(found, reasons=reasons, reason_texts=texts, boundary={}, notes=notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from dataworth.records import Budget, id_order
 from dataworth.results import Scored, Selection
 
 REASONS = {
-    "kept-top": "kept: among the best scores within the budget",
+    "kept-top": "kept: among the {best} by {score} within the budget",
     "kept-random": "kept: drawn at random",
-    "kept-quota": "kept: among the best of its source within the source's share",
-    "below-cut": "dropped: scored below the cut",
+    "kept-quota": "kept: among the {best} by {score} of its source within the source's share",
+    "below-cut": "dropped: past the cut, towards the {worst} by {score}",
     "not-drawn": "dropped: not drawn",
     "over-budget": "dropped: next in line, but it didn't fit into the token budget",
     "unscored": "dropped: it has no score (its reason is listed with the scores)",
@@ -25,6 +25,9 @@ REASONS = {
     "no-tokens": "dropped: the learner finds nothing to train on in it, so it has no place in a token budget",
     "near-goal": "dropped: nearly equal to a goal row",
 }
+"""What codes mean; `{best}` and `{worst}` stand for what the score calls the end that is kept and the other one."""
+ENDS = ("lowest", "highest")
+"""What the low and the high end of a score are called that has no words (`ends`) of its own for them."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Ballot:
 
     `value_N` is oriented so that larger is better (NaN: not to be ranked), `rank_N` the place in id order that
     breaks ties, `code_N` the places in `codes` of the reason codes of rows that are out already (0, "": eligible).
+    `words` are what `{best}`, `{worst}` and `{score}` of a rule's texts stand for.
     """
 
     ids: Sequence[str]
@@ -41,6 +45,7 @@ class Ballot:
     code_N: NDArray[np.int32]
     codes: tuple[str, ...]
     texts: Mapping[str, str]
+    words: Mapping[str, str]
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any], value_N: NDArray[np.float64] | None = None) -> Ballot:
@@ -55,23 +60,29 @@ class Ballot:
                 "the pool has no readable row: expected at least one; check the files and rejected.jsonl"
             )
         code_N, place, texts = _exclusions(inputs)
+        words: Mapping[str, str] = {}
         if value_N is None:
             scored, sign = _the_score(inputs)
-            value_N = sign * scored.values_N
+            value_N, words = sign * scored.values_N, _words(inputs)
             code_N[(code_N == 0) & _named(ids, scored.unscored)] = place.setdefault("unscored", len(place))
         rank_N = np.empty(len(ids), dtype=np.int64)
         rank_N[id_order(ids)] = np.arange(len(ids))
-        return cls(ids, np.where(code_N != 0, np.nan, value_N), rank_N, code_N, tuple(place), texts)
+        return cls(ids, np.where(code_N != 0, np.nan, value_N), rank_N, code_N, tuple(place), texts, words)
 
     def without(self, rows: NDArray[np.int64], code: str) -> Ballot:
         """The same without eligible rows that a rule of the pick's own drops, for the reason of that code."""
         value_N, code_N, place = self.value_N.copy(), self.code_N.copy(), self._places()
         value_N[rows] = np.nan
         code_N[rows] = place.setdefault(code, len(place))
-        return Ballot(self.ids, value_N, self.rank_N, code_N, tuple(place), self.texts)
+        return replace(self, value_N=value_N, code_N=code_N, codes=tuple(place))
 
     def _places(self) -> dict[str, int]:
         return {code: n for n, code in enumerate(self.codes)}
+
+    def _told(self, text: str) -> str:
+        for word, meaning in self.words.items():
+            text = text.replace(f"{{{word}}}", meaning)
+        return text
 
     def ranking(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Eligible positions (among `rows`), best first, ties on id."""
@@ -104,7 +115,8 @@ class Ballot:
         code_N[code_N == 0] = place.setdefault(rest_code, len(place))
         for code, rows in [*codes.items(), (kept_code, kept)]:
             code_N[rows] = place.setdefault(code, len(place))
-        known = {**REASONS, **self.texts, **(texts or {})}
+        told = {code: self._told(text) for code, text in {**REASONS, **(texts or {})}.items()}
+        known = {**REASONS, **self.texts, **told}
         there = np.bincount(code_N, minlength=len(place)) > 0
         used = {code for code, n in place.items() if there[n]}
         reasons = tuple(r for r in known if r in used)
@@ -154,6 +166,14 @@ def _the_score(inputs: Mapping[str, Any]) -> tuple[Scored, float]:
             f"picking by score was handed {found or 'no score'}: expected exactly one; name one --method"
         )
     return inputs[found[0]], -1.0 if inputs.get("higher", "keep") == "drop" else 1.0
+
+
+def _words(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """What the ends of the score are called, the one to keep as `best`, and the score's name."""
+    low, high = inputs.get("ends", ENDS)
+    best, worst = (low, high) if inputs.get("higher", "keep") == "drop" else (high, low)
+    (name,) = (key.removeprefix("score:") for key in inputs if key.startswith("score:"))
+    return {"best": best, "worst": worst, "score": name}
 
 
 def within(

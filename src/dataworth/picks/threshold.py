@@ -13,7 +13,7 @@ from dataworth.records import Budget
 from dataworth.results import Selection
 
 _TEXTS = {
-    "kept-threshold": "kept: its score is within the thresholds, and among the best within the budget",
+    "kept-threshold": "kept: its score is within the thresholds, and among the {best} by {score} within the budget",
     "too-low": "dropped: its score is below the threshold",
     "too-high": "dropped: its score is above the threshold",
 }

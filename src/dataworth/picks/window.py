@@ -12,7 +12,7 @@ from dataworth.results import Selection
 
 _TEXTS = {
     "kept-window": "kept: in the window of the ranking",
-    "above-window": "dropped: among the very best scores, which the window's offset passes over",
+    "above-window": "dropped: among the very {best} by {score}, which the window's offset passes over",
 }
 
 

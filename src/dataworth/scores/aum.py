@@ -21,6 +21,7 @@ class AUM:
     kinds = frozenset({"classify"})
     needs = frozenset({"dynamics"})
     higher: Literal["keep", "drop"] = "drop"
+    ends = ("hardest", "easiest")
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `dynamics`; epochs that didn't see a row are left out for it."""

@@ -28,6 +28,7 @@ class DUAL:
     kinds = frozenset({"classify"})
     needs = frozenset({"dynamics"})
     higher: Literal["keep", "drop"] = "keep"
+    ends = ("easiest", "hardest")
 
     def __call__(self, inputs: Mapping[str, Any], *, window: int = 10, epochs: int = 0) -> Scored:
         """Score every row from the first `epochs` of `dynamics` (0: 30, or all where there are fewer).

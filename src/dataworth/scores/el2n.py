@@ -26,6 +26,7 @@ class EL2N:
     kinds = frozenset({"classify"})
     needs = frozenset({"dynamics"})
     higher: Literal["keep", "drop"] = "keep"
+    ends = ("easiest", "hardest")
 
     def __call__(
         self, inputs: Mapping[str, Any], *, epoch: int = 0, variant: Literal["norm", "ccs"] = "norm"

@@ -20,6 +20,7 @@ class Entropy:
     kinds = frozenset({"classify", "sft", "text"})
     needs = frozenset({"entropies"})
     higher: Literal["keep", "drop"] = "keep"
+    ends = ("most certain", "most uncertain")
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `entropies` [N] (NaN where there is none)."""

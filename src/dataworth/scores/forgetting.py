@@ -26,6 +26,7 @@ class Forgetting:
     kinds = frozenset({"classify"})
     needs = frozenset({"dynamics"})
     higher: Literal["keep", "drop"] = "keep"
+    ends = ("easiest", "hardest")
 
     def __call__(self, inputs: Mapping[str, Any], *, never: Literal["hardest", "unscored"] = "hardest") -> Scored:
         """Score every row from `dynamics`.

@@ -20,6 +20,7 @@ class GraNd:
     kinds = frozenset({"classify"})
     needs = frozenset({"grad_norms"})
     higher: Literal["keep", "drop"] = "keep"
+    ends = ("easiest", "hardest")
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `grad_norms` [S, N]; a net without a row's gradient is left out for it."""

@@ -20,6 +20,7 @@ class LeastConfidence:
     kinds = frozenset({"classify"})
     needs = frozenset({"probabilities"})
     higher: Literal["keep", "drop"] = "keep"
+    ends = ("most certain", "most uncertain")
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `probabilities` [N, K].

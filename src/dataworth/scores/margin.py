@@ -20,6 +20,7 @@ class Margin:
     kinds = frozenset({"classify"})
     needs = frozenset({"probabilities"})
     higher: Literal["keep", "drop"] = "drop"
+    ends = ("most uncertain", "most certain")
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `probabilities` [N, K].

@@ -31,6 +31,7 @@ class PVI:
     kinds = frozenset({"classify"})
     needs = frozenset({"vectors", "labels"})
     higher: Literal["keep", "drop"] = "drop"
+    ends = ("hardest", "easiest")
 
     def __call__(
         self, inputs: Mapping[str, Any], *, folds: int = 5, c: float = 1.0, seed: int = 0, max_iter: int = 1000
