@@ -51,8 +51,8 @@ def others(curve: Curve, D: float) -> dict[str, tuple[float, float]]:
     return {"chain_mean": (own.mean() - half, own.mean() + half), "jackknife": (pooled - jack, pooled + jack)}
 
 
-def design(chains: int, noise: str, curves: int, sizes: int, seed: int) -> dict[str, Any]:
-    """Coverage, widths and refusals of one design."""
+def design(chains: int, noise: str, curves: int, sizes: int, seed: int, *, with_others: bool = True) -> dict[str, Any]:
+    """Coverage, widths and refusals of one design; of the other intervals too, unless told."""
     rng = np.random.default_rng(seed)
     sizes_K = 125 * 2.0 ** np.arange(sizes)
     found: dict[str, list[tuple[bool, float]]] = {}
@@ -67,7 +67,9 @@ def design(chains: int, noise: str, curves: int, sizes: int, seed: int) -> dict[
         seconds += time.process_time() - started
         for name, answer in answers.items():
             true, band = law.at(answer.asked), curve.band(answer.asked, LEVEL)
-            ways = {"shipped": (math.log(band.low), math.log(band.high)), **others(curve, answer.asked)}
+            ways = {"shipped": (math.log(band.low), math.log(band.high))}
+            if with_others:
+                ways |= others(curve, answer.asked)
             for way, (low, high) in ways.items():
                 found.setdefault(f"{name} {way}", []).append(
                     (low <= math.log(true) <= high, math.exp(high) - math.exp(low))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dataworth.errors import RequestError
-from dataworth.laws.objective import Floats, LogLaw, fit_log_law, logs_of, natural
+from dataworth.laws.objective import Floats, LogLaw, columns, fit_log_law, logs_of, natural
 
 # Chinchilla's grid of starts, in (log A, log B, log E, alpha, beta).
 _LOG_AMPLITUDES = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
@@ -120,6 +120,6 @@ def _log_law(n_R: Floats, d_R: Floats) -> LogLaw:
         top_R = terms_3R.max(axis=0)
         log_R = top_R + np.log(np.exp(terms_3R - top_R).sum(axis=0))
         share_3R = np.exp(terms_3R - log_R)
-        return log_R, np.stack([*share_3R, -n_R * share_3R[0], -d_R * share_3R[1]], axis=1)
+        return log_R, columns(*share_3R, -n_R * share_3R[0], -d_R * share_3R[1])
 
     return law

@@ -43,8 +43,24 @@ class Fitted:
 
 def huber(residual_R: Floats, delta: float = DELTA) -> Floats:
     """r^2 / 2 up to `delta`, linear beyond: delta (|r| - delta / 2)."""
-    size = np.abs(residual_R)
-    return np.where(size <= delta, 0.5 * residual_R**2, delta * (size - 0.5 * delta))
+    return _huber(residual_R, bounded(residual_R, delta))
+
+
+def _huber(residual_R: Floats, bounded_R: Floats) -> Floats:
+    return bounded_R * (residual_R - 0.5 * bounded_R)
+
+
+def bounded(residual_R: Floats, delta: float = DELTA) -> Floats:
+    """The slope of `huber`: r, kept between -`delta` and `delta`."""
+    return np.minimum(np.maximum(residual_R, -delta), delta)
+
+
+def columns(*parts_R: Floats) -> Floats:
+    """A jacobian_RP of its columns: `np.stack(..., axis=1)` in less than half the time, of which a fit is made."""
+    found = np.empty((len(parts_R[0]), len(parts_R)))
+    for k, part_R in enumerate(parts_R):
+        found[:, k] = part_R
+    return found
 
 
 def fit_log_law(law: LogLaw, log_loss_R: Floats, starts_SP: Floats) -> Fitted:
@@ -56,7 +72,8 @@ def fit_log_law(law: LogLaw, log_loss_R: Floats, starts_SP: Floats) -> Fitted:
     def scaled(p: Floats) -> tuple[float, Floats]:
         predicted_R, jacobian_RP = law(p)
         residual_R = predicted_R - log_loss_R
-        return SCALE * float(huber(residual_R).sum()), SCALE * (np.clip(residual_R, -DELTA, DELTA) @ jacobian_RP)
+        slope_R = bounded(residual_R)
+        return SCALE * float(_huber(residual_R, slope_R).sum()), SCALE * (slope_R @ jacobian_RP)
 
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         ends = [

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
-from dataworth.laws.objective import Fitted, Floats, LogLaw, fit_log_law, logs_of, natural
+from dataworth.laws.objective import Fitted, Floats, LogLaw, columns, fit_log_law, logs_of, natural
 
 _FLOORS = (0.3, 0.7, 0.95)
 _EXPONENTS = (0.15, 0.5, 1.2)
@@ -114,7 +114,7 @@ def _log_law(x_R: Floats) -> LogLaw:
         fall_R = p[0] - beta * x_R
         log_R = np.logaddexp(fall_R, p[1])
         share_R = np.exp(fall_R - log_R)
-        return log_R, np.stack([share_R, np.exp(p[1] - log_R), -beta * x_R * share_R], axis=1)
+        return log_R, columns(share_R, np.exp(p[1] - log_R), -beta * x_R * share_R)
 
     return law
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from dataworth.errors import RequestError
 from dataworth.laws.joint import JointLaw
-from dataworth.laws.objective import Floats, LogLaw, fit_log_law, logs_of, natural
+from dataworth.laws.objective import Floats, LogLaw, columns, fit_log_law, logs_of, natural
 from dataworth.laws.power import PowerLaw, fit_power
 
 # R_D* of language-model pretraining on C4.
@@ -138,8 +138,6 @@ def _log_law(u_R: Floats, repeats_R: Floats) -> LogLaw:
         fall_R = p[0] - beta * x_R
         log_R = np.logaddexp(fall_R, p[1])
         share_R = np.exp(fall_R - log_R)
-        return log_R, np.stack(
-            [share_R, np.exp(p[1] - log_R), -beta * x_R * share_R, -beta * slope_R * share_R], axis=1
-        )
+        return log_R, columns(share_R, np.exp(p[1] - log_R), -beta * x_R * share_R, -beta * slope_R * share_R)
 
     return law

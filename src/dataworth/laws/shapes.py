@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dataworth.errors import RequestError
-from dataworth.laws.objective import Floats, LogLaw, fit_log_law, logs_of, natural
+from dataworth.laws.objective import Floats, LogLaw, columns, fit_log_law, logs_of, natural
 from dataworth.laws.power import PowerLaw
 
 Name = Literal["pow4", "mmf4"]
@@ -101,9 +101,7 @@ def _log_pow4(x_R: Floats) -> LogLaw:
         log_R = np.logaddexp(fall_R, p[1])
         share_R = np.exp(fall_R - log_R)
         bend_R = np.exp(p[3] - shifted_R)
-        return log_R, np.stack(
-            [share_R, np.exp(p[1] - log_R), -beta * shifted_R * share_R, -beta * bend_R * share_R], axis=1
-        )
+        return log_R, columns(share_R, np.exp(p[1] - log_R), -beta * shifted_R * share_R, -beta * bend_R * share_R)
 
     return law
 
@@ -117,8 +115,6 @@ def _log_mmf4(x_R: Floats) -> LogLaw:
         share_R = np.exp(fall_R - log_R)
         bend_R = np.exp(beta * p[3] - sum_R)
         mean_R = bend_R * p[3] + (1.0 - bend_R) * x_R
-        return log_R, np.stack(
-            [share_R, np.exp(p[1] - log_R), -beta * mean_R * share_R, -beta * bend_R * share_R], axis=1
-        )
+        return log_R, columns(share_R, np.exp(p[1] - log_R), -beta * mean_R * share_R, -beta * bend_R * share_R)
 
     return law
