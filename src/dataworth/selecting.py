@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataworth import artefacts, config, options, plugins
+from dataworth.doubts import warnings_of
 from dataworth.errors import RequestError
 from dataworth.gating import gate
 from dataworth.picks.ledger import ENDS
@@ -86,10 +87,13 @@ def choose_rows(
 
     if budget is None or judged is not None:
         assert judged is not None
-        return scored, sized(session, inputs, run, judged)
-    if policy_of(session.request):
-        return scored, piloted(session, inputs, lambda read: run(read, budget))
-    return scored, run(inputs, budget)
+        chosen = sized(session, inputs, run, judged)
+    elif policy_of(session.request):
+        chosen = piloted(session, inputs, lambda read: run(read, budget))
+    else:
+        chosen = run(inputs, budget)
+    _note(session, *warnings_of(session, method, pick, scored, chosen))
+    return scored, chosen
 
 
 def weighed(selection: Selection) -> Selection:

@@ -22,6 +22,8 @@ class AUM:
     needs = frozenset({"dynamics"})
     higher: Literal["keep", "drop"] = "drop"
     ends = ("hardest", "easiest")
+    doubt = "a label that lost to another class over the training"
+    """What a value below 0 says."""
 
     def __call__(self, inputs: Mapping[str, Any]) -> Scored:
         """Score every row from `dynamics`; epochs that didn't see a row are left out for it."""

@@ -32,6 +32,8 @@ class PVI:
     needs = frozenset({"vectors", "labels"})
     higher: Literal["keep", "drop"] = "drop"
     ends = ("hardest", "easiest")
+    doubt = "a label that is less likely given the row than without it"
+    """What a value below 0 says."""
 
     def __call__(
         self, inputs: Mapping[str, Any], *, folds: int = 5, c: float = 1.0, seed: int = 0, max_iter: int = 1000
