@@ -297,7 +297,7 @@ def _greedily(function: Any, keep: int, optimizer: str = "LazyGreedy") -> list[i
 
 
 def our_k_center(case: Case) -> Any:
-    """One vector of minima, float32 products."""
+    """Products of many rows and centers at a time, without those that can change nothing."""
     return farthest_first(case.x, case.keep, 0)[0]
 
 
