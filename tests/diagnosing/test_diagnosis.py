@@ -81,6 +81,19 @@ def test_a_rise_of_the_goal_s_loss_is_found_by_the_check_though_pool_rows_fall()
     assert "DW102" in {f.code for f in found.checks[0]}
 
 
+def test_no_far_prediction_is_made_from_sizes_that_cross_the_interpolation_threshold():
+    share_K = np.array([0.01, 0.05, 0.2, 0.45, 0.64])
+    found, below = (of(measured(FALLING, train_K=by_K * FALLING)) for by_K in (share_K, 0.01 * share_K))
+    assert "DW102" in {f.code for f in found.checks[0]} and "DW102" not in {f.code for f in below.checks[0]}
+    assert {p.asked: bool(p.refusal) for p in found.predictions} == {
+        2000: False, 10_000: True, 20_000: True, 100_000: True
+    }  # fmt: skip
+    assert not any(p.refusal for p in below.predictions)
+    assert "cannot be told, because within the measured sizes the learner just ceases to fit" in found.headline()
+    near, usual = (f.predictions[0] for f in (found, below))
+    assert near.low == min(usual.low, *(near.rivals[n] for n in ("pow4", "mmf4"))) and near.value == usual.value
+
+
 def test_the_regime_is_that_of_pool_rows_and_says_so():
     floor = 0.5 * (1 + 12.0 / SIZES_K)
     m = measured(

@@ -29,6 +29,9 @@ _ASKED = (2.0, 10.0)
 _CURVE = 4
 _UNBOUNDED = 1e4
 """A fitted R* above this says that these pilots don't tell it."""
+_CROSSES = (
+    "within the measured sizes the learner just ceases to fit every row (interpolation threshold), where curves bend"
+)
 _KEPT, _EPOCHS = 0.25, 4
 """What the law of repeated data is read at, where some pilot was trained as long."""
 
@@ -54,9 +57,12 @@ class Diagnosis:
         if there_K.sum() < _CURVE:
             return f"only {there_K.sum()} sizes learnt anything: a law takes {_CURVE}; raise epochs in --recipe"
         try:
-            return fit_curve(sizes[there_K], test_CK[:, there_K])
+            fitted = fit_curve(sizes[there_K], test_CK[:, there_K])
         except RequestError as reason:
             return str(reason)
+        pilots = self.measured.pilots()
+        crosses = pilots is not None and pilots.crossing() is not None
+        return replace(fitted, beside=(_CROSSES,)) if crosses else fitted
 
     @cached_property
     def predictions(self) -> tuple[Prediction, ...]:

@@ -104,7 +104,8 @@ class Curve:
     """A fitted learning curve.
 
     `law` fits all runs; `trimmed` leaves out the `trimmed_runs` of highest loss; `refits` are the laws of single chains
-    (`interval` = "chains") or of resampled chains ("resampled"). `reasons` speak against the law far from the data.
+    (`interval` = "chains") or of resampled chains ("resampled"). `reasons` speak against the law far from the data;
+    `beside` are such that its losses don't show.
     """
 
     sizes_K: Floats
@@ -117,6 +118,7 @@ class Curve:
     refits: tuple[PowerLaw, ...]
     interval: Literal["chains", "resampled"]
     inspection: Inspection
+    beside: tuple[str, ...] = ()
 
     @property
     def chains(self) -> int:
@@ -143,7 +145,7 @@ class Curve:
     def reasons(self) -> tuple[str, ...]:
         """Why the law is not to be believed far from the data, in plain words; empty if nothing speaks against it."""
         unclean = tuple(f"the curve is not a clean power law: {r}" for r in self.inspection.reasons)
-        return (*self._design(), *unclean, *self._floor())
+        return (*self._design(), *unclean, *self._floor(), *self.beside)
 
     def _design(self) -> tuple[str, ...]:
         span, found = self.sizes_K[-1] / self.sizes_K[0], []
@@ -173,8 +175,8 @@ class Curve:
     def predict(self, D: float, level: float = 0.9) -> Prediction:
         """Loss expected at `D` rows; refused beyond twice the measured range if anything speaks against the law.
 
-        Where the curve isn't a clean power law, the interval reaches to what the curves that bend say: within chains
-        that agree nothing else tells how far the shape is to be believed.
+        Where the curve isn't known to be a clean power law, the interval reaches to what the curves that bend say:
+        within chains that agree nothing else tells how far the shape is to be believed.
 
         Raises:
             RequestError: `D` is not a positive finite number, or `level` not in (0, 1).
@@ -185,7 +187,7 @@ class Curve:
         band = self.band(D, level)
         refused = bool(self.reasons) and not low / _NEAR <= D <= high * _NEAR
         rivals = {"pow4": self.pow4.at(D), "mmf4": self.mmf4.at(D), "trimmed": self.trimmed.at(D)}
-        bent = (rivals["pow4"], rivals["mmf4"]) if self.inspection.reasons else (band.value,)
+        bent = (rivals["pow4"], rivals["mmf4"]) if self.inspection.reasons or self.beside else (band.value,)
         ends = min(band.low, *bent), max(band.high, *bent)
         value = (math.nan,) * 3 if refused else (band.value, *ends)
         outside = not low <= D <= high
@@ -252,7 +254,7 @@ class Curve:
             self._told_floor(),
             f"twice the largest size would save {saved.value:.3g} [{saved.low:.3g} .. {saved.high:.3g}] (90 %)",
         ]
-        if self.inspection.reasons:
+        if self.inspection.reasons or self.beside:
             bent = f"{self.pow4.at(2 * largest):.4g} and {self.mmf4.at(2 * largest):.4g}"
             lines.append(f"at {2 * largest:g} rows curves that bend say {bent}, by which the interval there is widened")
         return "\n".join(
