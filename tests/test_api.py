@@ -153,7 +153,7 @@ def test_weight_and_order_do_not_depend_on_row_order(pool: Path, tmp_path: Path)
     ("wrong", "message"),
     [
         ({"method": "lees"}, "did you mean 'less'"),
-        ({"goal": None}, "no goal and no method"),
+        ({"goal": None}, "no goal and no method.*for images and vectors with a class el2n or aum"),
         ({"method": "less"}, "needs --model"),
         ({"method": "bm25", "goal": None}, "needs --goal"),
         ({"keep": "0"}, "keep"),

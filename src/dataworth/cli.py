@@ -161,7 +161,7 @@ def replay(
 
 @app.command()
 def view(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished select, score, prove or diagnose run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished select, score, prove, worth or diagnose run.")],
     html: Annotated[
         str | None,
         typer.Option(
@@ -172,7 +172,7 @@ def view(
     ] = None,
     as_object: Json = False,
 ) -> None:
-    """Show a finished run: verdict, arms, worth, what its rows are made of, sample rows, costs, the record."""
+    """Show a finished run of select, score, prove, worth or diagnose: findings, rows, costs, the record."""
     from dataworth import api
 
     _face(api.view(run, html=True if html == "" else html), as_object)

@@ -26,7 +26,7 @@ class Request:
     pool: tuple[str, ...]
     """Files, globs, folders: .jsonl .json .csv .parquet .arrow .npz, a saved `datasets` folder, images, .gz/.zst."""
     goal: str | None = None
-    """What the model should become good at: a .jsonl of examples, or goal.yaml with subtasks."""
+    """What the model should become good at: examples (.jsonl, .npz, a folder of images), or goal.yaml with subtasks."""
     model: str | None = None
     """The learner: a folder with safetensors, a .gguf file, a hub id, smollm2; for classes linear, mlp, resnet."""
     dynamics: tuple[str, ...] = ()

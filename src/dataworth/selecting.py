@@ -37,7 +37,10 @@ def choose_method(request: config.Request, wanted: str | None) -> Score:
         wanted = "random"
     if not wanted:
         if request.goal is None:
-            raise RequestError("no goal and no method: expected --goal FILE, or --method random or length")
+            raise RequestError(
+                "no goal and no method: expected --goal, or a --method: random, for texts length, for images and "
+                "vectors with a class el2n or aum with --model (docs/methods.md has all)"
+            )
         wanted = "less" if request.model is not None else "bm25"
     method: Score = plugins.load("scores", wanted)
     if request.dynamics and "threshold_dynamics" in method.needs:

@@ -226,3 +226,26 @@ def test_the_first_rows_can_be_looked_at(tmp_path):
     rows = preview(open_pool(tmp_path / "train.npz"))
     assert rows[1].shown == "(image of shape (4, 4, 3), class 1)"
     assert [e.label for e in rows] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "arrays, told",
+    [
+        ({"data": (2, 3, 4), "klass": ()}, r"data \[3, 4\], klass, and column 'image'.*--map image=data label=klass"),
+        ({"data": (2, 9), "klass": ()}, r"data \[9\], klass, and column 'vector'.*a vector under.*--map vector=data"),
+        ({"x": (2, 3, 4)}, r"column 'label' is missing.*under one of label, .*--map image=x label=COLUMN"),
+        ({"y": (2, 10), "x": (2, 3, 4)}, r"column 'y' holds an array \[10\], expected a class.*image=x"),
+    ],
+)
+def test_an_archive_of_other_names_says_what_it_holds_and_what_to_type(tmp_path, arrays, told):
+    made = {name: np.zeros(s if len(s) > 1 else 2, np.uint8) for name, s in arrays.items()}
+    np.savez(tmp_path / "a.npz", **made)
+    with pytest.raises(FormatError, match=told) as refused:
+        open_pool(tmp_path / "a.npz")
+    assert "prompt" not in str(refused.value), "nothing about texts"
+
+
+def test_what_the_message_says_to_type_opens_the_archive(tmp_path):
+    np.savez(tmp_path / "a.npz", data=np.zeros((2, 3, 4), np.uint8), klass=np.arange(2))
+    pool = open_pool(tmp_path / "a.npz", mapping={"image": "data", "label": "klass"})
+    assert [r.label for r in pool.examples()] == [0, 1]

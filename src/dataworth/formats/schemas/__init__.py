@@ -66,6 +66,8 @@ def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schem
     for schema in order:
         if 2 * sum(schema.problem(row) is None for row in rows) >= len(rows):
             return schema
+    if labelled.IMAGE in order and labelled.holds_arrays(rows[0]):
+        raise FormatError(f"{path}: {labelled.unclear(rows)}")
     found = list(dict.fromkeys(name for row in rows for name in row))
     nearest = max(order, key=lambda s: sum(name in found for name in s.required) / len(s.required))
     objection = next(p for p in map(nearest.problem, rows) if p)

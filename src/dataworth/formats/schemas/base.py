@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from dataworth.records import Kind, Message
 
 Columns = Mapping[str, Any]
@@ -78,6 +80,8 @@ def kind_in_words(value: Any) -> str:
         list: "a list",
         dict: "an object",
     }
+    if isinstance(value, np.ndarray):
+        return f"an array {list(value.shape)}"
     return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -74,6 +74,34 @@ def _schema(name: str, names: tuple[str, ...], read: Callable[[Columns], Any], e
         content=lambda columns: None if read is _text else read(columns),
         label=lambda columns: columns[_named(columns, LABELS)],
     )
+
+
+def holds_arrays(columns: Columns) -> bool:
+    """Whether a row holds pixels, a vector or an encoded image under any name: it is meant as one with a class."""
+    return any(map(_is_array, columns.values()))
+
+
+def unclear(rows: Sequence[Columns]) -> str:
+    """What is there, what is expected, and what to do, for rows of arrays that no schema fits."""
+    row = rows[0]
+    # Beside labels one-hot, the content is the larger array.
+    data = max(filter(lambda name: _is_array(row[name]), row), key=lambda name: getattr(row[name], "size", 0))
+    label = next((name for name, value in row.items() if type(value) in (str, int)), "COLUMN")
+    vector = isinstance(row[data], np.ndarray) and row[data].ndim == 1
+    schema = VECTOR if vector else IMAGE
+    objection = next(found for found in map(schema.problem, rows) if found)
+    named = [f"{name} {list(value.shape)}" if isinstance(value, np.ndarray) else name for name, value in row.items()]
+    return (
+        f"a row holds {', '.join(named)}, and {objection}; expected {'a vector' if vector else 'an image'} under one "
+        f"of the names {', '.join(VECTORS if vector else IMAGES)}, and a class, a word or a whole number, under one of "
+        f"{', '.join(LABELS)}; say which is what, every role at once: --map {schema.required[0]}={data} label={label}, "
+        "or save the file again with such names"
+    )
+
+
+def _is_array(value: Any) -> bool:
+    value = value.get("bytes") if isinstance(value, dict) else value
+    return isinstance(value, bytes) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 IMAGE = _schema("labelled_image", IMAGES, _image, "an encoded image, or pixels [H, W] or [H, W, C]")
