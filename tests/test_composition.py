@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.made_pools import held_pool, numbered
 
 from dataworth import artefacts, config
-from dataworth.composition import MOST_SOURCES, _edges, bins_for, composition
+from dataworth.composition import MOST_MOVED, MOST_SOURCES, _edges, _shift, bins_for, composition
 from dataworth.recipe import Recipe
 from dataworth.records import Pool
 from dataworth.session import SILENT, Session
@@ -133,3 +133,30 @@ def test_rows_with_a_class_are_counted_by_class_and_have_no_length(tmp_path: Pat
     assert sum(picks["source_rows"]) == 15
     shown = dw.view(found.run).explain()
     assert "rows by class" in shown and "length in" not in shown
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(0, 60))
+def test_shifts_of_classes_are_those_of_a_loop(labels: list[int], rows: int) -> None:
+    own_N, names = np.array(labels), tuple(f"c{n}" for n in range(10))
+    own_n = own_N[:rows]
+    told = _shift(np.bincount(own_N, minlength=10), own_n, names)
+    share = {k: (labels.count(k) / len(labels), own_n.tolist().count(k) / max(1, len(own_n))) for k in range(10)}
+    assert told["distance"] == pytest.approx(sum(abs(a - b) for a, b in share.values()) / 2)
+    by_name = dict(zip(names, share.values(), strict=True))
+    for way, sign in (("lost", -1), ("gained", 1)):
+        moved = sorted((b - a for a, b in share.values()), key=lambda d: -sign * d)[:MOST_MOVED]
+        assert [b - a for _, a, b in told[way]] == pytest.approx([d for d in moved if sign * d > 0])
+        assert all((a, b) == pytest.approx(by_name[name]) for name, a, b in told[way])
+
+
+def test_random_rows_are_seldom_further_from_the_pool_than_chance_and_one_class_always_is() -> None:
+    rng = np.random.default_rng(1)
+    own_N = rng.integers(0, 10, 1000)
+    there, names = np.bincount(own_N), tuple("abcdefghij")
+    told = [_shift(there, rng.permutation(own_N)[:200], names) for _ in range(200)]
+    assert np.mean([t["distance"] > t["chance"] for t in told]) <= 0.03
+    assert np.mean([t["distance"] > 0.8 * t["chance"] for t in told]) > 0.03, "nor is it anything"
+    one = _shift(there, own_N[own_N == 3], names)
+    assert one["distance"] > 3 * one["chance"]
+    assert one["gained"] == [("d", pytest.approx(there[3] / 1000), 1.0)]
+    assert _shift(there, own_N, names)["distance"] == 0

@@ -14,7 +14,10 @@ from dataworth.session import Session
 MOST_BINS = 24
 MOST_SOURCES = 20
 """Sources listed by name; the others are one group."""
+MOST_MOVED = 3
+"""Classes named as those that a part has lost, or gained, most of."""
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+_DRAWS, _CHANCE = 400, 0.99
 _WIDE = 20.0  # longest over shortest row above which bins are even in log length
 
 
@@ -32,7 +35,7 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
         `unit`; `edges` of the length bins, the last one closed, even in the logarithm if `log`; `by`, what rows are
         grouped by: source, or class where they have one; these `sources` by name, `further_sources` in the last group;
         `parts`, the pool first: each one's `rows`, `source_rows`, `length_rows`, `quantiles` (of `QUANTILES`; None
-        where no row has a length) and the `sum` of lengths.
+        where no row has a length) and the `sum` of lengths, and of rows with a class but the pool's the `shift`.
     """
     pool = session.pool
     with session.costing("composition", len(pool)):
@@ -56,6 +59,8 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
                 "quantiles": np.quantile(length, QUANTILES).tolist() if len(length) else None,
                 "sum": float(length.sum()),
             }
+            if by == "class" and name != whole:
+                found["shift"] = _shift(np.bincount(own_N, minlength=len(every)), own_N[mask_N], every)
             told.append(found)
     return {
         "unit": unit,
@@ -95,6 +100,31 @@ def _groups(
     further = len(order) - len(named)
     names = [sources[i] for i in named] + ([f"{further:,} further {what}"] if further else [])
     return names, group_of[source_N], further
+
+
+def _shift(there_K: NDArray[np.int64], own_n: NDArray[np.int32], names: tuple[str, ...]) -> dict[str, Any]:
+    """How far a part's shares of classes are from the pool's, how far random rows' are, and which moved most.
+
+    Returns:
+        `distance`, the total variation; `chance`, which 99 of 100 draws of as many rows don't pass; `lost` and
+        `gained`, each up to three classes as name, share of the pool, share of the part.
+    """
+    rows, pool_K = len(own_n), there_K / there_K.sum()
+    part_K = np.bincount(own_n, minlength=len(there_K)) / max(1, rows)
+    draw_RK = np.random.default_rng(0).multivariate_hypergeometric(there_K, rows, _DRAWS, method="marginals")
+    distance_R = abs(draw_RK / max(1, rows) - pool_K).sum(axis=1) / 2
+    order = np.argsort(part_K - pool_K, kind="stable").tolist()
+
+    def told(classes: list[int], sign: int) -> list[tuple[str, float, float]]:
+        moved = [k for k in classes[:MOST_MOVED] if sign * (part_K[k] - pool_K[k]) > 0]
+        return [(names[k], float(pool_K[k]), float(part_K[k])) for k in moved]
+
+    return {
+        "distance": float(abs(part_K - pool_K).sum() / 2),
+        "chance": float(np.quantile(distance_R, _CHANCE)),
+        "lost": told(order, -1),
+        "gained": told(order[::-1], 1),
+    }
 
 
 def bins_for(rows: int) -> int:

@@ -114,9 +114,9 @@ Chart = Dots | Curve | Histogram | Bars
 class Section:
     """One heading and what stands under it.
 
-    `legend` says how the charts are read, and is shown with them alone. `samples` are groups of rows under a title;
-    `raw` is shown as it is. `told` says that the terminal prints it below the result's own words; `folded` that a page
-    shows it when asked.
+    `legend` says how the charts are read, and is shown with them alone. `samples` are groups of rows under a title,
+    `pictures` small PNGs of some by their ids, which only a page shows; `raw` is shown as it is. `told` says that the
+    terminal prints it below the result's own words; `folded` that a page shows it when asked.
     """
 
     heading: str
@@ -124,6 +124,7 @@ class Section:
     charts: tuple[Chart, ...] = ()
     grids: tuple[Grid, ...] = ()
     samples: tuple[tuple[str, tuple[SampleRow, ...]], ...] = ()
+    pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     raw: str = ""
     told: bool = False
     folded: bool = False

@@ -31,7 +31,8 @@ from dataworth.sizing import sizes_itself
 from dataworth.store.atomic import refused, write_atomic
 from dataworth.store.cache import Cache
 from dataworth.store.fingerprint import canonical_json, fingerprint
-from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, RunFolder, said
+from dataworth.store.run import DEFAULT_RUNS, EXEMPT_FILES, PICTURES, RunFolder, said
+from dataworth.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from dataworth.diagnosing.diagnosis import Diagnosis
@@ -42,6 +43,8 @@ _NOT_IDENTITY = ("device", "workers", "run", "out", "portable", "max_rejected")
 PORTABLE = "cache"
 _SHOWN = 3
 _CUT = 160
+_NUMBERED = ("npz", "parquet", "arrow")
+"""Formats whose index holds a row's number, counted from 0, where others have its byte."""
 
 
 def identity(verb: str, request: config.Request) -> dict[str, Any]:
@@ -177,11 +180,20 @@ def store_picked(run: RunFolder, pool: Pool, selection: Selection) -> None:
     run.write_table("weights", {"id": selection.ids, "weight": selection.weights})
 
 
+def store_pictures(run: RunFolder, pool: Pool, ids: Sequence[str]) -> None:
+    """Write pictures.parquet: id and a small PNG of each of these rows that is an image; no file where none is."""
+    found = {i: thumbnail(pool.example(pool.position[i])) for i in dict.fromkeys(ids)}
+    shown = {i: png for i, png in found.items() if png is not None}
+    if shown:
+        run.write_table(PICTURES, {"id": list(shown), "png": list(shown.values())})
+
+
 def store_selection(
     run: RunFolder, session: Session, method: Score, pick: Pick, scored: Scored, selection: Selection
 ) -> SelectResult:
     """Write the selection and the record, mark the run finished, return the result."""
     samples = sample_rows(session.pool, scored, selection, method)
+    store_pictures(run, session.pool, [r.id for rows in samples.values() for r in rows])
     found = beside(session, method, pick, scored, selection)
     made_of = composition(session, {"picks": selection.kept_N})
     store_scores(run, session, {method.name: scored})
@@ -275,6 +287,7 @@ def store_proof(
     held = {name: np.array([i in ids for i in session.pool.ids], dtype=np.bool_) for name, ids in ids_of.items()}
     made_of = composition(session, held)
     samples = drawn_samples(session, held)
+    store_pictures(run, session.pool, [r["id"] for half in samples.values() for rows in half.values() for r in rows])
     content, timings = record_of(session)
     content |= {"proof": result.to_dict(), "composition": made_of, "samples": samples}
     run.write_table(
@@ -387,10 +400,13 @@ def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score)
 
 
 def _shown(pool: Pool, i: int) -> str:
-    """A row for a person to look at, an image of a folder by its name."""
-    if pool.files[pool.file_N[i]].format == "images":
-        return str(pool.columns(i)["file_name"])
-    return pool.example(i).shown
+    """A row for a person to look at; one without words by its file's name, or its place in the file, and its class."""
+    example, file = pool.example(i), pool.files[pool.file_N[i]]
+    if file.format == "images":
+        return f"{pool.columns(i)['file_name']}, class {example.label}"
+    if example.content is None or file.format not in _NUMBERED:
+        return example.shown
+    return f"row {pool.offset_N[i]:,} of {file.path.name} {example.shown}"
 
 
 def drawn_samples(session: Session, held: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, list[Any]]]:
@@ -414,7 +430,7 @@ def drawn_samples(session: Session, held: Mapping[str, NDArray[np.bool_]]) -> di
 
 def _drawn_row(pool: Pool, i: int, reasons: Mapping[str, tuple[bool, str]]) -> dict[str, Any]:
     _, why = reasons.get(pool.ids[i], (True, ""))
-    return dataclasses.asdict(SampleRow(pool.ids[i], _cut(pool.example(i).shown), None, why))
+    return dataclasses.asdict(SampleRow(pool.ids[i], _cut(_shown(pool, i)), None, why))
 
 
 def _cut(text: str) -> str:

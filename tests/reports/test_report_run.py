@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -313,3 +314,62 @@ def test_subsets_given_as_files_tell_their_samples_why(tmp_path: Path) -> None:
     run = proof_run(tmp_path / "p", rows, curve=False, subset=(str(out),))
     halves = json.loads((run / "record.json").read_text())["content"]["samples"]["picked"]
     assert {r["why"] for r in halves["kept"]} == {"kept: among the highest by length within the budget"}
+
+
+def image_run(folder: Path, labels: list[str], shape: tuple[int, ...] = (4, 4), **fields: object) -> Path:
+    rng = np.random.default_rng(0)
+    np.savez(folder / "pool.npz", x=rng.integers(0, 256, (len(labels), *shape)).astype(np.uint8), y=labels)
+    told = {"method": "random", "keep": 12, "workers": 0, "device": "cpu", "run": str(folder / "run"), **fields}
+    return dw.select(str(folder / "pool.npz"), **told).run  # type: ignore[arg-type]
+
+
+def test_sample_rows_that_are_images_have_pictures_on_the_page_alone(tmp_path: Path) -> None:
+    run = image_run(tmp_path, ["cat", "dog"] * 30)
+    (tmp_path / "pool.npz").unlink()
+    report = dw.view(run)
+    found = section(report, "Sample rows")
+    rows = [r for _, some in found.samples for r in some]
+    assert set(found.pictures) == {r.id for r in rows}
+    assert all(png.startswith(b"\x89PNG") for png in found.pictures.values())
+    assert all(re.fullmatch(r"row \d+ of pool.npz \(image of shape \(4, 4\), class (cat|dog)\)", r.text) for r in rows)
+    assert len(report.explain()) < 5000 and "PNG" not in dump(report)
+
+
+def test_vectors_and_texts_have_no_pictures(tmp_path: Path) -> None:
+    run = image_run(tmp_path, ["cat", "dog"] * 30, (5,))
+    assert not (run / "pictures.parquet").exists()
+    found = section(dw.view(run), "Sample rows")
+    assert found.pictures == {} and "vector of shape (5,), class" in found.samples[0][1][0].text
+
+
+def test_images_of_a_folder_are_called_by_their_names(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for n in range(20):
+        place = tmp_path / "images" / f"c{n % 2}" / f"{n:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        image.new("L", (9, 9), n).save(place)
+    run = dw.select(str(tmp_path / "images"), method="random", keep=5, run=str(tmp_path / "run")).run
+    found = section(dw.view(run), "Sample rows")
+    assert re.fullmatch(r"c\d/\d\d\.png, class c\d", found.samples[0][1][0].text)
+    assert len(found.pictures) == 6
+
+
+def test_classes_that_are_shifted_are_named_with_what_balances_them(tmp_path: Path) -> None:
+    """Rows are scored by a column that ranks one class above the other."""
+    labels = ["cat"] * 30 + ["dog"] * 30
+    np.savez(tmp_path / "scored.npz", x=np.eye(60, 4), y=labels, s=np.arange(60))
+
+    def lines(**fields: object) -> str:
+        told = {"method": "column:s", "keep": 12, "workers": 0, "device": "cpu", **fields}
+        run = dw.select(str(tmp_path / "scored.npz"), run=str(tmp_path / f"run{len(told)}{fields}"[:80]), **told).run  # type: ignore[arg-type]
+        return " ".join(section(dw.view(run), "Picks against pool").lines)
+
+    shifted = lines()
+    assert (
+        "The classes of picks are shifted against the pool's: 50.0 % of the rows would have to be of others" in shifted
+    )
+    assert "Lost most: class cat (50.0 % to 0.0 %); gained most: class dog (50.0 % to 100.0 %)" in shifted
+    assert shifted.endswith("to keep each class's share: --pick balanced --option share=1.")
+    assert "shifted" not in lines(pick="balanced", option=("share=1",))
+    easy = lines(pick="bottom_k")
+    assert "shifted" in easy and "balanced" not in easy, "it would keep the other end"

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.made_proofs import proof_run
 from tests.made_reports import BIDI, IMAGE, SCRIPT, hostile_rows
@@ -57,7 +58,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shot(page: Path, folder: Path, *flags: str) -> tuple[Seen, list[list[float]]]:
     """What was seen, and the picture as rows of brightness from 0 to 1."""
-    import numpy as np
     from matplotlib.image import imread
 
     picture = folder / "shot.png"
@@ -98,3 +98,17 @@ def test_the_page_prints_in_light_whatever_the_screen_shows(page: Path, tmp_path
     data = paper.read_bytes()
     assert data.startswith(b"%PDF")
     assert data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") >= 2
+
+
+def test_pictures_of_rows_are_drawn_under_the_same_policy(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    white = np.full((40, 8, 8), 255, dtype=np.uint8)
+    np.savez(tmp_path / "pool.npz", x=white, y=np.arange(40) % 2, s=np.arange(40))
+    run = dw.select(str(tmp_path / "pool.npz"), method="column:s", keep=9, run=str(tmp_path / "r"), workers=0).run
+    found = dw.view(run, html=True).html
+    assert found is not None
+    seen, bright = shot(found, tmp_path, DARK, "--window-size=1200,2400")
+    assert seen.console == []
+    assert seen.asked == []
+    drawn = [row[:700].count(1.0) > 50 for row in bright]
+    assert drawn.count(True) > 300, "six white squares of 64 pixels on a dark page"

@@ -7,7 +7,9 @@ import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as with_settings
@@ -199,3 +201,17 @@ def test_a_page_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="can't write"):
         dw.view(run, html=tmp_path / "file" / "page.html")
+
+
+def test_pictures_of_rows_are_data_within_the_page(tmp_path: Path) -> None:
+    rng, nasty = np.random.default_rng(0), [SCRIPT, BIDI] * 10
+    np.savez(tmp_path / "pool.npz", x=rng.integers(0, 256, (20, 6, 6)).astype(np.uint8), y=nasty)
+    fields: dict[str, Any] = {"method": "random", "keep": 5, "workers": 0, "device": "cpu"}
+    report = dw.view(dw.select(str(tmp_path / "pool.npz"), run=str(tmp_path / "run"), **fields).run)
+    text = page(report)
+    found = Page(text)
+    assert {name for name, _ in found.tags} <= OWN_TAGS
+    shown = [img for img in found.of("img") if img["class"] == "row"]
+    pictures = {base64.b64encode(png).decode() for s in report.sections for png in s.pictures.values()}
+    assert len(shown) == 6 and {img["src"] for img in shown} == {f"data:image/png;base64,{p}" for p in pictures}
+    assert len(text) < 120_000

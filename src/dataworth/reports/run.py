@@ -142,6 +142,7 @@ def _select_sections(result: SelectResult, recorded: Recorded) -> tuple[list[Cla
     samples = Section(
         "Sample rows",
         samples=(("kept, for example", result.kept_sample), ("dropped, for example", result.dropped_sample)),
+        pictures=recorded.pictures,
     )
     return [claim], [reasons, composition_section("Picks against pool", recorded), samples]
 

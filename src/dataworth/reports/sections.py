@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dataworth.composition import QUANTILES, bins_for
 from dataworth.report import Bars, Grid, Histogram, Section
 from dataworth.results import SampleRow, duration
+from dataworth.store.run import PICTURES, RunFolder
 
 _ON_THE_WAY_IN = {"rejected": "could not be read (rejected.jsonl)", "copies": "of them copy an earlier one"}
 _DRAWN_PARTS = 4  # more histograms over one another can't be told apart; the tables hold all
@@ -35,6 +36,14 @@ class Recorded:
     def notes(self) -> tuple[str, ...]:
         """What the verb noted by the way."""
         return tuple(self.content.get("notes", ()))
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """Small PNGs of sample rows by their ids; none where no row is an image."""
+        if not (self.path / f"{PICTURES}.parquet").is_file():
+            return {}
+        found = RunFolder.existing(self.path).read_table(PICTURES)
+        return dict(zip(found["id"], found["png"], strict=True))
 
 
 def histogram(axis: str, parts: Mapping[str, NDArray[np.float64]]) -> Histogram | None:
@@ -78,7 +87,25 @@ def composition_section(heading: str, recorded: Recorded) -> Section:
         charts.append(
             Bars(tuple(sources[:_DRAWN_SOURCES]), groups, "share of rows", f"Rows by {by}, as in the table below.")
         )
-    return Section(heading, (pool_line(recorded),), tuple(charts), tuple(grids), told=True)
+    shifts = [_shift_line(p["name"], p["shift"], recorded.content.get("pick")) for p in parts if "shift" in p]
+    return Section(heading, (pool_line(recorded), *filter(None, shifts)), tuple(charts), tuple(grids), told=True)
+
+
+def _shift_line(name: str, shift: Mapping[str, Any], pick: str | None) -> str:
+    """Which classes a part has less and more of than the pool, if that is more than drawing at random brings about."""
+    if shift["distance"] <= shift["chance"]:
+        return ""
+    lost, gained = (
+        ", ".join(f"class {label} ({100 * before:.1f} % to {100 * after:.1f} %)" for label, before, after in shift[way])
+        for way in ("lost", "gained")
+    )
+    # The balanced pick goes from the end that the score keeps, which isn't what who keeps the other one is after.
+    advice = "; to keep each class's share: --pick balanced --option share=1" if pick not in (None, "bottom_k") else ""
+    return (
+        f"The classes of {name} are shifted against the pool's: {100 * shift['distance']:.1f} % of the rows would have "
+        f"to be of others (total variation; in 99 of 100 random draws at most {100 * shift['chance']:.1f} %). "
+        f"Lost most: {lost}; gained most: {gained}{advice}."
+    )
 
 
 def _quantiles(part: Mapping[str, Any]) -> tuple[str, ...]:
@@ -111,7 +138,7 @@ def drawn_rows_section(recorded: Recorded) -> Section:
         groups.append(
             (f"the rest of the pool beside {name}, drawn at random", tuple(SampleRow(**r) for r in halves["dropped"]))
         )
-    return Section(heading, samples=tuple(g for g in groups if g[1]), told=True)
+    return Section(heading, samples=tuple(g for g in groups if g[1]), pictures=recorded.pictures, told=True)
 
 
 def costs_section(recorded: Recorded) -> Section:

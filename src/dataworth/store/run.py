@@ -4,7 +4,7 @@ config.yaml          the request; a folder that holds another one is refused
 record.json          {"content": deterministic facts, "timings": when and how long}
 report.html          what `view --html` wrote, if it was asked
 card.md              a proof to paste
-<name>.parquet       tables: selection, scores/<score>, ...
+<name>.parquet       tables: selection, scores/<score>, pictures (of sample rows), ...
 finished.json        written last
 """
 
@@ -29,7 +29,7 @@ from dataworth.store.json_files import damaged, read_json
 from dataworth.store.lock import LOCK_NAME, EntryLock
 
 DEFAULT_RUNS = "runs"
-REPORT, CARD = "report.html", "card.md"
+REPORT, CARD, PICTURES = "report.html", "card.md", "pictures"
 EXEMPT_FILES = (LOCK_NAME, f"{TEMPORARY}*", "*.log", REPORT, CARD)
 """File names (patterns) that may differ between an undisturbed and a resumed run."""
 EXEMPT_KEYS = ("timings",)

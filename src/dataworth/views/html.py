@@ -1,7 +1,7 @@
 """A report as one HTML page that asks for nothing: no script, no address, its style by hash, its charts within.
 
 Every expression of the template is stripped of control and bidirectional characters, then escaped. The only strings
-that aren't are this module's own: the style sheet and the charts' data addresses.
+that aren't are this module's own: the style sheet and the data addresses of charts and pictures.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def page(report: Report) -> str:
         autoescape=True, finalize=_harmless, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(light=lambda c: _picture(c, LIGHT), dark=lambda c: _picture(c, DARK))
-    environment.filters.update(anchor=_anchor, numeric=_numeric, long=_long)
+    environment.filters.update(png=_png, anchor=_anchor, numeric=_numeric, long=_long)
     template = environment.from_string(_own_file("report.html.jinja"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return template.render(report=report, style=Markup(style), style_hash=Markup(digest)) + "\n"
@@ -66,6 +66,10 @@ def _harmless(value: Any) -> Any:
 
 def _picture(chart: Chart, theme: Theme) -> Markup:
     return Markup("data:image/svg+xml;base64," + base64.b64encode(draw(chart, theme).encode()).decode())
+
+
+def _png(picture: bytes) -> Markup:
+    return Markup("data:image/png;base64," + base64.b64encode(picture).decode())
 
 
 def _anchor(heading: str) -> str:
