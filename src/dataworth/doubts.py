@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dataworth import artefacts
 from dataworth.results import Pick, Score, Scored, Selection
@@ -31,7 +30,7 @@ def warnings_of(session: Session, method: Score, pick: Pick, scored: Scored, sel
     doubted_N = known_N & (values_N < 0)
     rows, kept = int(known_N.sum()), int((known_N & selection.kept_N).sum())
     doubted, gathered = int(doubted_N.sum()), int((doubted_N & selection.kept_N).sum())
-    if not gathered or stats.hypergeom.sf(gathered - 1, rows, doubted, kept) > _CHANCE:
+    if not gathered or _chance_of(gathered, rows, doubted, kept) > _CHANCE:
         return []
     share, cut = doubted / rows, max(_CUT, math.ceil(100 * doubted / rows) / 100)
     return [
@@ -40,6 +39,13 @@ def warnings_of(session: Session, method: Score, pick: Pick, scored: Scored, sel
         "To keep the easiest instead: --pick bottom_k"
         + (f"; to leave out only the hardest: --pick stratified --option cut={cut:g}" if share <= _MOST else "")
     ]
+
+
+def _chance_of(gathered: int, rows: int, doubted: int, kept: int) -> float:
+    """How likely `kept` random rows hold `gathered` of the doubted ones or more."""
+    from scipy import stats  # not above: every verb would wait a second for it
+
+    return float(stats.hypergeom.sf(gathered - 1, rows, doubted, kept))
 
 
 def _against_labels(session: Session, method: Score, scored: Scored) -> tuple[NDArray[np.float64], str] | None:

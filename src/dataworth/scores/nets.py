@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dataworth.dynamics import mean_of
 from dataworth.results import Scored
@@ -39,6 +38,8 @@ def agreement(per_net: Sequence[NDArray[np.floating]]) -> float | None:
     table_SN = table_SN[:, np.isfinite(table_SN).all(axis=0)]
     if table_SN.shape[1] < 3 or not np.ptp(table_SN, axis=1).all():
         return None
+    from scipy import stats  # not above: every verb would wait a second for it
+
     rank_SN = np.stack([stats.rankdata(row_N) for row_N in table_SN])
     pairs = np.triu_indices(len(rank_SN), k=1)
     return float(np.corrcoef(rank_SN)[pairs].mean())
