@@ -220,7 +220,7 @@ def view(run: str | Path, *, html: Literal[True] | str | Path | None = None) -> 
     """What a finished run has to show, from its folder alone.
 
     Args:
-        run: The folder of a `select`, `score` or `prove` run.
+        run: The folder of a `select`, `score`, `prove`, `worth` or `diagnose` run.
         html: Also write it as one page: True for `RUN/report.html`, or the file.
 
     Raises:

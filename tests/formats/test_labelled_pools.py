@@ -233,8 +233,14 @@ def test_the_first_rows_can_be_looked_at(tmp_path):
     [
         ({"data": (2, 3, 4), "klass": ()}, r"data \[3, 4\], klass, and column 'image'.*--map image=data label=klass"),
         ({"data": (2, 9), "klass": ()}, r"data \[9\], klass, and column 'vector'.*a vector under.*--map vector=data"),
-        ({"x": (2, 3, 4)}, r"column 'label' is missing.*under one of label, .*--map image=x label=COLUMN"),
-        ({"y": (2, 10), "x": (2, 3, 4)}, r"column 'y' holds an array \[10\], expected a class.*image=x"),
+        (
+            {"x": (2, 3, 4)},
+            r"column 'label' is missing.*under one of label, .*save .* with one class a row",
+        ),
+        (
+            {"y": (2, 10), "x": (2, 3, 4)},
+            r"column 'y' holds an array \[10\], expected a class.*one-hot rows, y\.argmax",
+        ),
     ],
 )
 def test_an_archive_of_other_names_says_what_it_holds_and_what_to_type(tmp_path, arrays, told):

@@ -115,3 +115,11 @@ def test_a_folder_is_searched_without_its_runs(tmp_path):
     for name in ("config.yaml", "record.json", "finished.json"):
         (tmp_path / "runs/select-a" / name).write_text("{}")
     assert [f.name for f in find_files(tmp_path)] == ["a.jsonl", "b.jsonl", "record.json"]
+
+
+def test_a_slice_of_a_pool_says_where_slices_are_known(tmp_path):
+    (tmp_path / "a.npz").touch()
+    with pytest.raises(RequestError, match=r"a\.npz:0-5 is not here: slices are for .*`steer: .*a\.npz:0-5`"):
+        find_files(f"{tmp_path / 'a.npz'}:0-5")
+    with pytest.raises(RequestError, match="expected a file, a glob or a folder"):
+        find_files(f"{tmp_path / 'b.npz'}:0-5")

@@ -74,6 +74,12 @@ def _expand(given: str | Path) -> list[Path]:
         if files:
             return files
         raise RequestError(f"{given}: no readable file matches; {_EXPECTED}")
+    whole = str(path).rpartition(":")[0]
+    if whole and Path(whole).exists():
+        raise RequestError(
+            f"{given} is not here: slices are for parts of a goal file; expected a whole file, or a goal.yaml "
+            f"with `steer: {given}` (docs/goals.md)"
+        )
     raise RequestError(
         f"{given} is not here: expected a file, a glob or a folder; hub data: download it and name its folder"
     )

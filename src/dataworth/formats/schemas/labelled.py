@@ -86,16 +86,19 @@ def unclear(rows: Sequence[Columns]) -> str:
     row = rows[0]
     # Beside labels one-hot, the content is the larger array.
     data = max(filter(lambda name: _is_array(row[name]), row), key=lambda name: getattr(row[name], "size", 0))
-    label = next((name for name, value in row.items() if type(value) in (str, int)), "COLUMN")
+    label = next((name for name, value in row.items() if type(value) in (str, int)), None)
     vector = isinstance(row[data], np.ndarray) and row[data].ndim == 1
     schema = VECTOR if vector else IMAGE
     objection = next(found for found in map(schema.problem, rows) if found)
     named = [f"{name} {list(value.shape)}" if isinstance(value, np.ndarray) else name for name, value in row.items()]
+    advice = "save the file again with one class a row (of one-hot rows, y.argmax(axis=1))"
+    if label:
+        known = f"{schema.required[0]}={data} label={label}"
+        advice = f"say which is what, every role at once: --map {known}, or save the file again with such names"
     return (
         f"a row holds {', '.join(named)}, and {objection}; expected {'a vector' if vector else 'an image'} under one "
         f"of the names {', '.join(VECTORS if vector else IMAGES)}, and a class, a word or a whole number, under one of "
-        f"{', '.join(LABELS)}; say which is what, every role at once: --map {schema.required[0]}={data} label={label}, "
-        "or save the file again with such names"
+        f"{', '.join(LABELS)}; {advice}"
     )
 
 
