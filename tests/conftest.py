@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -27,6 +28,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, reason in reasons.items():
             if reason and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the first test of a model, hide from the garbage collector what torch and its like load for good.
+
+    Dataworth collects after every trial, and each time looked through these 400,000 objects: a fifth of a proof's test.
+    """
+    if item.get_closest_marker("lm") and not gc.get_freeze_count() and importlib.util.find_spec("peft"):
+        importlib.import_module("peft")
+        importlib.import_module("transformers.models.llama.modeling_llama")
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture
