@@ -22,7 +22,8 @@ def test_a_small_run_prices_and_proves_and_claims_nothing(
     from dataworth.formats import open_pool
     from reproductions import lima_proof
 
-    model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}  # the attention to 512 bytes is what takes time
+    model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512, **heads)
     monkeypatch.setattr(lima_proof, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
     monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0, 2.0))
     monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "cache"))

@@ -55,7 +55,8 @@ def test_a_small_run_says_how_many_answers_were_right(tmp_path: Path, monkeypatc
     pytest.importorskip("peft")
     from tests.learners.tinymodel import tiny_folder
 
-    model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}  # the attention to 512 bytes is what takes time
+    model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512, **heads)
     monkeypatch.setattr(flan, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
     monkeypatch.setattr(shuffled_proof, "METHODS", {"lowest loss": ("loss", ("direction=low",))})
     monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0,))
