@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dataworth as dw
+from dataworth import session
 from dataworth.errors import NonsenseRefused, RequestError
 
 pytestmark = pytest.mark.lm
@@ -44,6 +45,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def case(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
+    devices = session.worker_devices  # a replay isn't told its workers: it works in this process, too
+    monkeypatch.setattr(session, "worker_devices", lambda device, workers: devices(device, workers or 0))
     write(tmp_path / "pool.jsonl", rows(60, 1))
     write(tmp_path / "goal.jsonl", rows(6, 2))
     (tmp_path / "recipe.yaml").write_text("dtype: fp32\nbatch_size: 2\nlr: 0.001\n")
