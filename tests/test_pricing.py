@@ -177,11 +177,12 @@ def test_a_calibrated_plan_prices_every_stage_and_compares(
 
 @pytest.mark.lm
 def test_trials_over_cached_states_are_timed_apart_from_making_the_states(
-    files: dict[str, Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataworth import api
     from dataworth.learners import upper
 
+    files = write_demo(tmp_path / "few", 0, 20)
     monkeypatch.setattr(calibration, "SECONDS", 0.05)
     monkeypatch.setattr(calibration, "STAGE_SECONDS", 0.02)
     made: list[Any] = []

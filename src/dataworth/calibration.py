@@ -161,12 +161,14 @@ class _Bench:
         self.states = folder / "states"
 
     def run(self, probes: Sequence[str], shard_rows: int) -> PerUnit:
-        """Seconds per token of training and of each probe, per load of each, per process start."""
+        """Seconds per token of training and of each probe, per load of each, and for a plan per process start."""
         # A plan's trainings have the machine for themselves; trials are one beside another.
-        train_as = partial(one_thread, self.device) if "judging" in probes else nullcontext
+        trials = "judging" in probes
+        train_as = partial(one_thread, self.device) if trials else nullcontext
         with train_as():
             turns: dict[str, Turn] = {"training": self._training()}
-        self.found["start"] = max(0.0, self._fresh_process() - self.found["load training"])
+        if not trials:  # they share the processes of a proof, and a process takes as long as many small trials
+            self.found["start"] = max(0.0, self._fresh_process() - self.found["load training"])
         with train_as():
             turns["training"]()  # leaves the checkpoint that gradients are taken at
         turns |= {kind: self._probe(kind, shard_rows) for kind in probes}
