@@ -5,10 +5,14 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+FROZEN: dict[str, int] = {}
+"""How many modules there were when their objects were last frozen."""
 
 settings.register_profile("house", deadline=None)  # a busy machine is no failure
 settings.load_profile("house")
@@ -32,15 +36,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before the first test of a model, hide from the garbage collector what torch and its like load for good.
+    """Hide what imports leave for good from the garbage collector: before the first test of a model and as it grows.
 
-    Dataworth collects after every trial, and each time looked through these 400,000 objects: a fifth of a proof's test.
+    Dataworth collects after every trial, and each time looked through the 400,000 objects of torch and its like: a
+    fifth of a proof's test.
     """
-    if item.get_closest_marker("lm") and not gc.get_freeze_count() and importlib.util.find_spec("peft"):
+    if item.get_closest_marker("lm") and importlib.util.find_spec("peft"):
         importlib.import_module("peft")
         importlib.import_module("transformers.models.llama.modeling_llama")
+    if len(sys.modules) > FROZEN.get("modules", 0) + 100:
         gc.collect()
         gc.freeze()
+        FROZEN["modules"] = len(sys.modules)
 
 
 @pytest.fixture

@@ -332,7 +332,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
 
     monkeypatch.setenv("DATAWORTH_CACHE", str(place / "dry"))
     monkeypatch.chdir(place)
-    flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "workers", "lr_search", "against")]
+    flags = [f"--{k}={v}" for k, v in fields(place).items() if k not in ("curve", "lr_search", "against")]
     app(
         ["prove", "mine.jsonl", *flags, "--against", "random,less", "--budget", "2h", "--dry-run", "--json"],
         standalone_mode=False,
