@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from dataworth.formats.sidecar import sidecar_of
+from dataworth.store import atomic
 
 MAP = ("prompt=question", "completion=rationale+answer")
 PARTS = {"steer": 32, "tune": 200, "judge": 500}
@@ -72,11 +73,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def settle(path: Path, text: str) -> Path:
-    """A file with this text; an equal one is left alone, since a run knows its inputs by size and date."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
-    return path
+    """A file with this text; an equal one is left alone."""
+    return atomic.settle(path, text.encode())
 
 
 def mixture(out: Path, per_source: int, seed: int = 0) -> Path:

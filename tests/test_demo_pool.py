@@ -144,3 +144,11 @@ def test_bm25_finds_the_bike_rows_of_the_example() -> None:
     scores = bm25(texts, wanted)
     top = sorted(range(200), key=lambda i: -scores[i])[:20]
     assert sum(is_bike[i] for i in top) >= 18
+
+
+def test_equal_files_are_left_alone_so_that_an_interrupted_demo_goes_on(tmp_path: Path) -> None:
+    first = {name: path.stat().st_mtime_ns for name, path in write_demo(tmp_path / "demo", 3).items()}
+    (tmp_path / "demo" / "goal.jsonl").write_text("cut")
+    again = {name: path.stat().st_mtime_ns for name, path in write_demo(tmp_path / "demo", 3).items()}
+    assert {name for name in first if first[name] != again[name]} == {"goal"}
+    assert (tmp_path / "demo" / "goal.jsonl").read_text() != "cut"

