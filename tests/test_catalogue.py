@@ -455,7 +455,8 @@ def test_a_folder_of_images_is_told_by_names_and_classes(place: Path, tmp_path: 
     assert all(name.split("/")[0] == label for name, label in zip(told["file_name"], told["label"], strict=True))
     kept = {p.relative_to(out).as_posix() for p in out.rglob("*.png")}
     assert kept == {n for n, k in zip(told["file_name"], told["kept"], strict=True) if k} and len(kept) == 20
-    assert all(row["text"] in names for row in found.record["samples"]["kept"])
+    shown = [row["text"].split(", class ") for row in found.record["samples"]["kept"]]
+    assert shown and all(name in names and name.split("/")[0] == label for name, label in shown)
     note = next(n for n in found.record["notes"] if "rows have no score" in n)
     assert note.startswith("aum: 3 rows have no score (2 as its shape is (3, 9, 9), the others' (3, 6, 6); 1 as")
     card = (tmp_path / "kept.dataworth" / "card.md").read_text()
