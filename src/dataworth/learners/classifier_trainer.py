@@ -29,6 +29,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.checkpoint import FINISHED, STATE
 from dataworth.learners.classifier import Classifier, stacked
 from dataworth.learners.labelled import Labelled
+from dataworth.learners.seeds import seed_draws
 from dataworth.learners.state import net_tensors, read_state, write_state
 from dataworth.learners.trainer import STATE_SECONDS, StepPlan, claim, plan_steps, weights_of
 from dataworth.numerics.schedules import learning_rates
@@ -184,7 +185,7 @@ class _Run:
         x_B = augmented(self.x_N[rows], recipe.augment, _generator(recipe.seed, step)).to(learner.device)
         label_B, weight_B = self.label_N[rows].to(learner.device), self.weight_N[rows].to(learner.device)
         with torch.random.fork_rng(devices=[learner.device] if learner.device.type == "cuda" else []):
-            torch.manual_seed(_number(recipe.seed, step))  # for nets that draw: dropout, stochastic depth
+            seed_draws(_number(recipe.seed, step), learner.device)  # for nets that draw: dropout, stochastic depth
             with learner.arithmetic():
                 logits_BK = self._logits(x_B)
         loss_B = functional.cross_entropy(logits_BK, label_B, reduction="none", label_smoothing=recipe.label_smoothing)

@@ -34,6 +34,7 @@ from dataworth.learners.batching import batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import FINISHED, read_state, write_checkpoint, write_state
 from dataworth.learners.render import Encoded
+from dataworth.learners.seeds import seed_draws
 from dataworth.learners.upper import open_forward
 from dataworth.numerics.schedules import learning_rates
 from dataworth.recipe import Recipe
@@ -236,7 +237,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = float(self.lr_S[step])
         if self.recipe.lora_dropout:
-            torch.manual_seed(int(hashlib.sha256(f"{self.recipe.seed}:{step}".encode()).hexdigest()[:15], 16))
+            number = int(hashlib.sha256(f"{self.recipe.seed}:{step}".encode()).hexdigest()[:15], 16)
+            seed_draws(number, self.learner.device)
         among = self.plan.rows_S[step]
         mass = sum(self.weight_N[i] * self.rows[i].targets for i in among)
         budget = MICRO_TOKENS[self.learner.device.type]
