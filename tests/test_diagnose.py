@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import dataworth as dw
 from dataworth.diagnosing.measured import Measured
 from dataworth.errors import RequestError
+from dataworth.laws.curve import Curve, fit_curve
 from dataworth.proof.budget import TrialRates
 
 torch = pytest.importorskip("torch")
@@ -34,6 +36,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "goal.npz", x=goal_x, y=goal_y)
     (folder / "recipe.yaml").write_text("epochs: 4\nbatch_size: 8\nlr: 0.05\ndtype: fp32\nwidth: 4\n")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fitted_once() -> Iterator[None]:
+    """Most of these runs measure the same curve, or give back one; what is fitted to equal numbers is fitted once."""
+    known: dict[bytes, Curve] = {}
+
+    def once(sizes_K: Any, loss_CK: Any) -> Curve:
+        key = b"|".join(np.asarray(part, dtype=np.float64).tobytes() for part in (sizes_K, loss_CK))
+        if key not in known:
+            known[key] = fit_curve(sizes_K, loss_CK)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dataworth.diagnosing.diagnosis.fit_curve", once)
+        patched.setattr("dataworth.laws.regime.fit_curve", once)
+        yield
 
 
 @pytest.fixture
