@@ -33,9 +33,18 @@ def warnings_of(session: Session, method: Score, pick: Pick, scored: Scored, sel
     if not gathered or _chance_of(gathered, rows, doubted, kept) > _CHANCE:
         return []
     share, cut = doubted / rows, max(_CUT, math.ceil(100 * doubted / rows) / 100)
-    return [
+    warning = (
         f"warning: {gathered:,} of the {kept:,} kept rows ({100 * gathered / kept:.0f} %, of all rows {100 * share:.0f}"
-        f" %) have {what}, as wrong labels do: {pick.name} keeps hard rows by {method.name}, where those gather. "
+        f" %) have {what}, as wrong labels do: "
+    )
+    if pick.name == "bottom_k" or "easiest" not in getattr(method, "ends", ()):
+        # Its other end may be no easier: rows that are surely wrong are as stable as those that are surely right.
+        return [
+            f"{warning}{pick.name} by {method.name} gathers those. To keep rows whose labels were believed: "
+            "--method aum --pick bottom_k"
+        ]
+    return [
+        f"{warning}{pick.name} keeps hard rows by {method.name}, where those gather. "
         "To keep the easiest instead: --pick bottom_k"
         + (f"; to leave out only the hardest: --pick stratified --option cut={cut:g}" if share <= _MOST else "")
     ]

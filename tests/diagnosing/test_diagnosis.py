@@ -89,7 +89,7 @@ def test_no_far_prediction_is_made_from_sizes_that_cross_the_interpolation_thres
         2000: False, 10_000: True, 20_000: True, 100_000: True
     }  # fmt: skip
     assert not any(p.refusal for p in below.predictions)
-    assert "cannot be told, because within the measured sizes the learner just ceases to fit" in found.headline()
+    assert "cannot be told, because train and test loss, far apart at the smallest size, near" in found.headline()
     near, usual = (f.predictions[0] for f in (found, below))
     assert near.low == min(usual.low, *(near.rivals[n] for n in ("pow4", "mmf4"))) and near.value == usual.value
 

@@ -79,7 +79,15 @@ def test_spreads_as_wide_as_all_that_training_gains_are_said_in_words() -> None:
     told = foresee(arm("mine"), arm("random", redrawn=True), 5, 0.025, gain=0.5, margin=(0.05, 0.025))
     assert told.high > 0.5
     said = told.explain("accuracy")
-    assert "or if trials scatter widely nothing short of all that training gains, for mine over random" in said
+    assert "or if trials scatter widely not even all that training gains, for mine over random" in said
     assert f"{told.high:.2g}" not in said and "lets equal arms pass only if trials scatter little" in said
     tiny = foresee(arm("mine"), arm("full"), 5, 0.025)
     assert tiny.shares and tiny.margin is None
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_few_seeds_take_the_margin_that_their_own_spreads_ask_for(seeds: int) -> None:
+    rng = np.random.default_rng(2)
+    least = passable(0.01, 0.01, seeds, seeds, "means", alpha=0.05)
+    got = contrast(*(1.0 + 0.01 * rng.standard_normal((8000, seeds)) for _ in range(2)), "means")
+    assert np.mean(decide(got, 0.05, least, 0.05) == AS_GOOD) == pytest.approx(0.8, abs=0.03)

@@ -44,6 +44,8 @@ def test_the_same_proof_at_another_margin_is_told(tmp_path: Path) -> None:
     told = said(opened_by(tmp_path, ["x"], proof | {"margin": 0.05}, Path("runs/lax")))
     assert [line for line in told if "registered with the margin 0.01 before (runs/strict)" in line]
     assert [line for line in told if "registered without a margin before (runs/none)" in line]
+    resumed = said(opened_by(tmp_path, ["x"], proof | {"margin": 0.01}, Path("runs/strict")))
+    assert len(resumed) == 1, "what was registered later accuses nobody"
     assert len(told) == 3 and not any("very proof" in line and "runs/other" in line for line in told)
 
 

@@ -99,13 +99,11 @@ ASKED = {
 def test_a_real_learner_is_helped_by_its_own_prompt_and_not_by_another_row_s(tmp_path):
     import dataworth as dw
 
-    def ifd(name, prompts):
-        rows = [{"prompt": p, "completion": a} for p, a in zip(prompts, ASKED.values(), strict=True)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        given = {"model": "smollm2", "option": ("threshold=inf",), "workers": 0, "device": "cpu"}
-        found = dw.score(str(tmp_path / f"{name}.jsonl"), method="ifd", run=str(tmp_path / name), **given)
-        return found.scores["ifd"].values_N
-
-    own, others = ifd("own", list(ASKED)), ifd("others", np.roll(list(ASKED), 1).tolist())
+    prompts = [*ASKED, *np.roll(list(ASKED), 1).tolist()]
+    rows = [{"prompt": p, "completion": a} for p, a in zip(prompts, [*ASKED.values()] * 2, strict=True)]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"model": "smollm2", "option": ("threshold=inf",), "workers": 0, "device": "cpu"}
+    found = dw.score(str(tmp_path / "pool.jsonl"), method="ifd", run=str(tmp_path / "run"), **given)
+    own, others = np.split(found.scores["ifd"].values_N, 2)
     assert own[0] < 0.05, "the prompt holds the answer word for word (0.0003 with SmolLM2-135M)"
     assert own.mean() < 0.5 * others.mean(), "0.03 and 0.42"

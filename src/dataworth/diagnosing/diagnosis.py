@@ -30,7 +30,8 @@ _CURVE = 4
 _UNBOUNDED = 1e4
 """A fitted R* above this says that these pilots don't tell it."""
 _CROSSES = (
-    "within the measured sizes the learner just ceases to fit every row (interpolation threshold), where curves bend"
+    "train and test loss, far apart at the smallest size, near one another within the measured ones (interpolation "
+    "threshold), where curves bend"
 )
 _KEPT, _EPOCHS = 0.25, 4
 """What the law of repeated data is read at, where some pilot was trained as long."""
@@ -61,7 +62,7 @@ class Diagnosis:
         except RequestError as reason:
             return str(reason)
         pilots = self.measured.pilots()
-        crosses = pilots is not None and pilots.crossing() is not None
+        crosses = pilots is not None and pilots.surely_crosses()
         return replace(fitted, beside=(_CROSSES,)) if crosses else fitted
 
     @cached_property

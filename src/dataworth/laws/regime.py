@@ -107,6 +107,14 @@ class Pilots:
         leaves_floor = first.high <= AT_FLOOR < last.low
         return (first.value, last.value) if leaves_floor or first.value < NEARLY_MET < last.value else None
 
+    def surely_crosses(self, level: float = 0.9) -> bool:
+        """Whether `crossing` is shown: the whole intervals lie to both sides."""
+        order = np.argsort(self.sizes_K)
+        first, last = (self.train_share(int(order[k]), level) for k in (0, -1))
+        return (
+            first is not None and last is not None and any(first.high <= at < last.low for at in (AT_FLOOR, NEARLY_MET))
+        )
+
     def gain_from_larger(self, level: float = 0.9) -> tuple[float, Estimate] | None:
         """What the larger model gains at the largest size at which two chains have both: (that size, gain)."""
         if self.larger_CK is None:
@@ -254,17 +262,19 @@ def _missing(
 ) -> tuple[str, ...]:
     """What keeps the numbers from being one of the regimes."""
     out = []
-    if not met and last.low >= MET and learnt is not None and learnt.value >= MET:
+    if not met and last.low >= MET and learnt is not None and learnt.value >= MET > learnt.low:
         out.append(
             f"train and test loss at {rows:,.0f} rows differ by {1.0 - learnt.value:.0%} of what training took away, "
             f"but by up to {1.0 - learnt.low:.0%} within the interval: too uncertain to say that they have met"
         )
-    elif not met and last.low >= MET:
+    elif not met and last.low >= MET and (learnt is None or learnt.low < MET):
         gap = "all" if learnt is None else f"{1.0 - learnt.value:.0%}"
         out.append(
             f"train and test loss at {rows:,.0f} rows differ by {gap} of what training took away: they haven't met, "
             "they have hardly moved"
         )
+    elif not met and learnt is not None and learnt.low >= MET:
+        out.append("train and test loss at the smallest size aren't shown to be near one another")
     elif not met and last.high > AT_FLOOR:
         out.append(
             f"train loss is {last.value:.2f} of test loss at {rows:,.0f} rows: neither fitted to the last row nor equal"
@@ -292,5 +302,5 @@ def _missing(
 
 def _exponent(beta: Estimate) -> str:
     """An exponent with its interval; ends that no learning curve has are not told to two digits."""
-    low, high = (f"{end:.2f}" if end <= _STEEPEST else f"above {_STEEPEST:g}" for end in (beta.low, beta.high))
-    return f"{beta.value:.2f} [{low} .. {high}]"
+    high = f"{beta.high:.2f}" if beta.high <= max(_STEEPEST, beta.value) else f"above {max(_STEEPEST, beta.value):.3g}"
+    return f"{beta.value:.2f} [{beta.low:.2f} .. {high}]"

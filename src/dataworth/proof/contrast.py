@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 BETTER, AS_GOOD, WORSE, NOT_SHOWN = 0, 1, 2, 3
 WORDS = ("better", "as good as", "worse", "no difference shown")
 """What `decide` returns, in words; `cannot tell` is decided on what surrounds the numbers, in `verdict`."""
-_QUANTILES = 400
+_QUANTILES, _GRID = 400, 60
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def passable(
     """The smallest margin within which arms of equal expected cost are shown to be `as good as` with this power.
 
     Both one-sided tests at `alpha` pass where |gain| + t se < margin; the gain is taken as normal and se^2 as a
-    multiple of chi-square, averaged over its quantiles. The standard deviations are those of single trials.
+    multiple of chi-square, averaged over its quantiles (of both arms' spreads for `means`). The standard deviations are
+    those of single trials.
 
     Raises:
         RequestError: Too few trials.
@@ -153,8 +154,16 @@ def passable(
     se, df, spread = _expected(sd_subject, sd_comparator, trials_subject, trials_comparator, claim)
     if se == 0:
         return 0.0
-    se_Q = se * np.sqrt(stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, df) / df)
-    half_Q = stats.t.ppf(1 - alpha, df) * se_Q
+    if claim == "means":  # the test's own df falls and rises with the two spreads that it sees
+        own_Q, of_y_Q = (
+            sd**2 / n * stats.chi2.ppf((np.arange(_GRID) + 0.5) / _GRID, n - 1) / (n - 1)
+            for sd, n in ((sd_subject, trials_subject), (sd_comparator, trials_comparator))
+        )
+        se_Q, df_Q = welch(own_Q[:, None], trials_subject, of_y_Q[None, :], trials_comparator)
+        half_Q = np.sort((stats.t.ppf(1 - alpha, df_Q) * se_Q).ravel())
+    else:
+        se_Q = se * np.sqrt(stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, df) / df)
+        half_Q = stats.t.ppf(1 - alpha, df) * se_Q
 
     def missing(margin: float) -> float:
         room_Q = np.maximum(margin - half_Q, 0.0)

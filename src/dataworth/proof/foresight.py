@@ -60,7 +60,7 @@ class Foresight:
         half = "half of that"
         if self.whole is not None and self.high > self.whole:
             half = "half of what training gains"
-            nothing = "nothing short of all that training gains"
+            nothing = "not even all that training gains"
             span = nothing if self.low > self.whole else f"{low} {unit}, or if trials scatter widely {nothing},"
         if self.half is None:
             more = f"no number of seeds up to {MOST_SEEDS} finds {half}: one fixed subset may be as lucky as a draw"

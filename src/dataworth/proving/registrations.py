@@ -23,7 +23,7 @@ def opened_by(
 ) -> list[Mapping[str, Any]]:
     """Note that a registered proof opens judge rows, and return the notes of the other proofs that did, oldest first.
 
-    Each has its `run` and, where the proofs differ in their margin alone, that margin as `otherwise`.
+    Each has its `run` and, of a proof before this one that differs in its margin alone, that margin as `otherwise`.
 
     Args:
         root: Of the cache.
@@ -44,12 +44,14 @@ def opened_by(
     if not own.exists():
         write_atomic(own, (json.dumps({"run": str(run), "margin": margin, "rest": rest}) + "\n").encode())
     noted = [path for path in folder.glob("*.json") if path != own and not path.name.startswith(TEMPORARY)]
-    others = sorted(noted, key=lambda path: path.stat().st_mtime_ns)
-    notes = [read_json(path, "delete it", {"run": str}) for path in others]
-    return [
-        {"run": n["run"], **({"otherwise": n["margin"]} if n.get("rest") == rest and n["margin"] != margin else {})}
-        for n in notes
-    ]
+    began = own.stat().st_mtime_ns
+    written = {path: path.stat().st_mtime_ns for path in noted}
+    found: list[Mapping[str, Any]] = []
+    for path in sorted(noted, key=written.__getitem__):
+        note = read_json(path, "delete it", {"run": str})
+        earlier = note.get("rest") == rest and note["margin"] != margin and written[path] < began
+        found.append({"run": note["run"], **({"otherwise": note["margin"]} if earlier else {})})
+    return found
 
 
 def said(others: Sequence[Mapping[str, Any]]) -> list[str]:

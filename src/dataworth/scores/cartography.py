@@ -31,7 +31,6 @@ class Cartography:
     kinds = frozenset({"classify"})
     needs = frozenset({"dynamics"})
     higher: Literal["keep", "drop"] = "keep"
-    ends = ("easiest", "hardest or most ambiguous")
 
     def __call__(self, inputs: Mapping[str, Any], *, measure: Measure = "variability", epochs: int = 0) -> Scored:
         """Score every row from the first `epochs` of `dynamics` (0: all).
