@@ -75,12 +75,16 @@ def images(data: str, rows: int) -> tuple[list[Labelled], list[Labelled]]:
     if data == "cifar10":
         folder = flan.data_folder() / "cifar10"
         encoder = LabelledEncoder(range(10), (3, 32, 32))
-        parts = [open_pool(sorted(folder.glob(pattern))) for pattern in ("train-*.parquet", "test.parquet")]
-        train, test = ([encoder.encode(example) for example in pool.examples()] for pool in parts)
-    else:
-        train, test = (_idx(flan.data_folder() / "fashion_mnist", part) for part in ("train", "t10k"))
-    drawn = np.argsort(hash_unit([row.id for row in train], 0, "image pruning"), kind="stable")
-    return [train[i] for i in sorted(drawn[:rows].tolist())], test
+        pool, held = (open_pool(sorted(folder.glob(pattern))) for pattern in ("train-*.parquet", "test.parquet"))
+        train = [encoder.encode(example) for example in pool.examples(_drawn(pool.ids, rows))]
+        return train, [encoder.encode(example) for example in held.examples()]
+    whole, test = (_idx(flan.data_folder() / "fashion_mnist", part) for part in ("train", "t10k"))
+    return [whole[i] for i in _drawn([row.id for row in whole], rows)], test
+
+
+def _drawn(ids: Sequence[str], rows: int) -> list[int]:
+    """Where so many rows by hash are, in order."""
+    return sorted(np.argsort(hash_unit(ids, 0, "image pruning"), kind="stable")[:rows].tolist())
 
 
 def _idx(folder: Path, part: str) -> list[Labelled]:

@@ -103,7 +103,7 @@ def fields_of(args: argparse.Namespace, pool: Path, goal: Path, seed: int) -> di
 def fill_all(args: argparse.Namespace, pool: Path, goal: Path, seed: int = 0) -> None:
     """The pool's features under every form of `less`, as far as one pass gives them."""
     options = [o for method, o in FORMS.values() if method == "less"]
-    fill_forms(options, model=args.model, **fields_of(args, pool, goal, seed))
+    fill_forms(options, model=args.model, workers=args.workers, **fields_of(args, pool, goal, seed))
 
 
 def scores_of(args: argparse.Namespace, pool: Path, goal: Path, form: str, seed: int = 0) -> list[float | None]:
