@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -37,9 +36,13 @@ def the_command(python: str) -> str:
     return f"{shlex.quote(python)} {shlex.quote(str(EXAMPLE / 'train.py'))} {found[2]}"
 
 
-def test_a_trl_script_trains_the_trials_of_a_proof(tmp_path: Path) -> None:
+def test_a_trl_script_trains_the_trials_of_a_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("peft")
     from tests.learners.tinymodel import tiny_folder
+
+    from dataworth.cli import app
 
     tiny_folder(tmp_path / "model")
     pool = turns([*rows(24, True, 1), *rows(56, False, 2)])
@@ -47,19 +50,19 @@ def test_a_trl_script_trains_the_trials_of_a_proof(tmp_path: Path) -> None:
     write(tmp_path / "mine.jsonl", pool[:16])
     write(tmp_path / "goal.jsonl", turns(rows(70, True, 3)))
     (tmp_path / "recipe.yaml").write_text("lr: 2.0e-2\nepochs: 4\n")
-    words = [sys.executable, "-m", "dataworth.cli", "prove", "mine.jsonl", "--pool", "pool.jsonl", "--model", "model"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    words = ["prove", "mine.jsonl", "--pool", "pool.jsonl", "--model", "model"]
     words += ["--goal", "goal.jsonl", "--recipe", "recipe.yaml", "--train-command", the_command(sys.executable)]
     words += ["--against", "random", "--seeds", "3", "--no-curve", "--no-lr-search", "--device", "cpu", "--json"]
-    words += ["--workers", "1", "--run", "run"]
-    env = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    capsys.readouterr()
+    app([*words, "--workers", "0", "--run", "run"], standalone_mode=False)
+    told = json.loads(capsys.readouterr().out)
     mine, random = told["arms"]
     assert [len(a["costs"]) for a in (mine, random)] == [3, 3] and not told["failed"]
     assert len(set(mine["costs"])) == 3, "each seed trains another adapter"
     assert np.mean(mine["costs"]) < told["untouched"], "training helps"
     assert np.mean(mine["costs"]) < np.mean(random["costs"]), "good rows teach the goal, others don't"
     assert mine["lr"] == 0.02 and mine["tokens"] > 0 and told["protocol"] == "4 epochs each"
-    adapters = list((Path(env["DATAWORTH_CACHE"]) / "trainings").glob("*/out/adapter_config.json"))
+    adapters = list((Path(os.environ["DATAWORTH_CACHE"]) / "trainings").glob("*/out/adapter_config.json"))
     assert len(adapters) == 6 and json.loads(adapters[0].read_text())["r"] == 16
