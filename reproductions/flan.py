@@ -30,6 +30,7 @@ def parser(doc: str | None, full: Mapping[str, int], name: str) -> argparse.Argu
     out.add_argument("--device", default="auto")
     out.add_argument("--workers", type=int, default=None)
     out.add_argument("--lora-layers", type=int, default=UPPER, help="as in the recipe; 0: adapters everywhere")
+    out.add_argument("--dtype", choices=("auto", "bf16", "fp32"), default="auto", help="as in the recipe")
     out.add_argument("--work", type=Path, default=Path("runs") / name, help="runs, picks and pools")
     state = Path("reproductions/results/trials")
     out.add_argument("--state", type=Path, default=state, help="the trials that are kept, of all these proofs")
@@ -38,6 +39,12 @@ def parser(doc: str | None, full: Mapping[str, int], name: str) -> argparse.Argu
     for size, value in full.items():
         out.add_argument(f"--{size.replace('_', '-')}", type=int, default=value)
     return out
+
+
+def recipe_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the recipe says beyond its defaults."""
+    told = {"epochs": args.epochs, "lora_layers": args.lora_layers}
+    return told if args.dtype == "auto" else {**told, "dtype": args.dtype}
 
 
 def stated(args: argparse.Namespace, full: Mapping[str, int]) -> dict[str, Any]:

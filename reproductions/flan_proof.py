@@ -30,15 +30,10 @@ LONG = 400
 """Characters from which a line of WikiText-2 is a paragraph worth reading."""
 
 
-def recipe_of(args: argparse.Namespace) -> dict[str, int]:
-    """What the recipe says beyond its defaults."""
-    return {"epochs": args.epochs, "lora_layers": args.lora_layers}
-
-
 def case(args: argparse.Namespace) -> Path:
     """The pool's file, with goal and recipe beside it."""
     flan.goal(args.goal, GOALS[args.goal], args.work)
-    flan.settle(args.work / "recipe.yaml", yaml.safe_dump(recipe_of(args)))
+    flan.settle(args.work / "recipe.yaml", yaml.safe_dump(flan.recipe_of(args)))
     return flan.mixture(args.work / "flan.jsonl", args.per_source)
 
 
@@ -142,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     result: dict[str, Any] = {
         **flan.stated(args, FULL),
         "goal": args.goal,
-        "recipe": recipe_of(args),
+        "recipe": flan.recipe_of(args),
         "epochs": {k: v for k, v in first.to_dict().items() if k != "run"},
         "tokens": {k: v for k, v in second.to_dict().items() if k != "run"},
         "random draws": {k: v for k, v in same.to_dict().items() if k != "run"},

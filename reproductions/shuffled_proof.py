@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Select, prove, print and write the results."""
     args = flan.parser(__doc__, FULL, "shuffled_proof").parse_args(arguments)
     pool, _, right = case(args.work, args.per_source)
-    recipe = {"epochs": args.epochs, "lora_layers": args.lora_layers}
+    recipe = flan.recipe_of(args)
     flan.settle(args.work / "recipe.yaml", yaml.safe_dump(recipe))
     keeper = KeptTrials(args.state, GOAL)
     subsets, right_share = {}, {"pool": sum(right) / len(right)}

@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     result: dict[str, Any] = {
         **flan.stated(args, FULL),
         "goal": args.goal,
-        "recipe": flan_proof.recipe_of(args),
+        "recipe": flan.recipe_of(args),
         "shared": float((kept_N[0] & kept_N[1]).sum() / min(kept_N[0].sum(), kept_N[1].sum())),
         "shared by chance": float(kept_N[1].mean()),
         "own against other's": {

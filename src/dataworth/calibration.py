@@ -202,6 +202,7 @@ class _Bench:
         """
         from dataworth.learners.batching import batches
         from dataworth.learners.causal_lm import CausalLM
+        from dataworth.learners.products import widened
         from dataworth.learners.trainer import MICRO_TOKENS, train
         from dataworth.learners.upper import UpperForward, open_forward
 
@@ -223,8 +224,9 @@ class _Bench:
             if not isinstance(forward, UpperForward):
                 return 0.0
             started = self.now()
-            for batch in batches(rows, MICRO_TOKENS["cpu"], forward.split.weight.device):
-                forward.split.states(batch.ids_BT, batch.lengths_B)
+            with widened(forward.split.weight):
+                for batch in batches(rows, MICRO_TOKENS["cpu"], forward.split.weight.device):
+                    forward.split.states(batch.ids_BT, batch.lengths_B)
             took = self.now() - started
             if known.isdisjoint(r.id for r in rows):
                 below[0] += took

@@ -72,7 +72,8 @@ class Recipe:
     max_length: int = 512
     """Rows longer than this many tokens are truncated, and counted."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic of the frozen weights; auto is bf16 where the machine is fast at it."""
+    """Arithmetic of the frozen weights; auto is bf16 where the machine is fast at it. A proof goes on with its trials
+    on another machine if the recipe names what auto was on the first."""
     mask_like: MaskLike = "assistant"
     """Which tokens carry loss: every assistant turn, or as the named trainer does by default."""
     seed: int = 0

@@ -206,7 +206,9 @@ def fast_dtype(device: Any) -> str:
     torch = require("torch", "running a model")
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+    from dataworth.learners.products import has_bf16
+
+    return "bf16" if has_bf16() else "fp32"
 
 
 def _load_weights(card: LearnerCard) -> Any:

@@ -33,6 +33,7 @@ from dataworth.learners.adapter import adapter_tensors, trainable
 from dataworth.learners.batching import batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import FINISHED, read_state, write_checkpoint, write_state
+from dataworth.learners.products import widened
 from dataworth.learners.render import Encoded
 from dataworth.learners.seeds import seed_draws
 from dataworth.learners.upper import open_forward
@@ -157,7 +158,8 @@ def train(
     previous = _claim(out, job, resume)
     if previous is not None:
         return previous
-    return _Run(learner, rows, weight_N, recipe, plan, marks, out, resume, states).go(progress)
+    with widened(learner.model.get_input_embeddings().weight):
+        return _Run(learner, rows, weight_N, recipe, plan, marks, out, resume, states).go(progress)
 
 
 def load_trained(out: Path) -> Trained:

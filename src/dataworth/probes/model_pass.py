@@ -12,6 +12,7 @@ from dataworth.errors import NonsenseRefused
 from dataworth.learners.batching import Batch
 from dataworth.learners.crossentropy import losses_and_entropies, token_losses
 from dataworth.learners.decoder import Decoder, FastDecoder, PlainDecoder, disagreement, supports
+from dataworth.learners.products import widened
 from dataworth.learners.upper import Split, UpperDecoder
 from dataworth.probes.adapters import install
 from dataworth.probes.taps import FeatureMap, Sink
@@ -77,7 +78,7 @@ class ModelPass:
 
     def losses(self, batch: Batch) -> RowLosses:
         """Loss and entropy sums of every row, in one forward."""
-        with torch.no_grad():
+        with torch.no_grad(), widened(self.decoder.head_VD):
             hidden_nD = self.decoder.hidden(batch.ids_BT, batch.lengths_B, batch.source_n)
             per_token = losses_and_entropies(hidden_nD, self.decoder.head_VD, batch.target_n, self.decoder.head_bias)
         rows = len(batch.rows)
@@ -88,7 +89,7 @@ class ModelPass:
 
         RDS+ (Ivison et al. 2025, arXiv 2503.01807), after SGPT (Muennighoff 2022, arXiv 2202.08904).
         """
-        with torch.no_grad():
+        with torch.no_grad(), widened(self.decoder.head_VD):
             hidden = self.decoder.hidden(batch.ids_BT, batch.lengths_B).float()
         place_T = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
         weight_BT = torch.where(place_T <= batch.lengths_B[:, None], place_T, 0).float()
@@ -99,7 +100,7 @@ class ModelPass:
         """Features `[B, P]` and loss sums `[B]` of every row, fp32, from one forward and backward."""
         if self.features is None:
             raise ValueError("this pass was opened without features")
-        with torch.enable_grad():
+        with torch.enable_grad(), widened(self.decoder.head_VD):
             z_BP = self.features.zeros(len(batch.rows))
             if self.sink is not None:
                 self.sink.z_BP, self.sink.tokens = z_BP, batch.ids_BT.shape[1]

@@ -14,6 +14,7 @@ from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.learners.batching import Batch, batches
 from dataworth.learners.causal_lm import CausalLM
 from dataworth.learners.checkpoint import read_moments
+from dataworth.learners.products import widened
 from dataworth.learners.render import Encoded
 from dataworth.learners.upper import Split, adapted_below
 from dataworth.probes.adapters import merge_adapter, onesided_taps
@@ -55,14 +56,16 @@ def open_pass(config: Mapping[str, Any], device: str, dtype: str | None = None) 
     model, taps = merge_adapter(learner.model)
     fast = config.get("fast", True)
     if "feature" not in config:
-        split = Split(model, recipe.lora_layers, Path(config["states"])) if cuts else None
-        return ModelPass(model, fast=fast, split=split)
+        with widened(model.get_input_embeddings().weight):
+            split = Split(model, recipe.lora_layers, Path(config["states"])) if cuts else None
+            return ModelPass(model, fast=fast, split=split)
     spec = FeatureSpec.from_dict(config["feature"])
     moments = None
     if spec.optimizer != "sgd" and adapter:
         stored = read_moments(adapter)
         moments = Moments.named(stored.step, stored.exp_avg, stored.exp_avg_sq)
-    return ModelPass(model, feature_map(model, taps, spec, moments), fast=fast)
+    with widened(model.get_input_embeddings().weight):
+        return ModelPass(model, feature_map(model, taps, spec, moments), fast=fast)
 
 
 def feature_map(model: Any, taps: Sequence[Any], spec: FeatureSpec, moments: Moments | None) -> FeatureMap:

@@ -69,7 +69,8 @@ class Training:
             return {"learner": dict(learner), "trainer": trainer.key, "given": given, "rows": rows}
         return {
             "learner": dict(learner),
-            "recipe": self.recipe.to_dict(),
+            # The learner says which arithmetic "auto" became, so asking for that one by name is the same training.
+            "recipe": {**self.recipe.to_dict(), "dtype": "auto"},
             "rows": rows,
             **({} if self.tokens is None else {"tokens": self.tokens}),
             **({"goal": self.goal} if self.goal else {}),
