@@ -83,8 +83,9 @@ def test_item_bootstraps_would_lie_and_trials_do_not() -> None:
 @pytest.mark.parametrize(
     ("sd_x", "trials", "claim"),
     [
-        *((sd, n, claim) for sd, n in ((1.0, 5), (0.3, 5), (1.0, 8)) for claim in ("means", "prediction")),
-        (2.0, 3, "means"),
+        (sd, n, claim)
+        for sd, n in ((1.0, 2), (0.3, 3), (2.0, 3), (1.0, 5), (0.3, 5), (1.0, 8))
+        for claim in ("means", "prediction")
     ],
 )
 def test_the_detectable_effect_is_found_in_eight_of_ten_proofs(sd_x: float, trials: int, claim: str) -> None:
@@ -92,8 +93,7 @@ def test_the_detectable_effect_is_found_in_eight_of_ten_proofs(sd_x: float, tria
     rng = np.random.default_rng(1)
     x, y = rng.normal(-shift, sd_x, (20000, trials)), rng.normal(0, 1.0, (20000, trials))
     found = (decide(contrast(x, y, claim), 0.05) == BETTER).mean()
-    # Estimated degrees of freedom make small unequal arms a little better or worse than the formula.
-    assert found == pytest.approx(0.8, abs=0.05 if sd_x <= 1 else 0.09)
+    assert found == pytest.approx(0.8, abs=0.015)
 
 
 def test_without_noise_everything_is_detectable() -> None:

@@ -27,7 +27,8 @@ Floats = NDArray[np.float64]
 BETTER, AS_GOOD, WORSE, NOT_SHOWN = 0, 1, 2, 3
 WORDS = ("better", "as good as", "worse", "no difference shown")
 """What `decide` returns, in words; `cannot tell` is decided on what surrounds the numbers, in `verdict`."""
-_QUANTILES, _GRID = 400, 60
+_GRID = 60
+"""Quantiles of a spread that a proof may see."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,17 @@ def contrast(subject_R: Floats, comparator_R: Floats, claim: Claim) -> Contrast:
         raise RequestError(
             f"{x.shape[-1]} and {y.shape[-1]} trials: expected at least {least} and 2 for an interval; run more seeds"
         )
-    gain = y.mean(-1) - x.mean(-1)
-    of_y = y.var(-1, ddof=1)
-    if claim == "prediction":
-        n_x, n_y = x.shape[-1], y.shape[-1]
-        own = x.var(-1, ddof=1) / n_x if n_x > 1 else np.zeros_like(gain)
-        se, df = welch(np.maximum(own, of_y), n_x, of_y / n_y, n_y)
-        return Contrast(gain, se, np.where(own > of_y, df, n_y - 1.0))
-    return Contrast(gain, *welch(x.var(-1, ddof=1) / x.shape[-1], x.shape[-1], of_y / y.shape[-1], y.shape[-1]))
+    of_x = x.var(-1, ddof=1) if x.shape[-1] > 1 else np.zeros(x.shape[:-1])
+    return Contrast(y.mean(-1) - x.mean(-1), *_noise(of_x, x.shape[-1], y.var(-1, ddof=1), y.shape[-1], claim))
+
+
+def _noise(var_x: Floats, n_x: int, var_y: Floats, n_y: int, claim: Claim) -> tuple[Floats, Floats]:
+    """Standard error and df of a comparison whose single trials have these variances."""
+    own, of_y = var_x / n_x, var_y / n_y
+    if claim == "means":
+        return welch(own, n_x, of_y, n_y)
+    se, df = welch(np.maximum(own, var_y), n_x, of_y, n_y)
+    return se, np.where(own > var_y, df, n_y - 1.0)
 
 
 def welch(var_x: Floats, n_x: int, var_y: Floats, n_y: int) -> tuple[Floats, Floats]:
@@ -113,23 +117,20 @@ def detectable(
 ) -> float:
     """Minimum detectable effect: the true gain that a two-sided test at `alpha` finds with probability `power`.
 
-    From the noncentral t distribution; the standard deviations are those of single trials. For a prediction it is too
-    small where the subject scatters more than random draws do.
+    The gain is taken as normal and the spreads that the test will see as multiples of chi-square; the standard
+    deviations are those of single trials.
 
     Raises:
         RequestError: Too few trials.
     """
-    se, df, spread = _expected(sd_subject, sd_comparator, trials_subject, trials_comparator, claim)
-    if se == 0:
+    spread, half_Q = _half_widths(sd_subject, sd_comparator, trials_subject, trials_comparator, claim, alpha / 2)
+    if spread == 0:
         return 0.0
-    cut = float(stats.t.ppf(1 - alpha / 2, df)) * se / spread if spread else np.inf
-    if not np.isfinite(cut):
-        return float(stats.t.ppf(1 - alpha / 2, df)) * se
 
     def missing(shift: float) -> float:
-        return float(stats.nct.sf(cut, df, shift)) - power
+        return float(stats.norm.sf((half_Q - shift) / spread).mean()) - power
 
-    return float(optimize.brentq(missing, 0.0, cut * 4 + 20)) * spread
+    return float(optimize.brentq(missing, 0.0, float(half_Q.max()) + 10 * spread))
 
 
 def passable(
@@ -144,51 +145,36 @@ def passable(
 ) -> float:
     """The smallest margin within which arms of equal expected cost are shown to be `as good as` with this power.
 
-    Both one-sided tests at `alpha` pass where |gain| + t se < margin; the gain is taken as normal and se^2 as a
-    multiple of chi-square, averaged over its quantiles (of both arms' spreads for `means`). The standard deviations are
-    those of single trials.
+    Both one-sided tests at `alpha` pass where |gain| + t se < margin; distributions as for `detectable`.
 
     Raises:
         RequestError: Too few trials.
     """
-    se, df, spread = _expected(sd_subject, sd_comparator, trials_subject, trials_comparator, claim)
-    if se == 0:
+    spread, half_Q = _half_widths(sd_subject, sd_comparator, trials_subject, trials_comparator, claim, alpha)
+    if spread == 0:
         return 0.0
-    if claim == "means":  # the test's own df falls and rises with the two spreads that it sees
-        own_Q, of_y_Q = (
-            sd**2 / n * stats.chi2.ppf((np.arange(_GRID) + 0.5) / _GRID, n - 1) / (n - 1)
-            for sd, n in ((sd_subject, trials_subject), (sd_comparator, trials_comparator))
-        )
-        se_Q, df_Q = welch(own_Q[:, None], trials_subject, of_y_Q[None, :], trials_comparator)
-        half_Q = np.sort((stats.t.ppf(1 - alpha, df_Q) * se_Q).ravel())
-    else:
-        se_Q = se * np.sqrt(stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, df) / df)
-        half_Q = stats.t.ppf(1 - alpha, df) * se_Q
 
     def missing(margin: float) -> float:
         room_Q = np.maximum(margin - half_Q, 0.0)
-        return float(np.mean(2 * stats.norm.cdf(room_Q / max(spread, 1e-9 * se)) - 1)) - power
+        return float(np.mean(2 * stats.norm.cdf(room_Q / spread) - 1)) - power
 
-    return float(optimize.brentq(missing, 0.0, float(half_Q[-1]) + 10 * se))
+    return float(optimize.brentq(missing, 0.0, float(half_Q.max()) + 10 * spread))
 
 
-def _expected(
-    sd_subject: float, sd_comparator: float, trials_subject: int, trials_comparator: int, claim: Claim
-) -> tuple[float, float, float]:
-    """Standard error and df that `contrast` is expected to find, and the standard deviation of the gain itself.
+def _half_widths(
+    sd_x: float, sd_y: float, n_x: int, n_y: int, claim: Claim, tail: float
+) -> tuple[float, NDArray[np.float64]]:
+    """Standard deviation of the gain, and half-widths that a proof may see, alike in probability.
 
     Raises:
         RequestError: Too few trials.
     """
-    if trials_comparator < 2 or (claim == "means" and trials_subject < 2):
-        raise RequestError(
-            f"{trials_subject} and {trials_comparator} trials detect nothing: expected at least 2 each; run more seeds"
-        )
-    own, of_y = np.array(sd_subject**2 / trials_subject), np.array(sd_comparator**2 / trials_comparator)
-    se, df = welch(own, trials_subject, of_y, trials_comparator)
-    if claim == "means":
-        return float(se), float(df), float(se)
-    # Of a fixed subset's mean around its own expectation only the training noise is left.
-    var = np.array(sd_comparator**2)
-    seen, df = welch(np.maximum(own, var), trials_subject, of_y, trials_comparator)
-    return float(seen), float(df) if own > var else trials_comparator - 1.0, float(se)
+    if n_y < 2 or (claim == "means" and n_x < 2):
+        raise RequestError(f"{n_x} and {n_y} trials detect nothing: expected at least 2 each; run more seeds")
+    among = (np.arange(_GRID) + 0.5) / _GRID
+    seen_x, seen_y = (
+        sd**2 * (stats.chi2.ppf(among, n - 1) / (n - 1) if n > 1 else np.zeros(1))
+        for sd, n in ((sd_x, n_x), (sd_y, n_y))
+    )
+    se, df = _noise(seen_x[:, None], n_x, seen_y[None, :], n_y, claim)
+    return float(np.hypot(sd_x / n_x**0.5, sd_y / n_y**0.5)), np.ravel(stats.t.ppf(1 - tail, df) * se)
