@@ -17,8 +17,8 @@ from dataworth.results import Selection
 _ROWS = 1_024
 TEXTS = {
     **NO_VECTOR,
-    "kept-diverse": "kept: a good score, and not too near any kept row with a better one",
-    "too-near": "dropped: too near a kept row with a better score",
+    "kept-diverse": "kept: ranks high, and not too near any kept row that ranks higher",
+    "too-near": "dropped: too near a kept row that ranks higher",
 }
 
 

@@ -13,7 +13,7 @@ from dataworth.picks.ledger import Ballot, within
 from dataworth.records import Budget, hash_unit
 from dataworth.results import Selection
 
-REASON = "kept: drawn at random, the likelier the better its score"
+REASON = "kept: drawn at random, the likelier the higher it ranks"
 
 
 class Gumbel:

@@ -17,7 +17,7 @@ from dataworth.results import Selection
 _ROWS = 2_048
 TEXTS = {
     **NO_VECTOR,
-    "duplicate": "dropped: a semantic duplicate of a row of its cluster with a better score",
+    "duplicate": "dropped: a semantic duplicate of a row of its cluster that ranks higher",
 }
 
 
