@@ -337,6 +337,7 @@ def run_diagnose(request: config.DiagnoseRequest, progress: Progress = SILENT) -
     from dataworth.diagnosing.diagnosis import Diagnosis
     from dataworth.diagnosing.run import diagnosed, refuse_undiagnosable
 
+    began = time.monotonic()
     refuse_undiagnosable(request)
     run = open_run("diagnose", request)
     result = finished_diagnosis(run)
@@ -347,7 +348,7 @@ def run_diagnose(request: config.DiagnoseRequest, progress: Progress = SILENT) -
             session.notes += split_note(split, request, session)
             session.notes += goal_rejects(session)
             gate(session)
-            final, measured = diagnosed(session, run, request, training_rates)
+            final, measured = diagnosed(session, run, request, training_rates, began)
             result = store_diagnosis(run, session, Diagnosis(run.path, measured, request.target), final=final)
     check_rejects(result, request)
     return result

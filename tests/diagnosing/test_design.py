@@ -33,18 +33,20 @@ def test_smaller_sizes_try_as_many_steps_as_the_largest_and_the_recipe_s_epochs_
     assert epochs_to_try((100, 1600), 15, 0) == ((7, 15), (7, 15))
 
 
-def test_a_price_is_the_sum_of_what_is_trained_at_most():
+def test_a_price_is_the_sum_of_what_is_trained_at_most_and_on_more_workers_of_its_waves():
     design = Design((100, 200), 3, ((1, 2), (1,)), (200,))
     first = (1 + 1.0) + (1 + 2.0) + (1 + 2.0)
     others = 2 * ((1 + 2.0) + (1 + 2.0))
     larger = 3 * 2 * (1 + 2.0)  # its own search is of one number of epochs here
     assert seconds_of(design, BY_ROWS, 1, 900) == pytest.approx(first + others + larger)
-    assert seconds_of(design, BY_ROWS, 4, 900) == pytest.approx((first + others + larger) / 4)
-    assert seconds_of(design, BY_ROWS, 1000, 900) == 6.0  # no shorter than its longest training
+    # Waves of the first chain (2 | 3, then 3), the others (3, 3 | 3, 3), the larger learner (6, then 6 | 6).
+    assert seconds_of(design, BY_ROWS, 2, 900) == pytest.approx(3 + 3 + 6 + 6 + 6)
+    assert seconds_of(design, BY_ROWS, 1000, 900) == pytest.approx(3 + 3 + 3 + 6 + 6)
     cached = replace(BY_ROWS, state=0.1, once=7.0)
-    for rows, different in ((900, 600), (450, 450), (200, 200)):  # smaller sizes are part of the largest
-        more = 7 + different * 0.1
-        assert seconds_of(design, cached, 2, rows) == pytest.approx((first + others + larger + more) / 2)
+    for workers, rows, made in ((1, 900, 600), (1, 450, 450), (2, 900, 400), (2, 300, 300)):
+        assert seconds_of(design, cached, workers, rows) == pytest.approx(
+            seconds_of(design, BY_ROWS, workers, rows) + 7 + made * 0.1
+        )
 
 
 def test_the_budget_decides_the_largest_size():

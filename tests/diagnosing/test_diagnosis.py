@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataworth.diagnosing.design import halvings
 from dataworth.diagnosing.diagnosis import Diagnosis
 from dataworth.diagnosing.measured import Measured, Point
 from dataworth.laws.repeated import effective_multiple
@@ -114,7 +115,10 @@ def test_the_model_isn_t_blamed_where_longer_training_still_paid():
 
 
 def test_what_would_tell_is_never_what_was_measured():
-    untold = of(measured(FALLING, pool=1800))
+    alone = of(measured(FALLING, pool=1800))
+    assert alone.regime.word == "undetermined"
+    assert alone.what_would_tell().startswith("a larger learner beside these pilots (--larger) would tell")
+    untold = of(measured(FALLING, train_K=0.6 * FALLING, pool=1800, larger=0.05))
     assert untold.regime.word == "undetermined"
     assert untold.what_would_tell().startswith("twice the chains at these sizes (at most ")
     near = of(measured(FALLING, pool=3000)).what_would_tell()
@@ -191,7 +195,40 @@ def test_pilots_that_did_best_after_the_longest_training_tell_no_rows_from_epoch
     assert "DW103" in {f.code for f in found.checks[0]}
     assert "with twice the epochs (at most" in found.what_would_tell()
     assert "with twice" not in of(m).what_would_tell()
-    assert found.price_of(5000, epochs_by=2) > found.price_of(5000)
+    assert found.price_of(halvings(5000), epochs_by=2) > found.price_of(halvings(5000))
+    alone = replace(m, points=tuple(p for p in m.points if p.epochs == 2))
+    assert "because at 1,000 rows only one number of epochs was tried" in of(alone).of_data()
+
+
+def test_a_longer_training_that_broke_down_isn_t_told_as_one_that_is_still_to_be_tried():
+    m = measured(FALLING)
+    broke = [replace(p, stop=None, failed="the loss is nan") if p.epochs == 4 else p for p in m.points]
+    assert {max(loss_of) for loss_of in replace(m, points=tuple(broke)).stop_losses().values()} == {4}
+    found = of(replace(m, points=tuple(broke)))
+    assert found.of_data().startswith("More rows help") and "DW103" not in {f.code for f in found.checks[0]}
+    again = tuple(replace(p, failed="not trained: a kill") if p.failed else p for p in broke)
+    assert {max(loss_of) for loss_of in replace(m, points=again).stop_losses().values()} == {2}
+
+
+def test_a_pool_that_makes_the_goal_worse_is_said_to():
+    m = measured(np.array([3.8, 3.4, 3.1, 2.9, 2.78]))
+    found = of(replace(m, untouched=2.4))
+    assert found.headline().startswith("Training on these rows is worse than none: 2.77")
+    assert "2.4 untouched" in found.headline() and "More rows help" not in found.headline()
+    assert of(replace(m, untouched=3.9)).of_data().startswith("More rows")
+    clean = of(replace(measured(FALLING), untouched=float(FALLING[-1]) * 0.995))
+    assert "though 2,000 are predicted to reach 1.1" in clean.of_data()
+
+
+def test_a_target_that_is_reached_already_takes_no_rows():
+    m = measured(FALLING)
+    there = replace(of(m), target=float(m.untouched) + 0.1)
+    assert there.rows_for_target.high == 0.0
+    assert "the untouched learner is there without any row" in there.explain()
+    first = float(m.losses()[:, 0].mean())
+    near = of(measured(FALLING, chains=2), target=first + 0.5)
+    assert near.curve.reasons and not near.rows_for_target.refusal
+    assert (near.rows_for_target.low, near.rows_for_target.high) == (0.0, m.sizes[0])
 
 
 def test_repeats_are_fitted_only_where_pilots_were_repeated_and_say_how_sure_that_is():

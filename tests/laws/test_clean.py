@@ -1,7 +1,7 @@
 import numpy as np
 
 from dataworth.laws import clean
-from dataworth.laws.clean import inspect, runs_of, whole_chains
+from dataworth.laws.clean import first_rise, inspect, runs_of, whole_chains
 from dataworth.laws.curve import fit_curve
 from dataworth.laws.power import PowerLaw, fit_power
 
@@ -81,3 +81,12 @@ def test_points_that_are_missing_are_left_out():
     assert sizes_R.tolist() == [1, 3, 4, 5, 2, 5]
     assert losses_R.tolist() == [1.0, 0.5, 0.4, 0.3, 0.7, 0.2]
     assert len(whole_chains(loss_CK)) == 1
+
+
+def test_a_rise_is_shown_in_one_flat_curve_of_twenty_however_many_sizes_there_are():
+    rng = np.random.default_rng(0)
+    sizes_K = np.array([62.0, 125.0, 250.0, 500.0, 1000.0])
+    found = [first_rise(sizes_K, np.exp(0.01 * rng.normal(size=(3, 5)))) is not None for _ in range(1000)]
+    assert np.mean(found) < 0.065
+    rising_CK = np.array([3.0, 2.0, 1.2, 1.0, 1.15]) * np.exp(0.005 * rng.normal(size=(3, 5)))
+    assert first_rise(sizes_K, rising_CK) == (500.0, 1000.0)

@@ -115,7 +115,7 @@ def test_a_gap_that_is_only_uncertain_is_not_called_large():
     train_CK[:, -1] = given.test_CK[:, -1] - 0.01 * largest * np.linspace(0.2, 1.8, len(train_CK))
     found = regime(replace(given, train_CK=train_CK, untouched=largest * 1.055))
     assert found.word == "undetermined"
-    assert "too uncertain to say that they have met" in found.reasons[0] and "by 18%" in found.reasons[0]
+    assert "too uncertain to say whether they have met" in found.reasons[0] and "by 18%" in found.reasons[0]
     assert not any("hardly moved" in reason for reason in found.reasons)
 
 

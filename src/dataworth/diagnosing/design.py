@@ -9,6 +9,7 @@ to do worse after longer training, or not.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -86,17 +87,32 @@ def halvings(largest: int) -> tuple[int, ...]:
 
 
 def seconds_of(design: Design, price: Prices, workers: int, rows: int) -> float:
-    """What a design drawn from so many rows takes at most: its sum over the workers, at least its longest pilot."""
-    total, longest = price.once + min(design.chains * design.sizes[-1], rows) * price.state, 0.0
-    for n, tried in zip(design.sizes, design.epochs, strict=True):
-        first = [price.of(n, e, False) for e in tried]
-        total += sum(first) + (design.chains - 1) * max(first)
-        longest = max(longest, max(first))
-        if n in design.larger:
-            beside = [price.of(n, e, True) for e in tried]
-            total += sum(beside) + (design.chains - 1) * max(beside)
-            longest = max(longest, max(beside))
-    return max(total / max(1, workers), longest)
+    """What a design drawn from so many rows takes at most, in the order in which its pilots are run.
+
+    The first chain's pilots go in waves of one number of epochs a size, each as long as its slowest; then the other
+    chains; then the larger learner alike. The states of a chain's rows may all be made by one worker.
+    """
+    largest, others = design.sizes[-1], design.chains - 1
+    made = min(rows, largest * (1 + math.ceil(others / workers)))
+    total = price.once + made * price.state
+    for larger in (False, True):
+        tried = {
+            n: [price.of(n, e, larger) for e in epochs]
+            for n, epochs in zip(design.sizes, design.epochs, strict=True)
+            if not larger or n in design.larger
+        }
+        for wave in range(max(map(len, tried.values()), default=0)):
+            total += _side_by_side([took[wave] for took in tried.values() if wave < len(took)], workers)
+        total += _side_by_side([max(took) for took in tried.values() for _ in range(others)], workers)
+    return total
+
+
+def _side_by_side(seconds: Sequence[float], workers: int) -> float:
+    """How long tasks take on so many workers, the longest first."""
+    busy = [0.0] * workers
+    for took in sorted(seconds, reverse=True):
+        heapq.heapreplace(busy, busy[0] + took)
+    return max(busy)
 
 
 def planned(

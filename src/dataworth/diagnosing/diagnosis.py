@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -77,9 +77,16 @@ class Diagnosis:
     @cached_property
     def rows_for_target(self) -> Prediction | None:
         """Rows that the target takes."""
-        if self.target is None or isinstance(self.curve, str):
+        if self.target is None:
             return None
-        return self.curve.rows_for(self.target)
+        if self._is_there():
+            return Prediction("rows", self.target, 0.0, 0.0, 0.0, 0.9, 0.0, out_of_range=False)
+        return None if isinstance(self.curve, str) else self.curve.rows_for(self.target)
+
+    def _is_there(self) -> bool:
+        """Whether the untouched learner has reached the target."""
+        bare = self.measured.untouched
+        return self.target is not None and bare is not None and bare <= self.target
 
     @cached_property
     def regime(self) -> Regime | str:
@@ -169,8 +176,8 @@ class Diagnosis:
                 return []
         return found if max(found) < _UNBOUNDED else []
 
-    def price_of(self, largest: int, *, epochs_by: int = 1, chains_by: int = 1) -> float | None:
-        """Seconds that pilots up to so many rows would take at most on the same workers; None where none were timed."""
+    def price_of(self, sizes: Sequence[int], *, epochs_by: int = 1, chains_by: int = 1) -> float | None:
+        """Seconds that pilots of these sizes would take at most on the same workers; None where none were timed."""
         if not self.measured.price:
             return None
         price = dict(self.measured.price)
@@ -180,7 +187,7 @@ class Diagnosis:
             epochs,
             chains=self.measured.chains * chains_by,
             larger=bool(self.measured.larger),
-            sizes=halvings(max(LEAST_ROWS, largest)),
+            sizes=sizes,
             price=Prices(**price),
             workers=workers,
         )
@@ -194,22 +201,29 @@ class Diagnosis:
         by = 2 if any(f.code == "DW103" for f in self.checks[0]) else 1
         said = " with twice the epochs" if by > 1 else ""
 
-        def took(rows: int, chains_by: int = 1) -> str:
-            seconds = self.price_of(rows, epochs_by=by, chains_by=chains_by)
+        def took(sizes: Sequence[int], chains_by: int = 1) -> str:
+            seconds = self.price_of(sizes, epochs_by=by, chains_by=chains_by)
             return "" if seconds is None else f" (at most {duration(seconds)})"
 
         parts = []
         if pool > 2 * largest:  # that far it is predicted
-            near, sure = -(-pool // 10), -(-pool // 2)
-            told = f"pilots up to {sure:,} rows{said}{took(sure)} would measure the curve up to half of the pool"
+            near, sure = (max(LEAST_ROWS, -(-pool // of)) for of in (10, 2))
+            price = {n: f"pilots up to {n:,} rows{said}{took(halvings(n))}" for n in (near, sure)}
+            told = f"{price[sure]} would measure the curve up to half of the pool"
             if near > largest:
-                told = (
-                    f"pilots up to {near:,} rows{said}{took(near)} would tell if the curve is a clean power law; {told}"
-                )
+                told = f"{price[near]} would tell if the curve is a clean power law; {told}"
             parts.append(f"the largest pilot has {largest:,} of {pool:,} rows (1/{pool / largest:,.1f}); {told}")
         elif not isinstance(self.regime, str) and self.regime.word == "undetermined":
-            parts.append(f"twice the chains at these sizes{said}{took(largest, 2)} would narrow every interval")
+            if not self.measured.larger:
+                parts.append("a larger learner beside these pilots (--larger) would tell the data from the model")
+            elif not self._crosses():
+                priced = took(self.measured.sizes, 2)
+                parts.append(f"twice the chains at these sizes{said}{priced} would narrow every interval")
         return "; ".join([*parts, *([f"first: {' '.join(advice)}"] if advice else [])])
+
+    def _crosses(self) -> bool:
+        pilots = self.measured.pilots()
+        return pilots is not None and pilots.crossing() is not None
 
     def headline(self) -> str:
         """The answer in a sentence: of the data, then of the model."""
@@ -218,6 +232,8 @@ class Diagnosis:
     def of_data(self) -> str:
         """Whether more rows help, and what they would bring."""
         curve = self.curve
+        if harm := self._harm():
+            return harm
         if isinstance(curve, str):
             return f"Cannot tell what more rows would do, because {curve}"
         unit, largest, pool = self.measured.unit, float(curve.sizes_K[-1]), float(self.measured.pool_rows)
@@ -228,9 +244,11 @@ class Diagnosis:
         if not curve.inspection.falls:
             return f"More rows aren't shown to help: {reached}, not shown to be below that of {curve.sizes_K[0]:,.0f}"
         if self._still_falls(int(largest)):
+            alone = len(self.measured.stop_losses().get(int(largest), {})) < 2
+            why = "only one number of epochs was tried" if alone else "the longest training that was tried did best"
             return (
-                f"More rows or more epochs help, and these pilots can't tell which, because at {largest:,.0f} rows the "
-                f"longest training that was tried did best ({reached}): the curve may be one of optimisation"
+                f"More rows or more epochs help, and these pilots can't tell which, because at {largest:,.0f} rows "
+                f"{why} ({reached}): the curve may be one of optimisation"
             )
         twice, then = curve.share_gained(2 * largest), curve.predict(pool if pool > largest else 2 * largest)
         most, of_scale = twice.high * curve.law.at(largest), self.measured.scale()
@@ -247,6 +265,18 @@ class Diagnosis:
             return f"{help_}: {gain}; what {what} reach cannot be told, because {then.refusal}"
         foretold = f"{then.value:.4g} [{then.low:.4g} .. {then.high:.4g}]"
         return f"{help_}: {what} are predicted to reach {foretold}, from {told}"
+
+    def _harm(self) -> str:
+        """That training made it worse, where the largest pilots show it; empty where they don't."""
+        bare, unit, largest = self.measured.untouched, self.measured.unit, self.measured.sizes[-1]
+        found = _interval(self.measured.losses()[:, -1])
+        if bare is None or found is None or not found.low > bare:
+            return ""
+        worse = f"Training on these rows is worse than none: {found.value:.4g} {unit} at {largest:,} rows, {bare:.4g} "
+        reach = [p for p in self.predictions if not p.refusal and p.high < bare]
+        if not reach:
+            return f"{worse}untouched, and no number of them is predicted to change that"
+        return f"{worse}untouched, though {reach[0].asked:,.0f} are predicted to reach {reach[0].value:.4g}"
 
     def of_model(self) -> str:
         """Whether the data or the model is the bottleneck, on pool rows."""
@@ -335,6 +365,8 @@ class Diagnosis:
             if p.refusal:
                 refused.setdefault(p.refusal, []).append(f"{p.asked:,.0f}")
         out += [f"{unit} at {', '.join(rows)} rows: cannot tell, because {why}" for why, rows in refused.items()]
+        if self._is_there():
+            return [*out, f"{unit} of {self.target:g}: the untouched learner is there without any row"]
         return out + ([self.rows_for_target.said(unit)] if self.rows_for_target else [])
 
     def check_lines(self) -> list[str]:

@@ -131,13 +131,15 @@ def _joined(parts: Sequence[Judged]) -> list[Judged]:
 
 def _halves(judged: Judged, most: int, seed: int, chooses: Judge | None) -> tuple[Judged, Judged]:
     """At most so many of a set's rows by hash, as those that choose (by that judge, or its own) and that measure."""
-    # Copies stay on one side.
-    drawn = hash_unit([row.id.partition("#")[0] for row in judged.rows], seed, "diagnose").argsort(kind="stable")[:most]
+    hash_q = hash_unit([row.id.partition("#")[0] for row in judged.rows], seed, "diagnose")
+    drawn = hash_q.argsort(kind="stable")[:most]
     if len(drawn) < _LEAST:
         raise RequestError(
             f"{judged.name}: {len(drawn)} rows to judge pilots by: expected at least {_LEAST}; give a larger goal"
         )
     cut = round(_STOP * len(drawn))
+    while cut < len(drawn) - 1 and hash_q[drawn[cut]] == hash_q[drawn[cut - 1]]:
+        cut += 1  # copies stay on one side
     stop, test = (tuple(judged.rows[n] for n in sorted(part)) for part in (drawn[:cut], drawn[cut:]))
     return Judged(f"{judged.name} (stop)", chooses or judged.judge, stop), Judged(
         f"{judged.name} (test)", judged.judge, test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from dataworth.laws.objective import Floats
 from dataworth.laws.regime import Pilots
+from dataworth.proving.trial_work import AGAIN
 
 SHARE = "error rate"
 _LEARNT = 0.98
@@ -23,7 +25,9 @@ class Point:
     """One pilot: what it was trained on, and what it came to; None is unknown.
 
     `stop` and `test` are the goal's number (or that of held-out rows) on the rows that choose the epochs and on those
-    that measure; `fresh` and `train` the mean loss of pool rows that it wasn't and that it was trained on.
+    that measure; `fresh` and `train` the mean loss of pool rows that it wasn't and that it was trained on,
+    times what all probed rows lose untouched over what these do (a ratio estimate: which rows a chain drew is no part
+    of what training did).
     """
 
     larger: bool
@@ -143,11 +147,11 @@ class Measured:
         return Pilots(sizes_K[there], fresh_CK[:, there], train_CK, larger_CK, self.untouched_loss)
 
     def stop_losses(self) -> dict[int, dict[int, float]]:
-        """What chose the epochs of each size: the first chain's numbers by epochs."""
+        """What chose the epochs of each size: the first chain's numbers by epochs, infinite where it broke down."""
         out: dict[int, dict[int, float]] = {}
         for p in self.points:
-            if not p.larger and p.chain == 0 and p.stop is not None:
-                out.setdefault(p.rows, {})[p.epochs] = p.stop
+            if not p.larger and p.chain == 0 and (p.stop is not None or not p.failed.startswith(AGAIN)):
+                out.setdefault(p.rows, {})[p.epochs] = math.inf if p.stop is None else p.stop
         return out
 
     def to_dict(self) -> dict[str, Any]:

@@ -99,6 +99,15 @@ class Runner:
         _, value_q, weight_q = self.trials.values(self.untouched)[-1]
         return float(value_q @ weight_q / weight_q.sum())
 
+    def _bare_of(self, rows_q: np.ndarray) -> np.ndarray:
+        """Losses of these probed rows under the untouched learner, NaN where they are unknown."""
+        out_q = np.full(len(rows_q), np.nan)
+        if self.trials.costs([self.untouched]):
+            known_u, value_u, _ = self.trials.values(self.untouched)[-1]
+            _, mine, theirs = np.intersect1d(rows_q, known_u, return_indices=True)
+            out_q[mine] = value_u[theirs]
+        return out_q
+
     def bare(self) -> float | None:
         """The goal's number of the untouched learner."""
         found = self.trials.costs([self.untouched])
@@ -147,9 +156,15 @@ class Runner:
         row_q, value_q, weight_q = self.trials.values(training)[-1]
         held = {i.partition("#")[0] for i in training.ids}
         trained_q = np.array([self.judges.probed.rows[n].id.partition("#")[0] in held for n in row_q], dtype=bool)
+        bare_q, bare = self._bare_of(row_q), self.bare_loss()
 
         def mean(mask_q: np.ndarray) -> float | None:
-            return float(value_q[mask_q] @ weight_q[mask_q] / weight_q[mask_q].sum()) if mask_q.any() else None
+            """The mean loss that these rows stand for: as they are easier or harder than all, untouched, they count."""
+            if not mask_q.any():
+                return None
+            share_q = weight_q[mask_q] / weight_q[mask_q].sum()
+            mean, untouched = float(value_q[mask_q] @ share_q), float(bare_q[mask_q] @ share_q)
+            return mean if bare is None or not untouched > 0 else mean * bare / untouched
 
         stop, test = (self._mean(cost_J, test=one) for one in (False, True))
         return Point(larger, chain, rows, epochs, stop, test, mean(~trained_q), mean(trained_q))

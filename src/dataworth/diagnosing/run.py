@@ -62,7 +62,9 @@ def refuse_undiagnosable(request: config.DiagnoseRequest) -> None:
         )
 
 
-def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest, rates: Rates) -> tuple[bool, Measured]:
+def diagnosed(
+    session: Session, run: RunFolder, request: config.DiagnoseRequest, rates: Rates, began: float
+) -> tuple[bool, Measured]:
     """Plan the pilots once, train and judge them, count bits if asked; first whether nothing is to be tried again.
 
     Args:
@@ -70,8 +72,8 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
         run: Where the design is kept, so that a resumed diagnosis has the same.
         request: What is asked.
         rates: Times this machine on the session's learner.
+        began: When the command did, by `time.monotonic`: its budget is that of everything.
     """
-    began = time.perf_counter()
     log = read_log(Path(request.training_log).expanduser()) if request.training_log else None
     if request.reference == COMPRESSOR and session.classifies:
         raise RequestError("--reference compressor is for texts: expected none for rows with a class; leave it out")
@@ -102,7 +104,7 @@ def diagnosed(session: Session, run: RunFolder, request: config.DiagnoseRequest,
     if counted is not None and not parameters:
         notes.append("no training left its numbers, so capacity can't be told: delete the run folder and try again")
     own.close()
-    took = time.perf_counter() - began
+    took = time.monotonic() - began
     if took > config.seconds(request.budget):
         notes.append(f"this took {took / 60:.0f} minutes, more than its --budget {request.budget}")
     return not mends, Measured(
@@ -194,7 +196,7 @@ def _design(
         )
     workers = max(1, len(worker_devices(request.device, request.workers)))
     price = _prices(session, found, larger, rates)
-    left = _SPARE * (config.seconds(request.budget) - (time.perf_counter() - began))
+    left = _SPARE * (config.seconds(request.budget) - (time.monotonic() - began))
     design = planned(
         len(found.rows),
         epochs,

@@ -65,7 +65,11 @@ def inspect(sizes_K: Floats, loss_CK: Floats, law: PowerLaw) -> Inspection:
 
 
 def first_rise(sizes_K: Floats, loss_CK: Floats, level: float = 0.9) -> tuple[float, float] | None:
-    """Two neighbouring sizes between which the loss rises beyond what chains scatter, if there are any."""
+    """Two neighbouring sizes between which the loss rises beyond what chains scatter, if there are any.
+
+    All pairs are looked at, so each is held to its part of what `level` leaves (Bonferroni).
+    """
+    level = 1.0 - (1.0 - level) / max(1, len(sizes_K) - 1)
     for low, high in pairwise(np.argsort(sizes_K)):
         step_C = np.log(loss_CK[:, high] / loss_CK[:, low])
         step_C = step_C[np.isfinite(step_C)]

@@ -160,6 +160,11 @@ class Curve:
             found.append(f"{self.chains} whole chains give no reliable interval: run at least {_CHAINS}")
         return tuple(found)
 
+    @property
+    def knows_floor(self) -> bool:
+        """Whether the law's floor is one: shown to be above 0, and apart from the exponent."""
+        return not self._floor()
+
     def _floor(self) -> tuple[str, ...]:
         if not self.inspection.falls:
             return ("no fall of the loss is shown over the measured sizes",)
@@ -206,7 +211,7 @@ class Curve:
         """Rows needed for `loss`: where the law reaches it, and where the edges of its band do; infinity is never.
 
         If anything speaks against the law, an answer beyond twice the range is refused, `low` is what is known, and a
-        far upper end is unknown.
+        far upper end is unknown; of a loss that the smallest size is below it is said that it takes at most that.
 
         Raises:
             RequestError: `loss` is not a positive finite number, or `level` not in (0, 1).
@@ -220,6 +225,8 @@ class Curve:
         refused = bool(self.reasons) and not smallest / _NEAR <= value <= far
         if self.reasons:
             low, high = min(low, far), high if high <= far else math.nan
+        if self.reasons and value < smallest and self.band(smallest, level).high <= loss:
+            value, low, high, refused = smallest, 0.0, smallest, False
         outside = not smallest <= value <= largest
         beyond = value / largest
         if refused:
@@ -265,7 +272,7 @@ class Curve:
         """The floor with its interval, or that none is in sight."""
         E = self.estimate(lambda law: law.E)
         told = f"[{max(0.0, E.low):.3g} .. {E.high:.3g}] (90 %); corr(E, beta) {self.law.corr_E_beta:.3f}"
-        if self._floor():
+        if not self.knows_floor:
             return f"no floor is in sight: the law's own is {E.value:.4g} {told}"
         return f"{E.value:.4g} is the floor of this model and recipe {told}"
 

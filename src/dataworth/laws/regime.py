@@ -136,13 +136,14 @@ class Regime:
     """The regime that pilots show, or why they show none.
 
     `beta` is the exponent with its interval; `train_share` train over test loss at the largest size; `larger` the size
-    at which a larger model was tried and what it gained there; `doubling` what twice the rows would gain there.
+    at which a larger model was tried and what it gained there; `doubling` what twice the rows would gain there. `floor`
+    is None where the law's own can't be told from none.
     """
 
     word: Word
     reasons: tuple[str, ...]
     beta: Estimate
-    floor: float
+    floor: float | None
     train_share: Estimate | None
     larger: tuple[float, Estimate] | None
     doubling: float
@@ -157,9 +158,16 @@ class Regime:
 
     def __str__(self) -> str:
         beta = f"the loss falls as rows^-{_exponent(self.beta)}"
+        if self.floor is not None:
+            limit = f" towards {self.floor:.4g}, which more rows won't pass; a larger model will"
+        elif self.larger is not None:
+            gain = self.larger[1].value
+            limit = f": twice the rows would gain {self.doubling:.2g} where a larger model gains {gain:.2g}"
+        else:
+            limit = ""
         said = {
             "variance-limited in data": f"the model is the bottleneck ({self.word}, {self.in_model}): train and test "
-            f"loss have met and {beta} towards {self.floor:.4g}, which more rows won't pass; a larger model will",
+            f"loss have met and {beta}{limit}",
             "resolution-limited in data": f"the data is the bottleneck ({self.word}, {self.in_model}): every row is "
             f"fitted and {beta}; more or better-chosen rows help, a larger model little",
             "both": f"both help: {beta}, and a larger model lowers it at the same rows",
@@ -214,7 +222,8 @@ def regime(pilots: Pilots, curve: Curve | None = None, level: float = 0.9, *, se
     doubling = curve.law.gain_from_doubling(larger[0] if larger else float(curve.sizes_K[-1]))
 
     def found(word: Word, *reasons: str) -> Regime:
-        return Regime(word, reasons, beta, curve.law.E, last, larger, doubling)
+        floor = curve.law.E if curve.knows_floor else None
+        return Regime(word, reasons, beta, floor, last, larger, doubling)
 
     refused = _refusals(pilots, curve, first, last, larger)
     if refused or first is None or last is None or larger is None:
@@ -262,10 +271,11 @@ def _missing(
 ) -> tuple[str, ...]:
     """What keeps the numbers from being one of the regimes."""
     out = []
-    if not met and last.low >= MET and learnt is not None and learnt.value >= MET > learnt.low:
+    if not met and last.low >= MET and learnt is not None and learnt.high >= MET > learnt.low:
+        within = f"{max(0.0, 1.0 - learnt.high):.0%} to {1.0 - learnt.low:.0%} within the interval"
         out.append(
             f"train and test loss at {rows:,.0f} rows differ by {1.0 - learnt.value:.0%} of what training took away, "
-            f"but by up to {1.0 - learnt.low:.0%} within the interval: too uncertain to say that they have met"
+            f"{within}: too uncertain to say whether they have met"
         )
     elif not met and last.low >= MET and (learnt is None or learnt.low < MET):
         gap = "all" if learnt is None else f"{1.0 - learnt.value:.0%}"
