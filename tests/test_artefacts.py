@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.made_pools import held_pool, numbered
+from tests.made_pools import held_pool, jsonl_file, numbered
 
 from dataworth import artefacts, config, plugins
 from dataworth.errors import NonsenseRefused, RequestError
@@ -259,3 +259,32 @@ def test_the_same_row_read_by_another_mapping_is_another_entry_of_every_artefact
         assert len({of(opened, pool).fingerprint for pool in (one, two, shared.pool)}) == 3
     assert artefacts.as_read(shared.pool, {"x": 1}) == {"x": 1}
     assert artefacts.as_read(one, {"x": 1}) == {"x": 1, "map": {"prompt": "prompt", "completion": "a"}}
+
+
+def of_vectors(folder: Path, pool: list[list[float]], goal: list[list[float]]) -> Session:
+    """A session over files of vectors with a class."""
+    opened = []
+    for name, vectors in (("pool", pool), ("goal", goal)):
+        rows = [{"vector": vector, "label": n % 2} for n, vector in enumerate(vectors)]
+        opened.append(open_pool(jsonl_file(folder / f"{name}.jsonl", rows)))
+    return Session(request(), opened[0], Goal((Subtask("g", opened[1]),)), Recipe(), Cache(folder), SILENT)
+
+
+def test_vectors_of_rows_have_the_commonest_width_whichever_comes_first(tmp_path: Path) -> None:
+    session = of_vectors(tmp_path, [[1.0, 2.0], *([n, 1.0, 2.0] for n in range(4)), [3.0, 4.0]], [[1.0]])
+    found, unscored = artefacts.own_vectors(session.pool)
+    np.testing.assert_array_equal(found[1:5], [[n, 1, 2] for n in range(4)])
+    assert unscored == dict.fromkeys(
+        (session.pool.ids[0], session.pool.ids[5]), "its vector has 2 numbers, those of most rows 3"
+    )
+    assert np.isnan(found[[0, 5]]).all()
+    tied = of_vectors(tmp_path / "tied", [[1.0], [1.0, 2.0], [2.0], [3.0, 4.0]], [[1.0]])
+    assert artefacts.own_vectors(tied.pool)[0].shape == (4, 1)
+
+
+def test_goal_vectors_of_another_width_than_the_pools_are_refused(tmp_path: Path) -> None:
+    needs = plugins.load("scores", "knn_shapley").needs
+    session = of_vectors(tmp_path, [[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0, 3.0]])
+    with pytest.raises(RequestError, match="goal subtask 'g': vectors of 3 numbers, expected 2 as in the pool"):
+        artefacts.resolve(session, needs)
+    assert artefacts.resolve(of_vectors(tmp_path / "same", [[1.0, 2.0]], [[3.0, 4.0]]), needs)["goal_vectors"]

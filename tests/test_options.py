@@ -130,3 +130,24 @@ def test_every_score_of_the_house_takes_the_keywords_it_advertises(name: str) ->
     known = options._keywords(score(name))
     assert "seed" not in known
     assert not known & {"warmup", *options._OF_FEATURES}, "a probe's option and a score's must not share a name"
+
+
+def test_a_name_of_both_score_and_pick_says_which() -> None:
+    ifd, semdedup = score("ifd"), plugins.load("picks", "semdedup")
+    with pytest.raises(RequestError, match=r"expected score\.threshold or pick\.threshold; say which"):
+        split({"threshold": "0.9"}, ifd, semdedup)
+    found = split({"pick.threshold": "0.9"}, ifd, semdedup)
+    assert (found.score, found.pick) == ({}, {"threshold": 0.9})
+    assert split({"score.threshold": "0.9"}, ifd, semdedup).score == {"threshold": 0.9}
+    with pytest.raises(RequestError, match=r"option 'k' is one of method less and one of pick d2"):
+        split({"k": "5"}, score("less"), plugins.load("picks", "d2"))
+    with pytest.raises(RequestError, match=r"'score.tau' is unknown"):
+        split({"score.tau": "0.9"}, ifd, semdedup)
+    both = split({"epochs": "10"}, score("dual"), plugins.load("picks", "dual_beta"))
+    assert (both.score, both.pick) == ({"epochs": 10}, {"epochs": 10})
+
+
+def test_a_pick_s_needs_follow_its_own_option_by_either_name() -> None:
+    stratified = plugins.load("picks", "stratified")
+    for name in ("cut_by", "pick.cut_by"):
+        assert "dynamics" in split({name: "aum"}, score("el2n"), stratified).pick_needs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def resolve(session: Session, needs: frozenset[str]) -> dict[str, Any]:
     """The inputs of a score: ids and every artefact it needs.
 
     Raises:
-        RequestError: An artefact nobody can make.
+        RequestError: An artefact nobody can make, or vectors of the goal that the pool's can't be compared with.
     """
     unknown = sorted(need for need in needs - set(MAKERS) if not need.startswith(COLUMN))
     if unknown:
@@ -73,8 +74,18 @@ def resolve(session: Session, needs: frozenset[str]) -> dict[str, Any]:
     inputs: dict[str, Any] = {"ids": session.pool.ids}
     for name in sorted(needs):
         inputs[name] = column(session, name) if name.startswith(COLUMN) else resolve_once(session, name)
+    _refuse_other_width(inputs)
     inputs["unscored"] = session.unscored
     return inputs
+
+
+def _refuse_other_width(inputs: Mapping[str, Any]) -> None:
+    """Refuse goal vectors that the pool's can't be compared with."""
+    for name, rows_QD in inputs.get("goal_vectors", {}).items():
+        if "vectors" in inputs and rows_QD.shape[1] != (width := inputs["vectors"].shape[1]):
+            raise RequestError(
+                f"goal subtask {name!r}: vectors of {rows_QD.shape[1]} numbers, expected {width} as in the pool; fix it"
+            )
 
 
 def resolve_once(session: Session, name: str) -> Any:
@@ -350,15 +361,12 @@ def has_own_vectors(pool: Pool) -> bool:
 
 
 def own_vectors(pool: Pool) -> tuple[NDArray[np.float32], dict[str, str]]:
-    """The vectors that rows hold; one of another length than the first row's is none."""
+    """The vectors that rows hold; one of another length than most is none (of lengths as common, the first counts)."""
     found = [example.content for example in pool.examples()]
-    width, unscored = len(found[0]), {}
-    vectors_ND = np.full((len(found), width), np.nan, dtype=np.float32)
-    for n, vector_D in enumerate(found):
-        if len(vector_D) == width:
-            vectors_ND[n] = vector_D
-        else:
-            unscored[pool.ids[n]] = f"its vector has {len(vector_D)} numbers, the first row's {width}"
+    width = Counter(map(len, found)).most_common(1)[0][0]
+    vectors_ND = np.array([v_D if len(v_D) == width else np.full(width, np.nan) for v_D in found], dtype=np.float32)
+    odd = {i: len(v_D) for i, v_D in zip(pool.ids, found, strict=True) if len(v_D) != width}
+    unscored = {i: f"its vector has {n} numbers, those of most rows {width}" for i, n in odd.items()}
     return vectors_ND, unscored
 
 

@@ -52,17 +52,19 @@ def dynamics(session: Session) -> Dynamics:
     return Dynamics(*(_spread(session, nets, values_SE5n[:, q]) for q in range(5)))
 
 
-def probabilities(session: Session) -> NDArray[np.float32]:
-    """Mean softmax of the trained nets, `[N, K]`."""
+def probabilities(session: Session) -> NDArray[np.float64]:
+    """Mean softmax of the trained nets, `[N, K]`, in float64: the surest rows differ by less than float32 can tell."""
     nets = _nets(session, "logits")
     logits_SnK = np.stack([found.reshape(nets["rows"], -1) for found in nets["logits"]]).astype(np.float64)
     mean_nK = np.exp(log_softmax(logits_SnK, axis=2)).mean(axis=0)
-    return _spread(session, nets, mean_nK.T.astype(np.float32)).T
+    out_NK = np.full((len(session.pool), mean_nK.shape[1]), np.nan)
+    out_NK[nets["place"]] = mean_nK
+    return out_NK
 
 
 def entropies(session: Session) -> NDArray[np.float64]:
     """Entropy of `probabilities` in nats, `[N]`."""
-    p_NK = probabilities(session).astype(np.float64)
+    p_NK = probabilities(session)
     return -(p_NK * np.log(np.maximum(p_NK, 1e-300))).sum(axis=1)
 
 

@@ -37,7 +37,7 @@ def warnings_of(session: Session, method: Score, pick: Pick, scored: Scored, sel
         f"warning: {gathered:,} of the {kept:,} kept rows ({100 * gathered / kept:.0f} %, of all rows {100 * share:.0f}"
         f" %) have {what}, as wrong labels do: "
     )
-    if pick.name == "bottom_k" or "easiest" not in getattr(method, "ends", ()):
+    if pick.name == "bottom_k" or selection.turned or "easiest" not in getattr(method, "ends", ()):
         # Its other end may be no easier: rows that are surely wrong are as stable as those that are surely right.
         return [
             f"{warning}{pick.name} by {method.name} gathers those. To keep rows whose labels were believed: "

@@ -111,7 +111,7 @@ def forecast_pick(session: Session, method: Score, pick: Pick, scored: Scored, s
         return forecast("random", rows, 0.0, outcomes)
     from scipy.stats import rankdata  # a second of every command's start, were it above
 
-    sign = 1.0 if method.higher == "keep" else -1.0
+    sign = 1.0 if (scored.higher or method.higher) == "keep" else -1.0
     left_N = np.array([i in session.excluded for i in session.pool.ids], dtype=bool)
     value_N = np.where(left_N, np.nan, sign * scored.values_N)
     return forecast(method.name, rows, differential(rankdata(value_N, nan_policy="omit"), selection.kept_N), outcomes)

@@ -99,27 +99,35 @@ class MethodOptions:
 
 
 def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> MethodOptions:
-    """Give each option to the probes, the score or the pick, typed.
+    """Give each option to the probes, the score or the pick, typed; `score.NAME` and `pick.NAME` say for whom one is.
 
     Raises:
-        RequestError: A name none of them knows (with the nearest), or an impossible value.
+        RequestError: A name none of them knows (with the nearest), one that two of them know, or an impossible value.
     """
-    pick_needs = _needs_of(pick, given) if pick else frozenset()
+    for_pick, for_score = _meant_for("pick", given), _meant_for("score", given)
+    pick_needs = _needs_of(pick, for_pick) if pick else frozenset()
     of_probe = _of_probe(score.needs | pick_needs)
-    of_pick = _keywords(pick) if pick else set()
-    known = of_probe | _keywords(score) | of_pick
+    of_pick, of_score = _keywords(pick) if pick else set[str](), _keywords(score) | of_probe
+    shared = of_pick & of_score - getattr(pick, "shares", frozenset())
+    known = of_score | of_pick
     for name in given:
-        if name not in known:
+        if name in shared:
+            raise RequestError(
+                f"option {name!r} is one of method {score.name} and one of pick {getattr(pick, 'name', '')}: expected "
+                f"score.{name} or pick.{name}; say which"
+            )
+        side, _, bare = name.rpartition(".")
+        if bare not in {"": known, "score": of_score, "pick": of_pick}.get(side, ()):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(sorted(known)) or 'none'}"
             raise RequestError(f"option {name!r} is unknown to method {score.name}; {hint}")
-    probe = {k: _value(k, v) for k, v in given.items() if k in of_probe}
+    probe = {k: _value(k, v) for k, v in for_score.items() if k in of_probe}
     return MethodOptions(
         _gradient({k: v for k, v in probe.items() if k not in {*_OF_GEOMETRY.values(), *_OF_NETS}}),
         GeometryOptions(**{k: v for k, v in probe.items() if k in _OF_GEOMETRY.values()}),
         ClassifierOptions(**{k: v for k, v in probe.items() if k in _OF_NETS}),
-        plugins.options(score, {k: v for k, v in given.items() if k in _keywords(score)}),
-        plugins.options(pick, {k: v for k, v in given.items() if k in of_pick}) if pick else {},
+        plugins.options(score, {k: v for k, v in for_score.items() if k in _keywords(score)}),
+        plugins.options(pick, {k: v for k, v in for_pick.items() if k in of_pick}) if pick else {},
         pick_needs,
     )
 
@@ -139,6 +147,12 @@ def split_each(given: Mapping[str, str], scores: Sequence[Score]) -> list[Method
     if left:
         split({k: given[k] for k in sorted(left)}, scores[0])
     return out
+
+
+def _meant_for(side: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Options that a side may read, by their bare names: those of nobody by name, then its own."""
+    own = {name.removeprefix(f"{side}."): value for name, value in given.items() if name.startswith(f"{side}.")}
+    return {**{name: value for name, value in given.items() if "." not in name}, **own}
 
 
 def _value(name: str, text: str) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dataworth import plugins
 from dataworth.config import Request, SelectRequest
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.records import Goal
@@ -46,7 +47,7 @@ def refuse_policy(request: SelectRequest, needs: frozenset[str]) -> None:
     """Refuse a policy that can't be followed, before any work.
 
     Raises:
-        RequestError: An unknown one, a pick that reads no score, or no learner to pilot.
+        RequestError: An unknown one, a pick that reads no score or keeps one end only, or no learner to pilot.
     """
     if request.policy is None:
         return
@@ -54,6 +55,11 @@ def refuse_policy(request: SelectRequest, needs: frozenset[str]) -> None:
         raise RequestError(f"policy={request.policy!r}: expected auto; correct --policy or leave it out")
     if "score" not in needs:
         raise RequestError("--policy auto with a pick that reads no score: expected one such as top_k; correct --pick")
+    if not getattr(plugins.load("picks", request.pick), "both_ends", True):
+        raise RequestError(
+            f"--policy auto with --pick {request.pick}, which can keep the high end only: expected a pick of either "
+            "end, such as top_k; correct --pick or leave --policy out"
+        )
     if request.model is None:
         raise RequestError("--policy auto trains pilots: expected --model, the learner; name it")
 

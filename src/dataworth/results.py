@@ -19,13 +19,14 @@ class Scored:
     """One number per row and an explicit list of rows without one.
 
     `values_N` is float64 with NaN exactly at the unscored rows; `unscored` maps row id -> reason in plain words. Scores
-    never rank an unscored row.
-    `notes` are sentences of the method's own about all rows, such as how many values it had to clip.
+    never rank an unscored row. `notes` are sentences of the method's own about all rows, such as how many values it had
+    to clip. `higher` says which end an option chose to keep, where it isn't the score's usual one.
     """
 
     values_N: NDArray[np.float64]
     unscored: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    higher: Literal["keep", "drop"] | None = None
 
     def __post_init__(self) -> None:
         missing = int(np.isnan(self.values_N).sum())

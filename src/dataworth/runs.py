@@ -377,7 +377,7 @@ def _result(run: RunFolder, content: Mapping[str, Any], selection: Selection, sc
 
 def sample_rows(pool: Pool, scored: Scored, selection: Selection, method: Score) -> dict[str, list[SampleRow]]:
     """Three rows kept and three dropped, with reasons in plain words: the best, one just below the cut, the worst."""
-    sign = 1.0 if (method.higher == "keep") != selection.turned else -1.0
+    sign = 1.0 if ((scored.higher or method.higher) == "keep") != selection.turned else -1.0
     value = np.where(np.isnan(scored.values_N), -np.inf, sign * scored.values_N)
     place = np.empty(len(pool), dtype=np.int64)
     place[id_order(pool.ids)] = np.arange(len(pool))

@@ -134,6 +134,7 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     """
     refuse_kinds(session, method)
     refuse_needs(session, method.needs, f"method {method.name}")
+    _refuse_unread(session, method.needs | given.pick_needs, given.classifier)
     session.gradient, session.geometry, session.classifier_options = given.gradient, given.geometry, given.classifier
     inputs = artefacts.resolve(session, method.needs)
     seed = {"seed": session.request.seed} if "seed" in inspect.signature(method).parameters else {}
@@ -142,15 +143,31 @@ def score_one(session: Session, method: Score, given: options.MethodOptions) -> 
     _note(session, *scored.notes, *artefacts.label_free(session, f"method {method.name}", method.needs))
     if session.classifies and scored.unscored:
         _note(session, _unread(method.name, scored))
-    found = scored.values_N[~np.isnan(scored.values_N)]
+    out = {*session.excluded, *session.pool.unanswered}
+    taken_N = np.array([i not in out for i in session.pool.ids]) if out else np.ones(len(session.pool), dtype=bool)
+    found = scored.values_N[taken_N & ~np.isnan(scored.values_N)]
     why = f" ({next(iter(scored.unscored.values()))})" if scored.unscored else ""
     session.guard(
         "constant-score",
-        len(found) > 0 and (len(found) < 2 or float(np.ptp(found)) > 0),
-        f"{method.name}: {len(found):,} of {len(session.pool):,} rows scored, {len(np.unique(found)):,} values{why}",
+        len(found) > 0 and (taken_N.sum() < 2 or float(np.ptp(found)) > 0),
+        f"{method.name}: {len(found):,} of {taken_N.sum():,} rows scored, {len(np.unique(found)):,} values{why}",
         "a score that is the same everywhere can't rank; use another method",
     )
     return scored
+
+
+def _refuse_unread(session: Session, needs: frozenset[str], given: options.ClassifierOptions) -> None:
+    """Refuse options of trainings where none is trained: a recording says what was recorded.
+
+    Raises:
+        RequestError: Such an option beside --dynamics.
+    """
+    trains = needs & {"probabilities", "grad_norms", "threshold_dynamics"}
+    if session.request.dynamics and not trains and given != options.ClassifierOptions():
+        raise RequestError(
+            f"--option nets={given.nets} record={given.record} beside --dynamics: expected neither, as nothing is "
+            "trained and the recording alone decides; leave them out"
+        )
 
 
 def _note(session: Session, *notes: str) -> None:
@@ -170,7 +187,8 @@ def answered_only(scored: Scored, pool: Pool) -> Scored:
         return scored
     empty_N = np.fromiter((i in pool.unanswered for i in pool.ids), dtype=bool, count=len(pool))
     why = {pool.ids[n]: "its answer is empty" for n in np.flatnonzero(empty_N).tolist()}
-    return Scored(np.where(empty_N, np.nan, scored.values_N), {**scored.unscored, **why})
+    values_N = np.where(empty_N, np.nan, scored.values_N)
+    return replace(scored, values_N=values_N, unscored={**scored.unscored, **why})
 
 
 def refuse_kinds(session: Session, method: Score) -> None:
@@ -224,7 +242,7 @@ def pick_inputs(
         "eligible_N": np.array([i not in excluded for i in pool.ids], dtype=bool),
         "excluded": excluded,
         f"score:{method.name}": scored,
-        "higher": method.higher,
+        "higher": scored.higher or method.higher,
         "ends": getattr(method, "ends", ENDS),
         "source_N": pool.source_N,
         "sources": pool.sources,

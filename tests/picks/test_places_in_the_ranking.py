@@ -106,6 +106,17 @@ def test_without_thresholds_it_is_top_k_and_nonsense_is_refused():
         Threshold()(scored([3, 1, 2]), Budget("rows", 2), above=float("nan"))
 
 
+@pytest.mark.parametrize("higher", ["keep", "drop"])
+def test_thresholds_that_no_row_is_within_are_refused_with_the_score_s_range(higher):
+    inputs = scored([0.25, 1, 2, 5, np.nan], higher)
+    with pytest.raises(RequestError, match=r"above=6, below=inf: .* x goes from 0.25 to 5; correct --option"):
+        Threshold()(inputs, Budget("fraction", 1.0), above=6)
+    with pytest.raises(RequestError, match=r"above=3, below=4: .* x goes from 0.25 to 5"):
+        Threshold()(inputs, Budget("rows", 2), above=3, below=4)
+    out = {**inputs, "eligible_N": np.zeros(5, dtype=bool)}
+    assert not kept(Threshold()(out, Budget("rows", 2), above=6)), "here it isn't the thresholds that leave nothing"
+
+
 @pytest.mark.parametrize("higher, ends", [("keep", ("easiest", "hardest")), ("drop", ("hardest", "easiest"))])
 def test_reasons_say_which_end_was_kept(higher, ends):
     inputs = scored([5, 1, 4, 2, 3], higher, ends=ends)

@@ -55,13 +55,25 @@ def test_the_last_stratum_is_closed_on_the_right_whatever_the_sign():
 
 def test_the_hardest_are_cut_by_the_score_s_own_direction():
     values = np.arange(20.0)
-    got = Stratified()(scored(values), Budget("rows", 10), cut=0.25)
+    hard_high, hard_low = ("easiest", "hardest"), ("hardest", "easiest")
+    got = Stratified()(scored(values, ends=hard_high), Budget("rows", 10), cut=0.25)
     assert max(kept(got)) < 15 and [why(got, i) for i in range(15, 20)] == ["cut-hardest"] * 5
-    got = Stratified()(scored(values, "drop"), Budget("rows", 10), cut=4)
+    got = Stratified()(scored(values, "drop", ends=hard_low), Budget("rows", 10), cut=4)
     assert min(kept(got)) >= 4 and why(got, 3) == "cut-hardest"
-    assert len(Stratified()(scored(values), Budget("rows", 18), cut=0.5).ids) == 18
-    default = Stratified()(scored(values), Budget("rows", 18))
+    assert len(Stratified()(scored(values, ends=hard_high), Budget("rows", 18), cut=0.5).ids) == 18
+    default = Stratified()(scored(values, ends=hard_high), Budget("rows", 18))
     assert default.counts()["cut-hardest"] == 2
+
+
+def test_the_best_of_a_score_of_something_else_are_cut_only_where_that_is_asked():
+    values = np.arange(20.0)
+    assert 19 in kept(Stratified()(scored(values), Budget("rows", 20)))
+    assert set(Stratified()(scored(values), Budget("rows", 18)).counts()) == {"kept-stratified", "not-drawn"}
+    easy = scored(values, "drop", ends=("easiest", "hardest"))  # as --policy auto may turn it
+    assert "cut-hardest" not in Stratified()(easy, Budget("rows", 18)).counts()
+    asked = Stratified()(scored(values), Budget("rows", 18), cut=0.1)
+    assert {i for i in range(20) if why(asked, i) == "cut-top"} == {18, 19}
+    assert asked.reason_texts["cut-top"].startswith("dropped: among the highest by ")
 
 
 def test_the_hardest_are_cut_by_aum_and_strata_are_the_score_s():
@@ -83,7 +95,7 @@ def test_the_hardest_are_cut_by_aum_and_strata_are_the_score_s():
     kept_N = np.isin(left, kept(got))
     assert np.bincount(stratum[kept_N], minlength=4).tolist() == allotment(sizes, 20)
     by_score = Stratified()(given, Budget("rows", 20), cut=10, strata=4)
-    assert {i for i in range(40) if why(by_score, i) == "cut-hardest"} == set(range(30, 40))
+    assert {i for i in range(40) if why(by_score, i) == "cut-top"} == set(range(30, 40))
 
 
 def test_equal_aums_are_cut_by_id_and_the_score_s_direction_plays_no_part():

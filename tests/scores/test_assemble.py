@@ -35,7 +35,8 @@ def test_loss_has_a_direction():
     losses = np.array([2.0, np.nan, 1.0])
     inputs = {"ids": list("abc"), "losses": losses, "unscored": {"b": "empty mask"}}
     assert Loss()(inputs).values_N[0] == 2.0
-    assert Loss()(inputs, direction="low").values_N[0] == -2.0
+    low = Loss()(inputs, direction="low")
+    assert (low.values_N[0], low.higher, Loss()(inputs).higher) == (2.0, "drop", None)
     assert Loss()(inputs).unscored == {"b": "empty mask"}
     with pytest.raises(RequestError, match="high or low"):
         Loss()(inputs, direction="up")

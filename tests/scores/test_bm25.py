@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dataworth.errors import NonsenseRefused
+from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.numerics.lexical import words
 from dataworth.scores.bm25 import BM25
 
@@ -54,3 +54,22 @@ def test_rows_without_words_are_unscored_and_foreign_rows_score_zero():
 def test_a_goal_without_words_is_refused():
     with pytest.raises(NonsenseRefused, match="no words"):
         BM25()({"ids": ["a"], "text:pool": ["x"], "text:goal": {"g": ["?! A. B."]}})
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"k1": -0.1}, "k1=-0.1: expected a number of at least 0; correct --option k1"),
+        ({"k1": float("inf")}, "k1=inf: expected a number"),
+        ({"k1": float("nan")}, "k1=nan: expected a number"),
+        ({"b": -0.1}, "b=-0.1: expected 0 to 1; correct --option b"),
+        ({"b": 1.1}, "b=1.1: expected 0 to 1"),
+        ({"b": float("nan")}, "b=nan: expected 0 to 1"),
+    ],
+)
+def test_options_out_of_range_are_refused(option, said):
+    inputs = {"ids": ["a", "b"], "text:pool": ["x", "goal word"], "text:goal": {"g": ["goal"]}}
+    with pytest.raises(RequestError, match=said):
+        BM25()(inputs, **option)
+    for edge in ({"k1": 0}, {"b": 0}, {"b": 1}):
+        assert BM25()(inputs, **edge).values_N[1] > 0

@@ -29,7 +29,9 @@ def test_prototypes_are_one_minus_the_cosine_and_far_is_high():
     got = Prototypes()(inputs)
     np.testing.assert_allclose(got.values_N, [0, 0.75, np.nan])
     assert got.unscored == {row_ids(3)[2]: "too long"} and Prototypes().higher == "keep"
-    np.testing.assert_allclose(Prototypes()(inputs, direction="low").values_N, [0, -0.75, np.nan])
+    low = Prototypes()(inputs, direction="low")
+    np.testing.assert_allclose(low.values_N, [0, 0.75, np.nan])
+    assert low.higher == "drop"
     with pytest.raises(RequestError, match="direction"):
         Prototypes()(inputs, direction="far")
 
@@ -67,7 +69,9 @@ def test_density_is_the_mean_distance_to_the_nearest():
     np.testing.assert_allclose(got.values_N, [0.3, 0.3, np.nan], atol=1e-7)
     assert got.unscored == {row_ids(3)[2]: "it has no neighbours"}
     np.testing.assert_allclose(Density()(inputs, nearest=3).values_N, [0.5, 0.3, np.nan], atol=1e-7)
-    np.testing.assert_allclose(Density()(inputs, nearest=1, direction="low").values_N, [-0.1, -0.2, np.nan], atol=1e-7)
+    low = Density()(inputs, nearest=1, direction="low")
+    np.testing.assert_allclose(low.values_N, [0.1, 0.2, np.nan], atol=1e-7)
+    assert low.higher == "drop"
     for wrong in ({"nearest": 0}, {"nearest": 4}, {"nearest": 2, "direction": "up"}):
         with pytest.raises(RequestError, match="expected"):
             Density()(inputs, **wrong)

@@ -15,6 +15,17 @@ def test_words_and_marks_are_counted_as_the_treebank_does():
     assert words_and_marks("") == 0
 
 
+def test_each_character_of_a_script_without_spaces_is_a_word():
+    assert words_and_marks("今天天气很好。") == 7
+    assert words_and_marks("東京へ行く, 3.5 km") == 5 + 1 + 2
+    assert words_and_marks("ที่นี่") == 2
+
+
+def test_combining_marks_continue_a_word():
+    assert words_and_marks("नमस्ते दुनिया, हिन्दी-भाषा।") == 5  # नमस्ते दुनिया , हिन्दी-भाषा ।
+    assert words_and_marks("It’s a naïve “café”… ☕") == words_and_marks("It’s a nai\u0308ve “cafe\u0301”… ☕") == 10
+
+
 def test_an_answer_without_words_is_unscored_and_characters_are_an_option():
     inputs = {"ids": list("abc"), "text:response": ["one two.", " ", "four"]}
     scored = ResponseLength()(inputs)

@@ -75,6 +75,8 @@ def test_perplexity_is_the_exponential_and_its_directions_are_opposite():
     got = Perplexity()(inputs)
     np.testing.assert_allclose(got.values_N, [1, 7, np.nan, np.nan])
     assert len(got.unscored) == 2
-    np.testing.assert_allclose(Perplexity()(inputs, direction="low").values_N[:2], [-1, -7])
-    with pytest.raises(RequestError, match="high, low"):
+    low = Perplexity()(inputs, direction="low")
+    np.testing.assert_allclose(low.values_N[:2], [1, 7])
+    assert low.higher == "drop"
+    with pytest.raises(RequestError, match="high or low"):
         Perplexity()(inputs, direction="middle")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dataworth.picks.ledger import Ballot, within
+from dataworth.picks.ledger import Ballot, ties_at_the_cut, within
 from dataworth.records import Budget
 from dataworth.results import Selection
 
@@ -37,7 +37,7 @@ class BottomK:
             {"over-budget": next_in_line},
             kept_code="kept-bottom",
             rest_code="above-cut",
-            notes=notes,
+            notes=[*notes, *ties_at_the_cut(ballot.value_N, ranking, len(kept))],
             boundary={name: float(sign * ballot.value_N[i]) for name, rows in ends.items() for i in rows},
             texts=_TEXTS,
         )

@@ -31,6 +31,8 @@ class DualBeta:
 
     name = "dual_beta"
     needs = frozenset({"score", "dynamics"})
+    both_ends = False
+    shares = frozenset({"epochs"})
 
     def __call__(
         self, inputs: Mapping[str, Any], budget: Budget, *, seed: int = 0, epochs: int = 30, power: float = 4.0

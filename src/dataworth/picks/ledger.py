@@ -209,6 +209,15 @@ def within(
     return ranking[:fits], ranking[fits : fits + 1], notes
 
 
+def ties_at_the_cut(value_N: NDArray[np.float64], ranking: NDArray[np.int64], kept: int) -> list[str]:
+    """A note where equal scores lie on both sides of the cut, so that ids alone say who is kept."""
+    if not 0 < kept < len(ranking) or value_N[ranking[kept - 1]] != value_N[ranking[kept]]:
+        return []
+    equal = int((value_N[ranking] == value_N[ranking[kept]]).sum())
+    first = int(np.argmax(value_N[ranking] == value_N[ranking[kept]]))
+    return [f"{equal:,} rows tie at the cut: the {kept - first:,} of them that are kept are the first by id"]
+
+
 def _shortage(wanted: int, there: int, unit: str) -> list[str]:
     if wanted <= there:
         return []

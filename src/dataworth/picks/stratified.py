@@ -18,9 +18,14 @@ from dataworth.results import Selection
 _TEXTS = {
     "kept-stratified": "kept: drawn at random within its stratum of the score",
     "cut-hardest": "dropped: among the hardest, which are cut as likely mislabelled",
+    "cut-top": "dropped: among the {best} by {score}, which are cut as asked",
     "not-drawn": "dropped: not drawn",
     "no-dynamics": "dropped: no training was recorded for it",
 }
+
+
+AS_SCORED = -1.0
+"""The default of `cut`: by which end of the score is kept."""
 
 
 class Stratified:
@@ -41,14 +46,15 @@ class Stratified:
         budget: Budget,
         *,
         seed: int = 0,
-        cut: float = 0.1,
+        cut: float = AS_SCORED,
         strata: int = 50,
         cut_by: Literal["score", "aum"] = "score",
     ) -> Selection:
-        """Pick; `cut` is the share (from 1: number) of eligible rows dropped as the hardest.
+        """Pick; `cut` is the share (from 1: number) of eligible rows dropped from the top of the ranking.
 
-        The hardest are those at the top of the ranking, or with `cut_by=aum` those of the lowest AUM in `dynamics`
-        (the mean margin of their label), where rows without one are dropped. A budget of rows that what is left can't
+        Without it that is a tenth where the score calls that end the hardest, as CCS does, and else none: the best of
+        another score are no wrong labels. With `cut_by=aum` it is a tenth of the lowest AUM in `dynamics` (the mean
+        margin of their label), and rows without one are dropped. A budget of rows that what is left can't
         fill cuts fewer. Within a stratum rows are drawn by hash of id and seed.
 
         Raises:
@@ -66,6 +72,9 @@ class Stratified:
             ballot = ballot.without(ranking[np.isnan(aum_N[ranking])], "no-dynamics")
             ranking = ballot.ranking()
             ranking = ranking[np.lexsort((ballot.rank_N[ranking], aum_N[ranking]))]
+        hard = cut_by == "aum" or ballot.words["best"] == "hardest"
+        if cut == AS_SCORED:
+            cut = 0.1 if hard else 0.0
         hardest = passed_over("cut", cut, ranking, budget, inputs)
         rows = ranking[hardest:]
         draw_R = hash_unit([ballot.ids[i] for i in rows.tolist()], seed, "pick:stratified")
@@ -73,7 +82,7 @@ class Stratified:
         kept, next_in_line, notes = within(budget, rows[order], inputs)
         return ballot.select(
             kept,
-            {"cut-hardest": ranking[:hardest], "over-budget": next_in_line},
+            {"cut-hardest" if hard else "cut-top": ranking[:hardest], "over-budget": next_in_line},
             kept_code="kept-stratified",
             rest_code="not-drawn",
             notes=notes,

@@ -41,7 +41,7 @@ class Threshold:
         """Pick; `boundary` holds the thresholds that were given.
 
         Raises:
-            RequestError: Thresholds that no score can be within.
+            RequestError: Thresholds that no score can be within, or none is.
         """
         if not above <= below:
             raise RequestError(f"above={above}, below={below}: expected above to be the smaller; correct --option")
@@ -49,6 +49,11 @@ class Threshold:
         ranking = ballot.ranking()
         value_R = (-1.0 if inputs.get("higher", "keep") == "drop" else 1.0) * ballot.value_N[ranking]
         low, high = value_R < above, value_R > below
+        if len(value_R) and (low | high).all():
+            raise RequestError(
+                f"above={above:g}, below={below:g}: expected thresholds that a row's score is within, but "
+                f"{ballot.words['score']} goes from {value_R.min():.6g} to {value_R.max():.6g}; correct --option"
+            )
         kept, next_in_line, notes = within(budget, ranking[~low & ~high], inputs)
         given = {"above": float(above), "below": float(below)}
         return ballot.select(

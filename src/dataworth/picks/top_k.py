@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dataworth.picks.ledger import Ballot, within
+from dataworth.picks.ledger import Ballot, ties_at_the_cut, within
 from dataworth.records import Budget
 from dataworth.results import Selection
 
@@ -32,6 +32,6 @@ class TopK:
             {"over-budget": next_in_line},
             kept_code="kept-top",
             rest_code="below-cut",
-            notes=notes,
+            notes=[*notes, *ties_at_the_cut(ballot.value_N, ranking, len(kept))],
             boundary=edge,
         )

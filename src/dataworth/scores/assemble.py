@@ -14,17 +14,21 @@ from dataworth.results import Scored
 Reduce = Literal["max", "zmax", "mean"]
 
 
-def assemble(values_N: NDArray[Any], inputs: Mapping[str, Any], missing: str) -> Scored:
+def assemble(values_N: NDArray[Any], inputs: Mapping[str, Any], missing: str, direction: str = "high") -> Scored:
     """A `Scored` in which every row without a finite number carries a reason.
 
     Args:
         values_N: One number per row of `inputs["ids"]`; NaN or infinite means none.
         inputs: The score's inputs; `unscored` (id -> reason) holds what probes already know.
         missing: The reason for rows nobody gave one for.
+        direction: `low` where an option asks for the low end of a score whose high end is usually kept; its numbers
+            stay what they are.
 
     Raises:
-        RequestError: The number of values isn't the number of rows.
+        RequestError: The number of values isn't the number of rows, or another direction.
     """
+    if direction not in ("high", "low"):
+        raise RequestError(f"direction={direction!r}: expected high or low; correct --option direction")
     ids: Sequence[str] = inputs["ids"]
     values = np.array(values_N, dtype=np.float64)
     if values.shape != (len(ids),):
@@ -33,7 +37,8 @@ def assemble(values_N: NDArray[Any], inputs: Mapping[str, Any], missing: str) ->
         )
     values[~np.isfinite(values)] = np.nan
     known: Mapping[str, str] = inputs.get("unscored", {})
-    return Scored(values, {ids[i]: known.get(ids[i], missing) for i in np.flatnonzero(np.isnan(values)).tolist()})
+    unscored = {ids[i]: known.get(ids[i], missing) for i in np.flatnonzero(np.isnan(values)).tolist()}
+    return Scored(values, unscored, higher="drop" if direction == "low" else None)
 
 
 def over_subtasks(values_NG: NDArray[Any], how: Reduce) -> NDArray[np.float64]:

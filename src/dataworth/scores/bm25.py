@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from dataworth.errors import NonsenseRefused
+from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.numerics.lexical import Vocabulary, encode, words
 from dataworth.results import Scored
 from dataworth.scores.assemble import Reduce, assemble, over_subtasks
@@ -38,7 +38,12 @@ class BM25:
 
         Raises:
             NonsenseRefused: The goal has no words.
+            RequestError: A `k1` or `b` out of range.
         """
+        if not 0 <= k1 < float("inf"):
+            raise RequestError(f"k1={k1}: expected a number of at least 0; correct --option k1")
+        if not 0 <= b <= 1:
+            raise RequestError(f"b={b}: expected 0 to 1; correct --option b")
         vocabulary = Vocabulary()
         query_GV = _queries(inputs["text:goal"], vocabulary)
         tf_NV, length_N = _counts(inputs["text:pool"], vocabulary)

@@ -45,11 +45,9 @@ class Column:
         Raises:
             RequestError: Another direction.
         """
-        if direction not in ("high", "low"):
-            raise RequestError(f"direction={direction!r}: expected high or low; correct --option direction")
         found: Scored = inputs[self.name]
         known = {"ids": inputs["ids"], "unscored": {**inputs.get("unscored", {}), **found.unscored}}
-        return assemble(found.values_N if direction == "high" else -found.values_N, known, "its column holds no number")
+        return assemble(found.values_N, known, "its column holds no number", direction)
 
 
 def read_column(column: str, ids: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Scored:

@@ -37,10 +37,8 @@ class Density:
             raise RequestError(
                 f"nearest={nearest}: expected 1 to {cosine_Nk.shape[1]} neighbours; correct --option nearest"
             )
-        if direction not in ("high", "low"):
-            raise RequestError(f"direction={direction!r}: expected high or low; correct --option direction")
         near_Nk = cosine_Nk[:, :nearest].astype(np.float64)
         there_N = (~np.isnan(near_Nk)).sum(axis=1)
         # Rounded: cosines of copies are 1 up to float32, and a mean adds in whatever order numpy likes.
         far_N = np.round(1.0 - np.nansum(near_Nk, axis=1) / np.where(there_N > 0, there_N, np.nan), 9)
-        return assemble(far_N if direction == "high" else -far_N, inputs, "it has no neighbours")
+        return assemble(far_N, inputs, "it has no neighbours", direction)

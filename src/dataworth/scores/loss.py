@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from dataworth.errors import RequestError
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
 
@@ -28,7 +27,4 @@ class Loss:
         Raises:
             RequestError: Another direction.
         """
-        if direction not in ("high", "low"):
-            raise RequestError(f"direction={direction!r}: expected high or low; correct --option direction")
-        losses = inputs["losses"]
-        return assemble(losses if direction == "high" else -losses, inputs, "it has no loss")
+        return assemble(inputs["losses"], inputs, "it has no loss", direction)

@@ -9,7 +9,6 @@ import numpy as np
 
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
-from dataworth.scores.over_epochs import one_of
 
 
 class Perplexity:
@@ -29,7 +28,6 @@ class Perplexity:
         Raises:
             RequestError: Another direction.
         """
-        sign = 1.0 if one_of("direction", direction, ("high", "low")) == "high" else -1.0
         with np.errstate(over="ignore"):  # a loss beyond float64's exp is unscored by `assemble`
             values_N = np.exp(np.asarray(inputs["losses"], dtype=np.float64))
-        return assemble(sign * values_N, inputs, "it has no finite perplexity")
+        return assemble(values_N, inputs, "it has no finite perplexity", direction)

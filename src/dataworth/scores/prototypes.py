@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dataworth.errors import RequestError
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
 
@@ -31,7 +30,5 @@ class Prototypes:
         Raises:
             RequestError: Another direction.
         """
-        if direction not in ("high", "low"):
-            raise RequestError(f"direction={direction!r}: expected high or low; correct --option direction")
         distance_N = 1.0 - inputs["clusters"].cosine_N.astype(np.float64)
-        return assemble(distance_N if direction == "high" else -distance_N, inputs, "it has no usable vector")
+        return assemble(distance_N, inputs, "it has no usable vector", direction)

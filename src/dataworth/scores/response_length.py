@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 
 from dataworth.errors import RequestError
+from dataworth.numerics.lexical import spelled
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
 
-_WORDS = re.compile(r"\w+(?:[-./,:]\w+)*|'\w+|\.{3}|--|[^\w\s]")
+_WORDS = r"{word}(?:[-./,:]{word})*|'{word}|\.{{3}}|--|[^\w\s]"
 """Words and punctuation marks, nearly as the Penn Treebank (and NLTK's `word_tokenize`) splits them."""
+_OF_ASCII = re.compile(_WORDS.format(word=r"\w+"))
+
+
+@cache
+def _of_any() -> re.Pattern[str]:
+    unspaced, word = spelled()
+    return re.compile(f"{unspaced}|{_WORDS.format(word=word)}")
 
 
 def words_and_marks(text: str) -> int:
-    """How many words and punctuation marks a text has."""
-    return sum(1 for _ in _WORDS.finditer(text))
+    """How many words and punctuation marks a text has; each character of a script without spaces is a word."""
+    return sum(1 for _ in (_OF_ASCII if text.isascii() else _of_any()).finditer(text))
 
 
 class ResponseLength:
