@@ -579,9 +579,36 @@ def test_subsets_that_can_show_nothing_are_refused_and_lost_rows_told(place: Pat
         dw.prove(str(write(place / "near.jsonl", asked)), run=str(place / "near"), **how)
     with pytest.raises(RequestError, match="carry no loss"):
         dw.prove(str(write(place / "mute.jsonl", empty)), run=str(place / "mute"), **how)
+    with pytest.raises(RequestError, match="nearly equal goal or protected rows or carry no loss"):
+        dw.prove(str(write(place / "both.jsonl", [*asked, *empty])), run=str(place / "both"), **how)
     some = write(place / "some.jsonl", [*empty, *rows(24, True, 1)[:9]])
     found = dw.prove(str(some), run=str(place / "some"), **how)
     assert "1 of its rows carry no loss" in found.explain()
+
+
+def test_the_longest_rows_are_of_those_that_can_be_trained_on(place: Path, cache: Path) -> None:
+    endless = [{"prompt": f"number {n} " + "and on " * 3000, "completion": "red"} for n in range(16)]
+    pool = write(place / "endless.jsonl", [*endless, *rows(24, True, 1), *rows(56, False, 2)])
+    how = fields(place, pool=str(pool), against="longest")
+    found = dw.prove(str(write(place / "plain.jsonl", rows(24, True, 1)[:16])), run=str(place / "endless"), **how)
+    assert "16 carry no loss" in found.explain() or len(found.arms[1].costs) == 3
+    assert not found.failed
+
+
+def test_a_look_says_words_only_where_its_trials_are_there() -> None:
+    from types import SimpleNamespace
+
+    from dataworth.proof.looks import looks_at
+    from dataworth.proof.verdict import Arm, Rules
+    from dataworth.proving.prover import Prover
+
+    prover = Prover.__new__(Prover)
+    prover.proposal = SimpleNamespace(rules=Rules(looks_at((3, 5, 8)), 2), pairs=(("mine", "full"),))
+    survivors, full = np.array([1.0, 1.01, 0.99]), np.array([1.5, 1.51, 1.49, 1.5, 1.5])
+    arms = {"mine": Arm("mine", survivors, False), "full": Arm("full", full, False)}
+    assert [v.word for v in prover._verdicts(arms, 2.0, 5)] == [None], "two trials of the look failed"
+    assert [v.word for v in prover._verdicts(arms, 2.0, 3)] == ["better"]
+    assert [v.word for v in prover._verdicts(arms, 2.0, None)] == [None]
 
 
 def test_what_a_dying_machine_left_is_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import dataworth as dw
 from dataworth.errors import RequestError
+from dataworth.formats import ORIGIN, open_goal
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.lm
@@ -64,6 +66,10 @@ def test_a_wide_margin_keeps_few_rows_and_says_what_the_next_would_gain(place, t
     assert "320 (everything)" in told
     assert dw.select(**fields(place, tmp_path / "run", margin=0.2)).selection.ids == found.selection.ids
     assert dw.replay(tmp_path / "run").identical
+    seen = set(json.loads((tmp_path / "run" / ORIGIN).read_text())["steer"])
+    assert seen == set(open_goal(place / "goal" / "goal.yaml").subtasks[0].tune.ids), (
+        "tune rows chose, so none may judge"
+    )
     asked = {**fields(place, tmp_path / "forty"), "keep": 40}
     assert set(dw.select(**asked).selection.ids) == set(found.selection.ids)
 

@@ -198,10 +198,13 @@ def store_selection(
     made_of = composition(session, {"picks": selection.kept_N})
     store_scores(run, session, {method.name: scored})
     store_picked(run, session.pool, selection)
-    seen = session.goal.subtasks if session.goal and needs_goal(method.needs) else ()
+    goals = session.goal.subtasks if session.goal else ()
+    seen = [i for sub in goals if needs_goal(method.needs) for i in sub.steer.ids]
+    if sizes_itself(session.request) or policy_of(session.request):  # trainings decided, judged by tune rows
+        seen += [i for sub in goals if sub.tune is not None for i in sub.tune.ids]
     foretold = forecast_pick(session, method, pick, scored, selection) if session.goal else None
     origin = {
-        "steer": list(dict.fromkeys(i for sub in seen for i in sub.steer.ids)),
+        "steer": list(dict.fromkeys(seen)),
         "forecast": foretold and foretold.to_dict(),
         "of": forecast_subject(session, selection.ids) if foretold else None,
     }

@@ -15,7 +15,7 @@ from dataworth.doubts import warnings_of
 from dataworth.errors import RequestError
 from dataworth.gating import gate
 from dataworth.picks.ledger import ENDS
-from dataworth.piloting import judges, piloted, policy_of
+from dataworth.piloting import judges, piloted, policy_of, without
 from dataworth.records import Budget, Pool
 from dataworth.results import Pick, Score, Scored, Selection
 from dataworth.session import Session
@@ -258,6 +258,7 @@ def best_rows(session: Session, name: str, rows: int, seed: int) -> tuple[str, .
     try:
         scored, top = score_one(session, method, options.split({}, method)), plugins.load("picks", "top_k")
         inputs = pick_inputs(session, method, top.needs, scored, budget)
+        inputs = without(inputs, frozenset(session.trainee.unscored))  # nothing is trained on them
     finally:
         session.request = asked
     ids: tuple[str, ...] = top(inputs, budget, seed=seed).ids

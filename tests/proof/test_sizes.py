@@ -61,6 +61,16 @@ def test_the_ends_of_the_fewest_rows_are_told() -> None:
         smallest_keeping(curve(), full, float(law(1400)), pool_rows=1400)
 
 
+def test_sizes_without_any_spread_show_nothing_and_take_no_other_answer_with_them() -> None:
+    flat = Arm("full", np.full(5, 0.25), False)
+    cost_CK = np.array([[0.5, 0.4, 0.25, 0.25], [0.5, 0.38, 0.25, 0.25], [0.48, 0.4, 0.25, 0.25]])
+    found = smallest_keeping(RandomCurve(np.array([10.0, 20, 40, 80]), cost_CK), flat, 0.75, pool_rows=160)
+    assert found.rows is None
+    noisy_CK = cost_CK + np.array([[0, 0, 0, 0.001], [0, 0, 0, 0], [0, 0, 0, -0.001]])
+    some = smallest_keeping(RandomCurve(np.array([10.0, 20, 40, 80]), noisy_CK), flat, 0.75, pool_rows=160)
+    assert some.rows is not None and 40 < some.rows <= 80
+
+
 def test_within_the_curve_no_law_is_asked() -> None:
     subject = trials(float(law(500)))
     assert beyond(subject, curve(), worth(subject, curve())) is None

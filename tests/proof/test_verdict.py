@@ -153,3 +153,19 @@ def test_trainings_whose_seed_changes_nothing_tell_nothing() -> None:
     assert found.word == "cannot tell" and "seeds change nothing" in found.reason
     with pytest.raises(RequestError, match="seeds change nothing"):
         retained(same, other, 2.0)
+
+
+@pytest.mark.parametrize("trials", [3, 5, 8])
+def test_equal_numbers_tell_nothing_whatever_their_rounded_variance_is(trials: int) -> None:
+    rules = Rules(looks_at((trials,)), margin=0.05)
+    for mine, other in ((-0.8, -0.75), (-0.8, -0.8), (0.882, 1.947), (0.1, 0.3)):
+        same, full = Arm("mine", np.full(trials, mine), False), Arm("full", np.full(trials, other), False)
+        assert judge(same, full, rules).word == "cannot tell"
+        with pytest.raises(RequestError, match="seeds change nothing"):
+            retained(same, full, 4.0)
+
+
+def test_a_worse_that_is_shown_isn_t_hidden_by_a_margin() -> None:
+    mine, full = arm(1.5, 0.01), arm(1.0, 0.01)
+    assert judge(mine, full, Rules(looks_at((5,)), margin=2.0), untouched=2.0).word == "worse"
+    assert judge(arm(1.003, 0.01), full, Rules(looks_at((5,)), margin=2.0), untouched=2.0).word == "cannot tell"

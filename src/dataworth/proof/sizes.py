@@ -105,12 +105,18 @@ def smallest_keeping(
     """The smallest size from which on every size of the curve keeps `share`, by the lower end of `retained`'s interval.
 
     Between measured sizes chains are interpolated as for worth. The whole pool keeps all of itself, whatever its noise.
+    A size whose trainings all came to one number, as the pool's did, shows nothing.
 
     Raises:
         RequestError: The full pool isn't shown to improve on the untouched model.
     """
-    size_M = curve.grid()
-    low_M = np.array([retained(Arm("", cost_C, True), full, untouched).low for cost_C in curve.at(size_M).T])
+    size_M, flat = curve.grid(), not np.ptp(full.cost_R)
+    low_M = np.array(
+        [
+            -np.inf if flat and not np.ptp(cost_C) else retained(Arm("", cost_C, True), full, untouched).low
+            for cost_C in curve.at(size_M).T
+        ]
+    )
     short = np.flatnonzero((low_M < share) & (size_M < pool_rows))
     first = int(short[-1]) + 1 if len(short) else 0
     shown = first < len(size_M) and size_M[first] < pool_rows

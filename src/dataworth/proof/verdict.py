@@ -16,7 +16,7 @@ from scipy import stats
 
 from dataworth.errors import RequestError
 from dataworth.numerics.ranks import Estimate
-from dataworth.proof.contrast import NOT_SHOWN, WORDS, Claim, contrast, decide, detectable
+from dataworth.proof.contrast import NOT_SHOWN, WORDS, WORSE, Claim, contrast, decide, detectable
 from dataworth.proof.looks import Looks
 
 LEVEL = 0.05
@@ -156,7 +156,7 @@ def word_of(subject: Arm, comparator: Arm, rules: Rules, untouched: float | None
     """The word at a planned look, and the reason where it needs one; `judge` adds what surrounds it."""
     found = contrast(subject.cost_R, comparator.cost_R, claim_of(subject, comparator))
     code = int(decide(found, rules.alpha, rules.margin, rules.alpha_margin))
-    if float(found.se) == 0:
+    if _seedless(subject, comparator):
         return CANNOT_TELL, "all trainings gave one number: their seeds change nothing, so nothing says what luck does"
     if untouched is None:
         return WORDS[code], ""
@@ -164,7 +164,10 @@ def word_of(subject: Arm, comparator: Arm, rules: Rules, untouched: float | None
         return CANNOT_TELL, "neither arm is shown to improve on the untouched model: train longer or on more rows"
     learned = untouched - min(float(subject.cost_R.mean()), float(comparator.cost_R.mean()))
     half = float(found.half_width(rules.alpha))
-    if WORDS[code] == "as good as" and rules.margin is not None and rules.margin >= MOST_MARGIN * learned:
+    margin_is_all = rules.margin is not None and rules.margin >= MOST_MARGIN * learned
+    if WORDS[code] == "as good as" and margin_is_all:
+        if int(decide(found, rules.alpha)) == WORSE:  # shown, whatever the margin is
+            return WORDS[WORSE], ""
         return CANNOT_TELL, (
             f"the margin {rules.margin:g} is half or more of all that training gained ({learned:.3g}), so it would "
             "accept what learnt little: give a smaller one"
@@ -183,6 +186,11 @@ def _improves(arm: Arm, untouched: float) -> bool:
     return bool(arm.cost_R.mean() < untouched) if found is None else bool(found.pvalue < LEVEL)
 
 
+def _seedless(one: Arm, other: Arm) -> bool:
+    """Whether each arm's trainings came to one number; the variance of equal floats needn't be 0."""
+    return not (np.ptp(one.cost_R) or np.ptp(other.cost_R))
+
+
 def _spread(arm: Arm) -> float:
     return float(np.std(arm.cost_R, ddof=1)) if len(arm.cost_R) > 1 else 0.0
 
@@ -195,7 +203,7 @@ def retained(subset: Arm, full: Arm, untouched: float, *, level: float = 0.9) ->
     """
     gained, of_full = untouched - float(subset.cost_R.mean()), untouched - float(full.cost_R.mean())
     var, var_full = (a.cost_R.var(ddof=1) / len(a.cost_R) for a in (subset, full))
-    if var + var_full == 0:
+    if _seedless(subset, full):
         raise RequestError("all trainings gave one number: their seeds change nothing, so nothing says what luck does")
     share = gained / of_full if of_full else 0.0
     below = var**2 / (len(subset.cost_R) - 1) + (share**2 * var_full) ** 2 / (len(full.cost_R) - 1)

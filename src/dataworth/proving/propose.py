@@ -184,8 +184,9 @@ def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
     draw = arm.draws[0]
     dull = session.trainee.unscored
     lost, near = (sum(i in some for i in draw.ids) for some in (dull, session.excluded))
-    if max(lost, near) == len(draw.ids):
+    if all(i in dull or i in session.excluded for i in draw.ids):
         why = "carry no loss" if lost == len(draw.ids) else "nearly equal goal or protected rows"
+        why += " or carry no loss" if lost and lost < len(draw.ids) else ""
         raise RequestError(f"{arm.name}: all of its rows {why}: nothing can be shown of it; choose other rows")
     if lost:
         session.notes.append(f"{arm.name}: {lost:,} of its rows carry no loss and are left out of its training")

@@ -35,6 +35,8 @@ from dataworth.store.run import RunFolder
 
 REGISTRATION = "registration.json"
 CLAIMS = ("better", "as good as", "worse")
+_ROUNDING = 1e-9
+"""A skill whose loss is the margin to the last bits hasn't lost more."""
 
 
 class Prover:
@@ -326,7 +328,7 @@ class Prover:
             unit=self.unit,
             higher=self.higher,
             seeds=seeds,
-            verdicts=self._verdicts(arms, untouched, look),
+            verdicts=self._verdicts(arms, untouched, seeds if look else None),
             arms=tuple(
                 self._arm(a, arms[a.name], costs_J[a.name], {n: tokens for n, (_, tokens) in have[a.name].items()})
                 for a in self.proposal.arms
@@ -340,9 +342,16 @@ class Prover:
             length=self.session.trainee.length_name,
         )
 
-    def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, look: bool) -> tuple[Verdict, ...]:
-        rules = self.proposal.rules
-        return tuple(judge(arms[s], arms[c], rules, untouched=untouched, look=look) for s, c in self.proposal.pairs)
+    def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, seeds: int | None) -> tuple[Verdict, ...]:
+        """Verdicts; words of a look only where both arms have its trials: what is left of failed ones is no sample."""
+        rules, reached = (
+            self.proposal.rules,
+            {s: seeds is not None and len(arm.cost_R) >= seeds for s, arm in arms.items()},
+        )
+        return tuple(
+            judge(arms[s], arms[c], rules, untouched=untouched, look=reached[s] and reached[c])
+            for s, c in self.proposal.pairs
+        )
 
     def _arm(self, plan: ArmPlan, arm: Arm, costs_RJ: NDArray[np.float64], tokens_of: Mapping[int, int]) -> ArmResult:
         means = (costs_RJ * self.trials.sign_J).mean(0) if len(costs_RJ) else np.zeros(0)
@@ -425,5 +434,5 @@ class Prover:
                 if len(lost_R) > 1:
                     cost = mean_interval(lost_R, level=level)
                     margin = skill.margin or 0.0
-                    found.append(Kept(skill.name, arm.name, cost, margin, cost.low > margin))
+                    found.append(Kept(skill.name, arm.name, cost, margin, cost.low > margin + _ROUNDING))
         return tuple(found)
