@@ -343,6 +343,16 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
         ("mine", 16, 5), ("random", 16, 5), ("less", 16, 5)
     ]  # fmt: skip
+    assert any("scores no row: the tokens of less are those of as many other rows" in n for n in told["notes"])
+    assert not any("times the tokens of random ones" in n for n in told["notes"])
+    longer = [{**row, "completion": row["completion"] + " and so on" * 9} for row in rows(8, True, 1)]
+    pool = write(place / "longer.jsonl", [*longer, *rows(56, False, 2)])
+    long = write(place / "long.jsonl", longer)
+    plan = ["prove", str(long), *(f for f in flags if not f.startswith("--pool")), f"--pool={pool}", "--dry-run"]
+    for more, said in ((["--against", "random"], True), (["--against", "random", "--protocol", "tokens"], False)):
+        app([*plan, *more, "--json"], standalone_mode=False)
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        assert any("times the tokens of random ones" in note for note in notes) == said
     # Three seeds, and two more for the search of learning rates.
     assert told["comparisons"] == 2
     assert all(a["tokens"] > 0 for a in told["arms"])

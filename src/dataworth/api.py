@@ -387,6 +387,10 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             proposal = propose(session, request, lambda _, rows, seed: ids[:rows])
             judged = (rows.open_for("proof").ids for _, rows in sealed_parts(session))
             refuse_seen(session, proposal.seen, set().union(*judged))
+            scored = [a for a in proposal.arms if a.role == "baseline" or a.name in request.subset]
+            if stand_ins := [a.name for a in scored if a.draws[0].ids == ids[: a.rows]]:
+                more = f"a dry run scores no row: the tokens of {', '.join(stand_ins)} are those of as many other rows"
+                session.notes.append(more)
             trials, shared = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1, proposal.owners()
             if request.budget is not None:
                 more = f"a dry run times nothing: --budget {request.budget} would cut this to what the time pays for"

@@ -38,6 +38,8 @@ CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "lo
 
 
 LR_FACTORS = (0.5, 1.0, 2.0)
+_UNLIKE = 1.25
+"""A subject's rows that are so many times as long as random ones, or as short, train on something else, too."""
 
 Best = Callable[[str, int, int], Sequence[str]]
 """(score, rows, seed) -> ids of so many rows that are best by it, its warm-up and other draws made by the seed."""
@@ -60,6 +62,8 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
         controls = _controls(arms, request.against or USUAL, plain)
         others = _beside(session, arms, controls, plain, usual=request.against is None)
         others += arms.curve([arms.size]) if request.curve else []
+        if request.protocol != "tokens" and {c.name for c in controls} & {"random", "full"}:
+            session.notes += [note for arm, s in subsets.items() if s or not session.dry for note in arms.longer(arm)]
     else:
         arms = _Arms(session, max(arm.rows for arm in plain), looks.seeds[-1], best)
         controls, others = [], arms.curve([arm.rows for arm in plain])
@@ -222,6 +226,16 @@ class _Arms:
     def tokens(self, arm: ArmPlan) -> int:
         """Training tokens of a fixed arm in one epoch."""
         return arm.draws[0].tokens(self.token_of)
+
+    def longer(self, arm: ArmPlan) -> list[str]:
+        """A note where a subject trains on much more, or less, than as many random rows would."""
+        share = self.tokens(arm) / max(1.0, arm.rows * float(self.token_N.mean()))
+        if 1 / _UNLIKE < share < _UNLIKE:
+            return []
+        return [
+            f"{arm.name}: its rows have {share:.2g} times the {self.session.trainee.unit}s of random ones, so that "
+            "what it gains or loses may be that alone: --protocol tokens or --against random-tokens takes it away"
+        ]
 
     def control(self, name: str, subject: ArmPlan) -> ArmPlan:
         """What `--against` names.
