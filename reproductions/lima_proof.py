@@ -107,7 +107,7 @@ def request(args: argparse.Namespace, files: dict[str, Path], subsets: list[str]
         "goal": str(goal(args)),
         "model": args.model,
         "against": "random,full",
-        "recipe": str(flan.settle(args.work / "recipe.yaml", yaml.safe_dump(flan_proof.recipe_of(args)))),
+        "recipe": str(flan.settle(args.work / "recipe.yaml", yaml.safe_dump(flan.recipe_of(args)))),
         "protect": flan_proof.protected(args),
         "protocol": protocol,
         "curve": False,
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
         for protocol, fields in asked.items()
     }
     keeper.keep()
-    result: dict[str, Any] = {**flan.stated(args, FULL), "recipe": flan_proof.recipe_of(args), "tau": args.tau}
+    result: dict[str, Any] = {**flan.stated(args, FULL), "recipe": flan.recipe_of(args), "tau": args.tau}
     result["picked"] = alike(picked)
     result |= {name: {k: v for k, v in proof.to_dict().items() if k != "run"} for name, proof in proofs.items()}
     flan.keep_result(args, "lima_proof.json", result)
