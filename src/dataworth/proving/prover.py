@@ -344,12 +344,9 @@ class Prover:
 
     def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, seeds: int | None) -> tuple[Verdict, ...]:
         """Verdicts; words of a look only where both arms have its trials: what is left of failed ones is no sample."""
-        rules, reached = (
-            self.proposal.rules,
-            {s: seeds is not None and len(arm.cost_R) >= seeds for s, arm in arms.items()},
-        )
+        reached = {s: seeds is not None and len(arm.cost_R) >= seeds for s, arm in arms.items()}
         return tuple(
-            judge(arms[s], arms[c], rules, untouched=untouched, look=reached[s] and reached[c])
+            judge(arms[s], arms[c], self.proposal.rules, untouched=untouched, look=reached[s] and reached[c])
             for s, c in self.proposal.pairs
         )
 
