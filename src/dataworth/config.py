@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import re
 import textwrap
@@ -15,7 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
-from dataworth.errors import RequestError
+from dataworth.errors import RequestError, nearest
 from dataworth.recipe import CLASSIFIER_LIBRARIES, CLASSIFIERS, ClassifierRecipe, Recipe
 
 
@@ -205,9 +204,7 @@ def build(cls: type[R], values: Mapping[str, Any]) -> R:
     clean: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(hints))}"
-            raise RequestError(f"key {key!r} is unknown to {cls.__name__}; {hint}")
+            raise RequestError(f"key {key!r} is unknown to {cls.__name__}; {nearest(key, sorted(hints), 'known keys')}")
         clean[key] = _coerce(key, value, hints[key])
     if not clean.get("pool"):
         raise RequestError("no pool was given: expected at least one file, glob or folder")

@@ -15,6 +15,8 @@ exits with `exit_code`; anything that is not a `DataworthError` is a bug and exi
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -67,6 +69,13 @@ class Stopped(DataworthError):
     """Work was stopped on purpose and can be resumed by the same command."""
 
     exit_code = 4
+
+
+def nearest(name: str, known: Iterable[str], what: str = "known") -> str:
+    """What to say of a name that nothing has: `did you mean 'x'?`, or `what` and the names there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"{what}: {', '.join(names) or 'none'}"
 
 
 class NotApplicable(Exception):

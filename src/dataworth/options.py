@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from dataworth import plugins
-from dataworth.errors import RequestError
+from dataworth.errors import RequestError, nearest
 from dataworth.probes.spec import FeatureSpec
 from dataworth.recipe import Recipe
 from dataworth.results import Pick, Score
@@ -118,8 +117,7 @@ def split(given: Mapping[str, str], score: Score, pick: Pick | None = None) -> M
             )
         side, _, bare = name.rpartition(".")
         if bare not in {"": known, "score": of_score, "pick": of_pick}.get(side, ()):
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(sorted(known)) or 'none'}"
+            hint = nearest(name, sorted(known), "it knows")
             raise RequestError(f"option {name!r} is unknown to method {score.name}; {hint}")
     probe = {k: _value(k, v) for k, v in for_score.items() if k in of_probe}
     return MethodOptions(

@@ -7,7 +7,6 @@ the attributes of the protocol in `results` and inherits nothing.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from dataworth.errors import RequestError
+from dataworth.errors import RequestError, nearest
 
 SCORES = {
     "random": "dataworth.scores.random:Random",
@@ -122,9 +121,7 @@ def load(group: Group, name: str) -> Any:
         module, _, attribute = FAMILIES[family].partition(":")
         return getattr(import_module(module), attribute)(member)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
-        raise RequestError(f"{name!r} is none of the {group}; {hint}")
+        raise RequestError(f"{name!r} is none of the {group}; {nearest(name, sorted(names))}")
     module, _, attribute = names[name].partition(":")
     made = getattr(import_module(module), attribute)
     made = made() if inspect.isclass(made) else made
@@ -146,8 +143,7 @@ def options(method: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, A
     out = {}
     for key, value in given.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(sorted(known)) or 'none'}"
+            hint = nearest(key, sorted(known), "it takes")
             raise RequestError(f"option {key!r} is unknown to {getattr(method, 'name', 'this method')!r}; {hint}")
         out[key] = _typed(key, value, known[key])
     return out

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from dataworth.errors import RequestError
+from dataworth.errors import RequestError, nearest
 
 MaskLike = Literal["assistant", "trl", "axolotl", "llamafactory", "verl"]
 
@@ -235,9 +234,7 @@ def _refuse_unknown(cls: type, values: dict[str, Any]) -> None:
     names = [f.name for f in dataclasses.fields(cls)]
     for key in values:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(names)}"
-            raise RequestError(f"recipe key {key!r} is unknown{hint}")
+            raise RequestError(f"recipe key {key!r} is unknown; {nearest(key, names, 'known keys')}")
 
 
 def _check_type(name: str, value: Any, annotation: str) -> None:

@@ -264,7 +264,7 @@ def test_take_rows_numbers_copies_anew(tmp_path):
 
 def test_unknown_columns_name_the_way_out(tmp_path):
     path = files.jsonl(tmp_path / "x.jsonl", [{"context": "a", "continuation": "b"}])
-    with pytest.raises(FormatError, match=r"context, continuation .*--map prompt=COLUMN"):
+    with pytest.raises(FormatError, match=r"context, continuation; .*--map prompt=COLUMN completion=COLUMN"):
         open_pool(path)
     pool = open_pool(path, mapping={"prompt": "context", "completion": "continuation"})
     assert pool.example(0).prompt == "a" and pool.files[0].mapping == (

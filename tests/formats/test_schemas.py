@@ -113,6 +113,21 @@ def test_half_of_the_rows_decide():
 
 
 @pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("prompt response", "nearest: prompt_completion, .* e.g. --map prompt=prompt completion=response "),
+        ("instruction response", "nearest: alpaca, .* e.g. --map prompt=instruction completion=response "),
+        ("prompt", "nearest: prompt_completion, .* e.g. --map prompt=prompt completion=COLUMN "),
+        ("quiz solution", r"columns quiz, solution; .* e.g. --map prompt=COLUMN completion=solution "),
+        ("label", "nearest: labelled_.*COLUMN label=label "),
+    ],
+)
+def test_columns_of_no_schema_are_told_the_mapping_to_try(columns, words):
+    with pytest.raises(FormatError, match=words):
+        choose([dict.fromkeys(columns.split(), "x")], ORDER, "f")
+
+
+@pytest.mark.parametrize(
     ("name", "row", "words"),
     [
         ("messages", {"messages": "hi"}, "'messages' holds a string, expected a list of turns"),

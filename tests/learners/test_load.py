@@ -70,6 +70,9 @@ def test_a_silent_hub_gives_up_and_names_the_folder_way(tmp_path, monkeypatch):
     with pytest.raises(RequestError, match="give its folder as --model") as caught:
         resolve_model("owner/name", tmp_path)
     assert time.monotonic() - began < 4 and caught.value.exit_code == 2
+    assert "smollm2" not in str(caught.value)  # owner/name is no misspelling of it
+    with pytest.raises(RequestError, match="did you mean 'smollm2'"):
+        resolve_model("smolm2", tmp_path)
 
 
 def test_a_hub_model_without_safetensors_is_refused(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_rows_without_the_column_are_listed():
 def test_a_column_that_is_not_there_is_refused_with_the_nearest():
     with pytest.raises(RequestError, match="did you mean 'quality'"):
         read_column("qualty", ["a"], [{"quality": 2, "text": "x"}])
-    with pytest.raises(RequestError, match="the columns are quality, text"):
+    with pytest.raises(RequestError, match="the columns are: quality, text"):
         read_column("zzz", ["a"], [{"quality": 2, "text": "x"}])
 
 

@@ -31,8 +31,7 @@ from typing import Any
 
 import yaml
 
-from dataworth.errors import FormatError, RequestError
-from dataworth.formats.mapping import nearest
+from dataworth.errors import FormatError, RequestError, nearest
 from dataworth.formats.paths import find_files, stem_of
 from dataworth.formats.pool import no_rows, open_pool, take_rows
 from dataworth.records import Goal, Pool, Protected, Sealed, Subtask

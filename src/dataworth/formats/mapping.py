@@ -9,11 +9,10 @@ labelled by its name, absent and null ones left out.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dataworth.errors import RequestError
+from dataworth.errors import RequestError, nearest
 from dataworth.formats.exact import BadRowError
 from dataworth.formats.schemas import ROLES
 from dataworth.formats.schemas.base import kind_in_words
@@ -48,13 +47,6 @@ def check_columns(mapping: Mapping[str, str], rows: Iterable[Mapping[str, Any]],
                 raise RequestError(
                     f"--map {role}={expression}: {path} has no column {column!r}; {nearest(column, found)}"
                 )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?`, or the known names."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 
 def mapped(mapping: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, Any]:

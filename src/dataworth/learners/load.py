@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dataworth.errors import MissingExtra, RequestError
+from dataworth.errors import MissingExtra, RequestError, nearest
 from dataworth.store.lock import LOCK_NAME, EntryLock
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -312,9 +312,10 @@ def _from_earlier_download(hub: Any, model: str, failure: BaseException) -> Path
     try:
         return Path(hub.snapshot_download(model, allow_patterns=_HUB_FILES, local_files_only=True))
     except Exception as error:
+        hint = "" if "/" in model else f" ({nearest(model, [PACKAGED], 'the one name built in')})"
         raise RequestError(
-            f"model {model!r} is no local path and the hub did not give it ({_line(failure)}): download it where there "
-            "is a network and give its folder as --model"
+            f"model {model!r} is no local path{hint} and the hub did not give it ({_line(failure)}): download it where "
+            "there is a network and give its folder as --model"
         ) from error
 
 

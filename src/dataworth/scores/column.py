@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dataworth.errors import RequestError
+from dataworth.errors import RequestError, nearest
 from dataworth.results import Scored
 from dataworth.scores.assemble import assemble
 
@@ -69,9 +68,7 @@ def read_column(column: str, ids: Sequence[str], rows: Iterable[Mapping[str, Any
         else:
             values_N[i] = held
     if len(ids) and not there:
-        near = difflib.get_close_matches(column, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(sorted(names)) or 'none'}"
-        raise RequestError(f"no row has a column {column!r}; {hint}")
+        raise RequestError(f"no row has a column {column!r}; {nearest(column, sorted(names), 'the columns are')}")
     if len(ids) and len(unscored) == len(ids):
         raise RequestError(f"column {column!r} holds no number in any row ({unscored[ids[0]]}): expected numbers")
     return Scored(values_N, unscored)

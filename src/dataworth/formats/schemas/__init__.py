@@ -54,14 +54,19 @@ def implied(row: Columns) -> str | None:
     return next((s.name for s in ORDER if s.problem(row) is None), None)
 
 
-_USUAL = ("prompt", "completion")
+_CALLED = {
+    "prompt": ("prompt", "instruction", "question", "query", "input", "problem", "inputs"),
+    "completion": ("completion", "response", "output", "answer", "solution", "target", "reply", "targets"),
+}
+"""What other people's files call a prompt and its answer: only ever proposed, never taken without `--map`."""
 
 
 def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schema:
     """The first schema in the order that at least half of the rows belong to.
 
     Raises:
-        FormatError: None does; the message names the columns found and the nearest schema's objection.
+        FormatError: None does; the message names the columns found, the nearest schema's objection if any schema
+            shares a column, and a mapping to try.
     """
     for schema in order:
         if 2 * sum(schema.problem(row) is None for row in rows) >= len(rows):
@@ -69,11 +74,16 @@ def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schem
     if labelled.IMAGE in order and labelled.holds_arrays(rows[0]):
         raise FormatError(f"{path}: {labelled.unclear(rows)}")
     found = list(dict.fromkeys(name for row in rows for name in row))
-    nearest = max(order, key=lambda s: sum(name in found for name in s.required) / len(s.required))
-    objection = next(p for p in map(nearest.problem, rows) if p)
-    example = " ".join(f"{role}=COLUMN" for role in (nearest.required if "label" in nearest.required else _USUAL))
+    # As many columns in common is as near: then supervised pairs, which most files hold, and the plainest of those.
+    nearest = max(order, key=lambda s: (sum(name in found for name in s.required), s.kind == "sft", -len(s.required)))
+    near = ""
+    if any(name in found for name in nearest.required):
+        near = f" (nearest: {nearest.name}, but {next(p for p in map(nearest.problem, rows) if p)})"
+    roles = {role: next((name for name in names if name in found), "COLUMN") for role, names in _CALLED.items()}
+    if "label" in nearest.required:
+        roles = {role: role if role in found else "COLUMN" for role in nearest.required}
     raise FormatError(
-        f"{path}: no known schema in columns {', '.join(found[:20]) or '(none)'} (nearest: {nearest.name}, but "
-        f"{objection}); expected one of {', '.join(s.name for s in order)}; say which column is what, every role "
-        f"at once, e.g. --map {example}"
+        f"{path}: no known schema in columns {', '.join(found[:20]) or '(none)'}{near}; expected one of "
+        f"{', '.join(s.name for s in order)}; say which column is what, every role at once, e.g. --map "
+        f"{' '.join(f'{role}={column}' for role, column in roles.items())} (for a goal's file --goal-map)"
     )
