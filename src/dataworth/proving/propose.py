@@ -40,6 +40,8 @@ CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "lo
 LR_FACTORS = (0.5, 1.0, 2.0)
 _UNLIKE = 1.25
 """A subject's rows that are so many times as long as random ones, or as short, train on something else, too."""
+_SAME_SIZE = 0.02
+"""Subsets whose rows differ by such a share are of one size."""
 
 Best = Callable[[str, int, int], Sequence[str]]
 """(score, rows, seed) -> ids of so many rows that are best by it, its warm-up and other draws made by the seed."""
@@ -134,7 +136,7 @@ def _one_size(plain: Sequence[ArmPlan]) -> int:
         RequestError: The subsets have no size in common.
     """
     size = round(float(np.median([arm.rows for arm in plain])))
-    if any(abs(arm.rows - size) > 0.02 * size for arm in plain):
+    if any(abs(arm.rows - size) > _SAME_SIZE * size for arm in plain):
         sizes = ", ".join(f"{arm.name} {arm.rows:,}" for arm in plain)
         raise RequestError(
             f"subsets of different sizes ({sizes}): expected one size to draw at random; prove them apart, or compare "
@@ -199,9 +201,12 @@ def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
     clean = [n for n, i in enumerate(draw.ids) if i not in session.excluded]
     weights = [draw.weights[n] for n in clean] if draw.weights else ()
     twin = fixed_arm(arm.name + TWIN, "subject", [draw.ids[n] for n in clean], weights)
+    fewer = ""
+    if near > _SAME_SIZE * arm.rows:
+        fewer = ", whose worth tells more than a comparison with rows drawn at random, which are more"
     session.notes.append(
         f"{arm.name}: {near:,} of its rows nearly equal goal rows; both are shown, without them for "
-        f"{twin.rows:,} rows of {arm.rows:,}"
+        f"{twin.rows:,} rows of {arm.rows:,}{fewer}"
     )
     return [arm, twin]
 
