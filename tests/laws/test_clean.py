@@ -46,6 +46,8 @@ def test_a_law_that_misses_its_own_points_is_not_clean_and_the_interval_reaches_
     bent = found.pow4.at(2000), found.mmf4.at(2000)
     assert twice.low <= min(bent) and max(bent) <= twice.high and twice.warnings
     assert "curves that bend say" in found.explain()
+    apart_CK = loss_CK * np.array([[0.9], [1.0], [1.1]])  # nor do they hide what the law misses
+    assert any("misses its own" in r for r in fit_curve(sizes, apart_CK).inspection.reasons)
     offset_CK = TRUTH.at(sizes) * np.array([[0.9], [1.0], [1.1]])  # chains that differ alike at all sizes miss nothing
     noise = np.exp(0.002 * np.random.default_rng(1).standard_normal((3, 5)))
     assert not any("misses its own" in r for r in fit_curve(sizes, offset_CK * noise).inspection.reasons)
