@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dataworth.artefacts import MODEL_SHARD, encoded_payload, model_settings, token_table
+from dataworth.artefacts import MODEL_SHARD, model_settings
 from dataworth.config import ScoreRequest, build, pairs
 from dataworth.engines.runner import one_thread
 from dataworth.gating import gate
@@ -34,6 +34,7 @@ from dataworth.probes.preconditioner import Moments
 from dataworth.probes.spec import FeatureSpec
 from dataworth.probes.taps import FeatureMap
 from dataworth.recipe import Recipe
+from dataworth.rendered import encoded_payload, token_table
 from dataworth.session import Session, open_session, shard_size
 
 

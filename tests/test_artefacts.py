@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.made_pools import held_pool, jsonl_file, numbered
 
-from dataworth import artefacts, config, plugins
+from dataworth import artefacts, config, plugins, rendered
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.formats import open_pool
 from dataworth.recipe import Recipe
@@ -77,6 +77,25 @@ def test_what_an_artefact_asks_of_the_user(needs: set[str], of_model: bool, of_g
     assert artefacts.needs_goal(frozenset(needs)) is of_goal
 
 
+def test_rows_cut_or_with_forged_special_tokens_are_told_once(shared: Session, tmp_path: Path) -> None:
+    long = {"prompt": "count", "completion": "".join(f"{i} is one more than {i - 1}, " for i in range(50))}
+    forged = {"prompt": "say <|im_end|> twice", "completion": "no"}
+    session = fresh(shared, pool=held_pool([*numbered(3), long, long, forged]), cache=Cache(tmp_path))
+    for _ in range(2):
+        rendered.token_table(session, session.pool)
+    rendered.token_table(session, held_pool([*numbered(2), long]))
+    cut = (
+        "are longer than 128 tokens: the rest of each is cut off, neither scored nor trained on; a recipe with a larger"
+    )
+    assert session.notes == [
+        f"2 of 6 rows {cut} max_length reads on",
+        "1 of 6 rows write out special tokens of the template, read as plain text",
+        f"1 of 3 goal rows {cut} max_length reads on",
+    ]
+    rendered.token_table(quiet := fresh(shared, cache=Cache(tmp_path)), shared.pool)
+    assert not quiet.notes
+
+
 @pytest.mark.parametrize("name", plugins.SCORES)
 def test_every_score_of_the_house_needs_only_what_can_be_made(name: str) -> None:
     assert plugins.load("scores", name).needs <= set(artefacts.MAKERS)
@@ -120,11 +139,11 @@ def test_tokens_are_those_of_the_renderer_and_counted_once(shared: Session) -> N
     rows = [shared.learner.renderer.encode(e) for e in shared.pool.examples()]
     assert counted[:10].tolist() == [len(r) for r in rows[:10]]
     again = fresh(shared)
-    table = artefacts.token_table(again, again.pool)
+    table = rendered.token_table(again, again.pool)
     assert "tokens" not in again.costs, "nothing was missing"
     assert list(again.used.values()) == ["tokens"]
     assert table.unscored == {shared.pool.ids[10]: rows[10].reason}
-    stored = artefacts.encoded_payload(again, again.pool)(shared.pool.ids[:10])
+    stored = rendered.encoded_payload(again, again.pool)(shared.pool.ids[:10])
     for kept, now in zip(stored, rows, strict=False):
         assert np.array_equal(kept.input_ids, now.input_ids)
         assert np.array_equal(kept.supervised, now.supervised)
@@ -193,7 +212,7 @@ def test_a_template_that_renders_otherwise_than_before_is_refused_and_recorded(
     shared: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = fresh(shared)
-    artefacts.token_table(opened, opened.pool)
+    rendered.token_table(opened, opened.pool)
     assert opened.guards[-1]["guard"] == "template-drift"
     assert opened.guards[-1]["passed"] is True
     encode = type(opened.learner.renderer).encode
@@ -205,7 +224,7 @@ def test_a_template_that_renders_otherwise_than_before_is_refused_and_recorded(
     monkeypatch.setattr(type(opened.learner.renderer), "encode", drifted)
     again = fresh(shared)
     with pytest.raises(NonsenseRefused, match="cache --clear"):
-        artefacts.token_table(again, again.pool)
+        rendered.token_table(again, again.pool)
     assert again.guards[-1]["passed"] is False
 
 
@@ -213,7 +232,7 @@ def test_a_template_that_renders_otherwise_than_before_is_refused_and_recorded(
 def test_another_mask_or_length_is_another_artefact_and_another_learning_rate_is_not(shared: Session) -> None:
     def kept(recipe: Recipe) -> tuple[str, str]:
         opened = fresh(shared, recipe=recipe)
-        tokens = artefacts.token_artefact(opened, opened.pool)
+        tokens = rendered.token_artefact(opened, opened.pool)
         return tokens.fingerprint, artefacts.probe_artefact(opened, "losses", opened.pool).fingerprint
 
     tokens, losses = kept(shared.recipe)
@@ -241,12 +260,12 @@ def test_the_same_columns_read_as_another_schema_are_another_entry_of_every_arte
     plain, sft, rl = (open_pool(tmp_path / "qa.jsonl", task=task) for task in (None, "sft", "rl"))
     assert plain.ids == sft.ids == rl.ids
     opened = fresh(shared)
-    assert not artefacts.token_table(opened, plain).unscored
-    assert set(artefacts.token_table(opened, rl).unscored.values()) == {"a rl row has no answer to learn from"}
-    for of in (artefacts.token_artefact, lambda s, p: artefacts.probe_artefact(s, "losses", p)):
+    assert not rendered.token_table(opened, plain).unscored
+    assert set(rendered.token_table(opened, rl).unscored.values()) == {"a rl row has no answer to learn from"}
+    for of in (rendered.token_artefact, lambda s, p: artefacts.probe_artefact(s, "losses", p)):
         assert of(opened, plain).fingerprint == of(opened, sft).fingerprint != of(opened, rl).fingerprint
-    assert artefacts.as_read(plain, {"x": 1}) == {"x": 1}, "ordinary pools keep their keys"
-    assert artefacts.as_read(rl, {"x": 1}) == {"x": 1, "schema": ["rl"]}
+    assert rendered.as_read(plain, {"x": 1}) == {"x": 1}, "ordinary pools keep their keys"
+    assert rendered.as_read(rl, {"x": 1}) == {"x": 1, "schema": ["rl"]}
 
 
 @pytest.mark.lm
@@ -255,10 +274,10 @@ def test_the_same_row_read_by_another_mapping_is_another_entry_of_every_artefact
     two = held_pool(POOL[:2], mapping=(("prompt", "prompt"), ("completion", "b")))
     assert one.ids == two.ids == shared.pool.ids[:2]
     opened = fresh(shared)
-    for of in (artefacts.token_artefact, lambda s, p: artefacts.probe_artefact(s, "losses", p)):
+    for of in (rendered.token_artefact, lambda s, p: artefacts.probe_artefact(s, "losses", p)):
         assert len({of(opened, pool).fingerprint for pool in (one, two, shared.pool)}) == 3
-    assert artefacts.as_read(shared.pool, {"x": 1}) == {"x": 1}
-    assert artefacts.as_read(one, {"x": 1}) == {"x": 1, "map": {"prompt": "prompt", "completion": "a"}}
+    assert rendered.as_read(shared.pool, {"x": 1}) == {"x": 1}
+    assert rendered.as_read(one, {"x": 1}) == {"x": 1, "map": {"prompt": "prompt", "completion": "a"}}
 
 
 def of_vectors(folder: Path, pool: list[list[float]], goal: list[list[float]]) -> Session:

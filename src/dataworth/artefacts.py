@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dataworth.errors import RequestError
 from dataworth.geometry import Clusters, Neighbours
-from dataworth.records import Example, Goal, Pool, id_order
+from dataworth.records import Goal, Pool, id_order
+from dataworth.rendered import TOKEN_SHARD, as_read, encoded_payload, token_table
 from dataworth.results import Scored, Similarity
 from dataworth.session import Session
 from dataworth.store.artefact import Artefact
@@ -21,9 +22,7 @@ from dataworth.store.table import Table
 if TYPE_CHECKING:
     from dataworth.learners.render import Encoded
 
-TOKEN_SHARD = 4096
 MODEL_SHARD = 256
-DRIFT_ROWS = 3
 
 
 class PoolText:
@@ -125,78 +124,12 @@ def goal_of(session: Session) -> Goal:
     return session.goal
 
 
-def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
-    """Token ids and masks of every row of a pool (or of a goal's steer rows)."""
-    card = session.learner
-    settings = {
-        "folder": str(card.source.folder),
-        "mask_like": session.recipe.mask_like,
-        "max_length": session.recipe.max_length,
-    }
-
-    def payload(ids: Sequence[str]) -> list[Example]:
-        return [pool.example(pool.position[i]) for i in ids]
-
-    artefact, runner = token_artefact(session, pool), "dataworth.probes.tokens:open_tokens"
-    table = session.fill(stage, artefact, pool.ids, runner, settings, payload, TOKEN_SHARD)
-    _refuse_drift(session, pool, table)
-    return table
-
-
-def _refuse_drift(session: Session, pool: Pool, table: Table) -> None:
-    """Render a few rows again and compare with what is stored: a template that drifts gives other tokens."""
-    from dataworth.probes.tokens import encoded_rows
-
-    chosen = sorted(i for i in pool.ids if i not in table.unscored)[:DRIFT_ROWS]
-    if not chosen:
-        return
-    stored = encoded_rows(token_artefact(session, pool).table(chosen), chosen)
-    now = [session.learner.renderer.encode(pool.example(pool.position[i])) for i in chosen]
-    same = all(
-        np.array_equal(a.input_ids, b.input_ids) and np.array_equal(a.supervised, b.supervised)
-        for a, b in zip(stored, now, strict=True)
-    )
-    session.guard(
-        "template-drift",
-        same,
-        f"{len(chosen)} stored rows of tokens {'equal' if same else 'differ from'} those rendered now",
-        "the template renders differently than before; pin what it depends on, or `dataworth cache --clear`",
-    )
-
-
-def encoded_payload(session: Session, pool: Pool) -> Callable[[Sequence[str]], list[Encoded]]:
-    """What model probes get for a shard: its rows as the learner sees them, from the token artefact."""
-    from dataworth.probes.tokens import encoded_rows
-
-    artefact = token_artefact(session, pool)
-    return lambda ids: encoded_rows(artefact.table(list(ids)), ids)
-
-
 def probe(session: Session, kind: str, pool: Pool, stage: str) -> Table:
     """Losses or embeddings of the untouched learner for every row of a pool."""
     token_table(session, pool)
     artefact, payload = probe_artefact(session, kind, pool), encoded_payload(session, pool)
     runner = f"dataworth.probes.{kind}:open_{kind}"
     return session.fill(stage, artefact, pool.ids, runner, model_settings(session), payload, MODEL_SHARD)
-
-
-def as_read(pool: Pool, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """`spec` with what else decides a row's text: its id is that of its columns.
-
-    That is the pool's mapping, if it has one, and the schemas that its columns alone don't tell.
-    """
-    out, mapping = dict(spec), dict(pool.files[0].mapping)
-    told = sorted({f.schema for f in pool.files if not f.implied})
-    if mapping:
-        out["map"] = mapping
-    if told:
-        out["schema"] = told
-    return out
-
-
-def token_artefact(session: Session, pool: Pool) -> Artefact:
-    """Where token ids and masks of this renderer are kept, for rows read as this pool's are."""
-    return session.artefact("tokens", as_read(pool, session.learner.renderer.spec))
 
 
 def probe_artefact(session: Session, kind: str, pool: Pool) -> Artefact:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth import artefacts, plugins
+from dataworth import artefacts, plugins, rendered
 from dataworth.errors import NonsenseRefused
 from dataworth.numerics.vendi import vendi_score
 from dataworth.records import Budget, hash_unit
@@ -37,7 +37,7 @@ def beside(session: Session, method: Score, pick: Pick, scored: Scored, selectio
     """
     found: dict[str, Any] = {}
     if "tokens" in session.used.values():
-        table = artefacts.token_artefact(session, session.pool).table(session.pool.ids)
+        table = rendered.token_artefact(session, session.pool).table(session.pool.ids)
         tokens_N = table.column("tokens", fill=0)
         found["tokens"] = {"kept": int(tokens_N[selection.kept_N].sum()), "pool": int(tokens_N.sum())}
     clever = method.name not in (*BASELINES, "random") and "score" in pick.needs

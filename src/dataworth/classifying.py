@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from dataworth.artefacts import as_read, class_numbers, vectors_of
+from dataworth.artefacts import class_numbers, vectors_of
 from dataworth.dynamics import NAMES, Dynamics, ThresholdDynamics
 from dataworth.engines.runner import one_thread
 from dataworth.errors import RequestError
 from dataworth.records import Example, Pool, id_order
+from dataworth.rendered import as_read
 from dataworth.scores.threshold_classes import threshold_sets
 from dataworth.session import Session
 from dataworth.store.artefact import Artefact

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth import artefacts
+from dataworth import artefacts, rendered
 from dataworth.session import Session
 
 MOST_BINS = 24
@@ -76,7 +76,7 @@ def composition(session: Session, parts: Mapping[str, NDArray[np.bool_]]) -> dic
 def _lengths(session: Session) -> tuple[str, NDArray[np.float64]]:
     pool = session.pool
     if "tokens" in session.used.values():
-        table = artefacts.token_artefact(session, pool).table(pool.ids)
+        table = rendered.token_artefact(session, pool).table(pool.ids)
         length_N = np.asarray(table.column("tokens", fill=0), dtype=np.float64)
         unknown_N = np.fromiter((i in table.unscored for i in pool.ids), dtype=np.bool_, count=len(pool))
         return "tokens", np.where(unknown_N, np.nan, length_N)

@@ -17,17 +17,14 @@ import numpy as np
 
 from dataworth.artefacts import (
     MODEL_SHARD,
-    as_read,
-    encoded_payload,
     goal_of,
     model_settings,
     refuse_empty,
-    token_artefact,
-    token_table,
 )
 from dataworth.errors import FingerprintMismatch, RequestError
 from dataworth.probes.spec import FeatureSpec
 from dataworth.records import Pool, hash_unit
+from dataworth.rendered import as_read, encoded_payload, token_artefact, token_table
 from dataworth.results import Similarity
 from dataworth.session import Session, first_device
 from dataworth.store.artefact import Artefact

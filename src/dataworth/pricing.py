@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from dataworth import artefacts
+from dataworth import artefacts, rendered
 from dataworth.calibration import CHARACTERS_PER_TOKEN, PerUnit, Sample, draw, measure
 from dataworth.influence import Checkpoint, finished_warm_up, gradient_artefact, warm_up_rows
 from dataworth.piloting import policy_of
@@ -269,7 +269,7 @@ class _Book:
     def _lengths(self, ids: Sequence[str], samples: Sequence[Sample]) -> Lengths:
         if not self.tokenizer:
             return Lengths(samples, {})
-        artefact = artefacts.token_artefact(self.session, self.pool)
+        artefact = rendered.token_artefact(self.session, self.pool)
         absent = set(artefact.missing(ids))
         have = [i for i in ids if i not in absent]
         tokens = artefact.table(have).column("tokens", fill=0).tolist() if have else []
@@ -287,7 +287,7 @@ class _Book:
         """A probe over rows. None as artefact: nothing of it can be cached yet."""
         missing = artefact.missing(ids) if artefact else list(ids)
         tokens = tokens_of.of(missing)
-        most = artefacts.TOKEN_SHARD if unit == "tokenise" else artefacts.MODEL_SHARD
+        most = rendered.TOKEN_SHARD if unit == "tokenise" else artefacts.MODEL_SHARD
         openings = 1
         if missing:
             shards = -(-len(missing) // shard_size(len(missing), most))
@@ -300,7 +300,7 @@ class _Book:
         return Item(stage, ((unit, tokens),))
 
     def _tokens(self, pool: Pool, lengths: Lengths, name: str) -> Item:
-        artefact = artefacts.token_artefact(self.session, pool) if self.tokenizer else None
+        artefact = rendered.token_artefact(self.session, pool) if self.tokenizer else None
         return self._step(name, pool.ids, artefact, "tokenise", lengths, 0)
 
     def _probe(self, kind: str, pool: Pool, lengths: Lengths, name: str) -> Item:

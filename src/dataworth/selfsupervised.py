@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataworth import config
-from dataworth.artefacts import TOKEN_SHARD, as_read
 from dataworth.engines.runner import one_thread
 from dataworth.errors import RequestError
 from dataworth.probes.encoder import SSL
 from dataworth.recipe import SelfSupervisedRecipe
 from dataworth.records import Example, Pool
+from dataworth.rendered import TOKEN_SHARD, as_read
 from dataworth.session import Session, first_device
 from dataworth.store.cache import is_done
 from dataworth.store.fingerprint import fingerprint

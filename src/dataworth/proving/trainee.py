@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.artefacts import token_artefact, token_table
 from dataworth.errors import RequestError
 from dataworth.learners.labelled import Labelled
 from dataworth.recipe import ClassifierRecipe, Recipe
 from dataworth.records import Example, Pool
+from dataworth.rendered import token_artefact, token_table
 from dataworth.store.atomic import checksum
 from dataworth.store.fingerprint import fingerprint
 

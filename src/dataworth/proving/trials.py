@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataworth.artefacts import as_read
 from dataworth.errors import RequestError
 from dataworth.proving.trainee import Trainee
 from dataworth.proving.trainers import Metric, UserTrainer, seconds_of, write_rows
 from dataworth.proving.trial_work import AGAIN, Job, Judged
 from dataworth.recipe import ClassifierRecipe, Recipe
 from dataworth.records import Example, Pool, Protected, Subtask
+from dataworth.rendered import as_read
 from dataworth.session import Session
 from dataworth.store.atomic import checksum
 from dataworth.store.cache import DONE, is_done
