@@ -4,7 +4,7 @@ from scipy import stats
 
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.numerics import ranks
-from dataworth.numerics.ranks import difference_interval, mean_interval, spearman
+from dataworth.numerics.ranks import Estimate, difference_interval, mean_interval, spearman
 
 
 def test_spearman_equals_scipy_and_its_interval_covers():
@@ -58,3 +58,19 @@ def test_intervals_equal_scipy():
         mean_interval([1])
     with pytest.raises(RequestError, match="at least 2"):
         difference_interval([1], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "said"),
+    [
+        (0.0131, 0.0069, "0.013 [0.006 .. 0.020]"),
+        (12.5, 3.0, "12.500 [9.500 .. 15.500]"),
+        (0.00042, 0.0003, "0.0004 [0.0001 .. 0.0007]"),
+        (-2.5e-5, 1.2e-5, "-0.00003 [-0.00004 .. -0.00001]"),
+        (1e-12, 1e-12, "0.000000000 [0.000000000 .. 0.000000000]"),
+        (float("nan"), float("nan"), "nan [nan .. nan]"),
+        (1.0, float("inf"), "1.000 [-inf .. inf]"),
+    ],
+)
+def test_a_narrow_interval_is_said_with_the_decimals_that_show_it(value: float, half: float, said: str) -> None:
+    assert str(Estimate(value, value - half, value + half, 5)) == said

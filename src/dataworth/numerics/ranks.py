@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,10 @@ class Estimate:
     level: float = 0.95
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f} .. {self.high:.3f}]"
+        """Three decimals, or as many as the interval's half width needs for a digit that isn't zero."""
+        half = (self.high - self.low) / 2
+        places = min(9, max(3, math.ceil(-math.log10(half)))) if 0 < half < 1 else 3
+        return f"{self.value:.{places}f} [{self.low:.{places}f} .. {self.high:.{places}f}]"
 
     def to_dict(self) -> dict[str, float]:
         """Plain JSON values."""
