@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.made_pools import held_pool, numbered
 
-from dataworth import artefacts, config
+from dataworth import config, rendered
 from dataworth.composition import MOST_MOVED, MOST_SOURCES, _edges, _shift, bins_for, composition
 from dataworth.recipe import Recipe
 from dataworth.records import Pool
@@ -79,7 +79,7 @@ def test_tokens_are_counted_where_the_run_has_them_and_rows_without_are_left_out
         def column(self, name: str, fill: int) -> np.ndarray:
             return np.array([10, 20, 0, 40])
 
-    monkeypatch.setattr(artefacts, "token_artefact", lambda session, pool: Tokens())
+    monkeypatch.setattr(rendered, "token_artefact", lambda session, pool: Tokens())
     opened = session(pool, tmp_path)
     opened.used["f"] = "tokens"
     told = composition(opened, {})
