@@ -14,6 +14,8 @@ from tests.made_pools import held_pool, jsonl_file, numbered
 from dataworth import artefacts, config, plugins, rendered
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.formats import open_pool
+from dataworth.proving.trainee import trainee_of
+from dataworth.proving.trials import open_judged
 from dataworth.recipe import Recipe
 from dataworth.records import Goal, Subtask
 from dataworth.session import SILENT, Session
@@ -94,6 +96,19 @@ def test_rows_cut_or_with_forged_special_tokens_are_told_once(shared: Session, t
     ]
     rendered.token_table(quiet := fresh(shared, cache=Cache(tmp_path)), shared.pool)
     assert not quiet.notes
+
+
+def test_judge_rows_of_which_only_the_beginning_is_judged_are_told_once(shared: Session) -> None:
+    long = {"prompt": "count", "completion": "".join(f"{i} is one more than {i - 1}, " for i in range(50))}
+    session, pool = fresh(shared), held_pool([*numbered(3), long, long])
+    judged_by = [replace(two_subtasks().subtasks[0], name=kind, judge_kind=kind) for kind in ("loss", "ppl")]
+    for _ in range(2):
+        judged = open_judged(trainee_of(session), [(part, pool) for part in judged_by])
+    assert [len(j.rows) for j in judged] == [5, 5]
+    assert session.notes == [
+        "2 of 5 rows of loss are longer than 128 tokens: each is judged on its beginning; a recipe with a larger "
+        "max_length reads on"
+    ]
 
 
 @pytest.mark.parametrize("name", plugins.SCORES)

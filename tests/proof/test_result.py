@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.made_proofs import arm, proof_result
+
+from dataworth.proof.result import ProofResult
 
 
 def test_a_size_of_the_curve_whose_trials_are_an_arms_is_told_once(tmp_path: Path) -> None:
@@ -37,8 +40,11 @@ def test_subsets_of_different_sizes_are_compared_per_row_and_every_judged_set_is
     made = proof_result(tmp_path, subjects=("large", "small"), noise=0.001)
     assert "per row" not in made.explain()
     arms = tuple(replace(a, rows=50) if a.name == "small" else a for a in made.arms)
-    told = replace(made, arms=arms).explain()
-    assert "per row small is worth more than large (their sets lie apart)" in told
+    assert "per row no difference shown between large and small" in replace(made, arms=arms).explain()
+    shown = replace(made, arms=arms, sizes=replace(made.sizes, per_row=(("small", "large"),)))
+    told = shown.explain()
+    assert "per row small is worth more than large (their sets lie apart" in told
+    assert ProofResult.from_dict(made.run, json.loads(json.dumps(shown.to_dict())), {}).explain() == told
     assert "mean of each judged set" not in told
     both = tuple(replace(a, subtasks={"maths": 1.25, "code": 2.5}) for a in arms)
     header, rows = replace(made, arms=both).judged_table() or ((), [])

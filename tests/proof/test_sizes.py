@@ -11,7 +11,7 @@ from dataworth.errors import RequestError
 from dataworth.laws.curve import Prediction
 from dataworth.laws.worth import RandomCurve, worth
 from dataworth.proof.result import Sizes
-from dataworth.proof.sizes import Smallest, apart, beyond, random_curve, smallest_keeping, uneven
+from dataworth.proof.sizes import Smallest, apart, beyond, random_curve, smallest_keeping, uneven, worth_more_each
 from dataworth.proof.verdict import Arm, retained
 
 SIZES = np.array([88.0, 175.0, 350.0, 700.0, 1400.0])
@@ -36,6 +36,24 @@ def test_only_chains_with_every_size_count() -> None:
     assert found is not None and found.cost_CK.tolist() == [[3.0, 2.0], [3.2, 2.2]]
     assert random_curve([(10, {0: 3.0, 1: 3.1}), (20, {1: 2.0})]) is None
     assert random_curve([]) is None
+
+
+def test_rows_worth_more_each_are_shown_at_a_level_that_all_pairs_share() -> None:
+    rows = {"a": 100.0, "b": 130.0, "c": 170.0, "d": 220.0, "e": 280.0, "f": 360.0}
+    wrong, alone = 0, 0
+    for seed in range(100):
+        # Each subset's rows are worth two random ones; single trials scatter as those of the curve do.
+        costs = {n: trials(float(law(2 * r)), seed=1000 * seed + k) for k, (n, r) in enumerate(rows.items())}
+        noisy = curve(seed=seed)
+        wrong += bool(worth_more_each(costs, rows, noisy))
+        sets = {n: worth(cost_R, noisy) for n, cost_R in costs.items()}
+        alone += any(sets[a].each_more_than(sets[b], rows[a], rows[b]) for a in rows for b in rows)
+    assert wrong <= 5 < alone, (wrong, alone)
+    better = {**rows, "a": 50.0}
+    costs = {n: trials(float(law(2 * r)), noise=0.0005, seed=k) for k, (n, r) in enumerate(rows.items())}
+    found = worth_more_each(costs, better, curve(noise=0.0005))
+    assert found == tuple(("a", n) for n in "bcdef"), "in the order in which they were asked about"
+    assert worth_more_each(costs, dict.fromkeys(rows, 100.0), curve()) == (), "of one size: their verdicts say it"
 
 
 def test_the_fewest_rows_that_do_are_those_of_the_true_curve() -> None:

@@ -88,7 +88,7 @@ class Worth:
     `value` is read off the mean curve, made monotone; None where S lies beyond it, on the `side` "above" (worth more
     than the largest size) or "below". `spans` are the intervals (low,
     high) of the confidence set; None is an end beyond the measured range: (3200, None) means at least 3,200. No span
-    at all says that no measured size fits, as when the curve jumps over S between two sizes. `misses` is what
+    at all says that no size fits, as where trainings without noise jump over S. `misses` is what
     `RandomCurve.misses` says of the curve: the set knows nothing of that.
     """
 
@@ -131,10 +131,7 @@ class Worth:
         return self._told(lambda n: f"{n / rows:.3g}")
 
     def each_more_than(self, other: Worth, rows: float, of_other: float) -> bool:
-        """Whether each of S's rows is shown to be worth more than each of another subset's: the sets lie apart.
-
-        Two 90 % sets over one curve that lie apart are less likely by chance than 1 in 20.
-        """
+        """Whether each of S's rows is worth more than each of another subset's, on average, as far as the sets go."""
         lows = [low for low, _ in self.spans]
         highs = [high for _, high in other.spans]
         if not lows or not highs or None in lows or None in highs:
@@ -165,13 +162,15 @@ def worth(subset_R: Sequence[float] | Floats, curve: RandomCurve, *, level: floa
     subset = np.asarray(subset_R, dtype=np.float64)
     if len(subset) < 2:
         raise RequestError(f"worth of {len(subset)} trial(s) has no interval: expected at least 2; run more seeds")
-    size_M = curve.grid()
+    size_M, cost = curve.grid(), float(subset.mean())
+    value = inversion(size_M, curve.at(size_M).mean(0), cost)
+    if value is not None:  # of little noise the set may lie between two sizes of the grid
+        size_M = np.union1d(size_M, value)
     cost_CM = curve.at(size_M)
-    cost, mean_M = float(subset.mean()), cost_CM.mean(0)
+    mean_M = cost_CM.mean(0)
     var_M, var = cost_CM.var(0, ddof=1) / len(cost_CM), float(subset.var(ddof=1)) / len(subset)
     slack_M = slack(mean_M, var_M, len(cost_CM), cost, var, len(subset), level)
     measured = (float(size_M[0]), float(size_M[-1]))
-    value = inversion(size_M, mean_M, cost)
     side: Side = "" if value is not None else "above" if cost < mean_M.mean() else "below"
     return Worth(value, _spans(size_M, slack_M, mean_M, cost), measured, level, side, curve.misses())
 

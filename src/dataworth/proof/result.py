@@ -64,13 +64,15 @@ _HELD = {True: "it held", False: "it did not hold", None: "this proof can't tell
 class Sizes:
     """What the random curve says: each subject's `worth`, by the fitted `law` beyond it, and `enough` random rows.
 
-    `forecast` is what had been foretold of the subjects. All are empty or None where they weren't measured.
+    `forecast` is what had been foretold of the subjects, `per_row` the pairs of subjects of which the first is shown to
+    be worth more per row. All are empty or None where they weren't measured.
     """
 
     worth: Mapping[str, Worth] = field(default_factory=dict)
     law: Mapping[str, Prediction] = field(default_factory=dict)
     enough: Smallest | None = None
     forecast: Mapping[str, Forecast] = field(default_factory=dict)
+    per_row: tuple[tuple[str, str], ...] = ()
 
     def explain(self, rows_of: Mapping[str, float]) -> list[str]:
         """A sentence each; `rows_of` are the arms' own sizes, in the order in which they are told."""
@@ -97,8 +99,8 @@ class Sizes:
     def _each(self, one: str, other: str, rows_of: Mapping[str, float]) -> str:
         """Which of two subsets is worth more per row."""
         for a, b in ((one, other), (other, one)):
-            if self.worth[a].each_more_than(self.worth[b], rows_of[a], rows_of[b]):
-                return f"per row {a} is worth more than {b} (their sets lie apart)"
+            if (a, b) in self.per_row:
+                return f"per row {a} is worth more than {b} (their sets lie apart, at 5 % of all such pairs)"
         return f"per row no difference shown between {one} and {other}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class Sizes:
             "forecast": {
                 name: {**told.to_dict(), "held": told.held(self.worth[name])} for name, told in self.forecast.items()
             },
+            "per_row": [list(pair) for pair in self.per_row],
         }
 
     @classmethod
@@ -123,6 +126,7 @@ class Sizes:
                 name: Forecast.from_dict({k: v for k, v in found.items() if k != "held"})
                 for name, found in told.get("forecast", {}).items()
             },
+            tuple((more, less) for more, less in told.get("per_row", [])),
         )
 
 

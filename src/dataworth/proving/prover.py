@@ -20,7 +20,7 @@ from dataworth.proof.arms import ArmPlan, Trial, schedule
 from dataworth.proof.budget import FULL_CURVE, ArmPrice, TrialRates, fit
 from dataworth.proof.foresight import foresee
 from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
-from dataworth.proof.sizes import apart, beyond, random_curve, smallest_keeping, uneven
+from dataworth.proof.sizes import apart, beyond, random_curve, smallest_keeping, uneven, worth_more_each
 from dataworth.proof.verdict import CANNOT_TELL, LEVEL, Arm, Verdict, judge, retained
 from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
 from dataworth.proving.registrations import opened_by, said
@@ -376,6 +376,7 @@ class Prover:
         found = {s.name: worth(s.cost_R, curve) for s in subjects}
         if not look:
             return Sizes(found)
+        sizes = {s.name: float(np.mean([d.rows for d in s.draws])) for s in self.proposal.subjects}
         laws = {s.name: beyond(s.cost_R, curve, found[s.name]) for s in subjects}
         full, enough = self._full(arms), None
         if full is not None and untouched is not None:
@@ -386,6 +387,7 @@ class Prover:
             {name: law for name, law in laws.items() if law is not None},
             enough,
             {name: told for name, (told, _) in self.proposal.forecasts.items() if name in found},
+            worth_more_each({s.name: s.cost_R for s in subjects}, sizes, curve),
         )
 
     def _curve(self, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[int]]) -> RandomCurve | None:

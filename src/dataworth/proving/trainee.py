@@ -99,6 +99,10 @@ class Trainee(Protocol):
         """What judging the row costs, in `unit`s."""
         ...
 
+    def tell_cut(self, judged: str, rows: Sequence[Example]) -> None:
+        """Note how many of a judged set's rows the loss sees the beginning of only."""
+        ...
+
 
 class LanguageTrainee:
     """A language model; `states` keeps hidden states of its frozen layers from one trial to the next."""
@@ -166,6 +170,15 @@ class LanguageTrainee:
     def length(self, row: Example) -> int:
         """Its tokens."""
         return len(self.card.renderer.encode(row))
+
+    def tell_cut(self, judged: str, rows: Sequence[Example]) -> None:
+        """Those that are longer than the recipe's `max_length`."""
+        cut = sum(self.card.renderer.encode(row).truncated for row in rows)
+        note = (
+            f"{cut:,} of {len(rows):,} rows of {judged} are longer than {self.recipe.max_length:,} tokens: each is "
+            "judged on its beginning; a recipe with a larger max_length reads on"
+        )
+        self.session.notes += [note] if cut and note not in self.session.notes else []
 
 
 class NetTrainee:
@@ -257,6 +270,9 @@ class NetTrainee:
     def length(self, row: Example) -> int:
         """One."""
         return 1
+
+    def tell_cut(self, judged: str, rows: Sequence[Example]) -> None:
+        """Nothing: they are seen whole."""
 
 
 class UnreadTrainee(NetTrainee):

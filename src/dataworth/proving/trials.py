@@ -78,12 +78,16 @@ class Training:
 
 
 def open_judged(trainee: Trainee, parts: Sequence[tuple[Subtask | Protected, Pool]]) -> list[Judged]:
-    """Judged sets of subtasks and protected skills with the rows that judge them.
+    """Judged sets of subtasks and protected skills with the rows that judge them; a note tells of those that are cut.
 
     Raises:
         RequestError: A judge that the learner has none of.
     """
-    return [Judged(s.name, trainee.judge(s.judge_kind), trainee.judged(pool)) for s, pool in parts]
+    judged = [Judged(s.name, trainee.judge(s.judge_kind), trainee.judged(pool)) for s, pool in parts]
+    for (part, _), found in zip(parts, judged, strict=True):
+        if part.judge_kind == "loss":
+            trainee.tell_cut(part.name, found.rows)
+    return judged
 
 
 def common_unit(judged: Sequence[Judged]) -> tuple[str, str]:
