@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
     done = run("select", POOL, "--goal", GOAL, "--keep", "5", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["kept"] == 5
     assert done.stdout.count("\n") == 1
+
+
+def test_without_a_verb_there_is_help_and_a_version(tmp_path: Path) -> None:
+    helped, bare, versioned = (run(*words, cwd=tmp_path) for words in (["--help"], [], ["--version"]))
+    assert helped.stdout == bare.stdout and "Commands:" in bare.stdout
+    assert (bare.returncode, bare.stderr) == (versioned.returncode, versioned.stderr) == (0, "")
+    assert versioned.stdout == f"dataworth {metadata.version('dataworth')}\n"
 
 
 def test_a_config_file_holds_the_flags_and_flags_win(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, get_type_hints
@@ -20,12 +21,29 @@ from dataworth.errors import DataworthError, RequestError, TooManyRejects
 from dataworth.views import as_json, terminal
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Which training examples are worth training on, for this model and this goal.",
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dataworth {version('dataworth')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _without_a_verb(
+    context: typer.Context,
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
 
 # Newer Typers carry their own copy of click, so its exceptions are reached through the names Typer exports.
 WrongUsage: type[Exception] = typer.BadParameter.__mro__[2]
