@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from dataworth import config, plugins
+from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.forecasts import forecast_subject, is_about
 from dataworth.proof.arms import (
@@ -25,7 +24,7 @@ from dataworth.proof.arms import (
 from dataworth.proof.looks import THREE_LOOKS, looks_at
 from dataworth.proof.verdict import Rules
 from dataworth.proving.proposal import TWIN, Proposal, pairs_of
-from dataworth.proving.provable import METHOD
+from dataworth.proving.provable import controls_of, method_of
 from dataworth.proving.subsets import Subset, read_subset
 from dataworth.proving.trainers import refuse_fractions
 from dataworth.records import Budget
@@ -33,10 +32,6 @@ from dataworth.session import Session
 from dataworth.store.fingerprint import fingerprint
 
 USUAL = "random,full"
-CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "longest")
-"""Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""
-
-
 LR_FACTORS = (0.5, 1.0, 2.0)
 _UNLIKE = 1.25
 """A subject's rows that are so many times as long as random ones, or as short, train on something else, too."""
@@ -88,7 +83,7 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
 def _subsets(session: Session, request: config.TrialRequest, best: Best, trials: int) -> dict[ArmPlan, Subset | None]:
     """The subjects as arms under names that differ, each with the subset that it is; a method is none."""
     mapping = config.pairs(request.map, "--map") or None
-    subsets = {p: read_subset(p, session.pool, mapping) for p in request.subset if not _is_method(p)}
+    subsets = {p: read_subset(p, session.pool, mapping) for p in request.subset if not method_of(p)}
     for subset in subsets.values() if session.trainer else ():
         refuse_fractions(subset.weights, subset.name)
     repeated = len({s.name for s in subsets.values()}) < len(subsets)
@@ -108,20 +103,13 @@ def _subsets(session: Session, request: config.TrialRequest, best: Best, trials:
     return found
 
 
-def _is_method(given: str) -> bool:
-    return METHOD.fullmatch(given) is not None and not Path(given).exists()
-
-
 def _method_arm(session: Session, given: str, best: Best, trials: int) -> ArmPlan:
     """The best rows by a score, selected anew in every trial: the claim is about the method.
 
     Raises:
-        RequestError: No such score, or a size that isn't rows or a share.
+        RequestError: A size that isn't rows or a share.
     """
     name, _, keep = given.partition("@")
-    if name not in plugins.catalogue("scores"):
-        known = ", ".join(sorted(plugins.catalogue("scores")))
-        raise RequestError(f"{given} is neither a file nor a method: expected NAME@SIZE with one of {known}")
     rows, seed = Budget.parse(keep).rows(len(session.pool)), session.request.seed
     arm = method_arm(given, [best(name, rows, seed + r) for r in range(trials)], len(session.pool))
     if arm.alike:
@@ -172,7 +160,7 @@ def _controls(arms: _Arms, against: str, plain: Sequence[ArmPlan]) -> list[ArmPl
     Raises:
         RequestError: Nothing, or what isn't defined for several subsets.
     """
-    names = list(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
+    names = controls_of(against)
     if not names or ("random-tokens" in names and len(plain) > 1):
         raise RequestError(
             f"--against {against!r} with {len(plain)} subsets: expected at least one arm such as random, and "
@@ -243,11 +231,7 @@ class _Arms:
         ]
 
     def control(self, name: str, subject: ArmPlan) -> ArmPlan:
-        """What `--against` names.
-
-        Raises:
-            RequestError: No control and no score has this name.
-        """
+        """What `--against` names: an arm of ours, else the best rows by the score of that name."""
         seed = self.session.request.seed
         made: dict[str, Callable[[], ArmPlan]] = {
             "random": lambda: random_arm(self.ids, self.size, self.trials, seed=seed),
@@ -263,9 +247,6 @@ class _Arms:
         }
         if name in made:
             return made[name]()
-        if name not in plugins.catalogue("scores"):
-            known = ", ".join([*CONTROLS, *sorted(plugins.catalogue("scores"))])
-            raise RequestError(f"--against {name!r} is unknown: expected some of {known}")
         return fixed_arm(name, "baseline", self.best(name, self.size, seed))
 
     def _goal_only(self) -> ArmPlan:

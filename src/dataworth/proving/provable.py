@@ -6,12 +6,26 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from dataworth import config
-from dataworth.errors import RequestError
+from dataworth import config, plugins
+from dataworth.errors import RequestError, nearest
 from dataworth.session import Session
 
 METHOD = re.compile(r"([a-z][\w-]*)@(.+)")
 """`less@5%`: not a subset but a method, which selects anew in every trial."""
+
+CONTROLS = ("random", "random-tokens", "random-source", "full", "goal-only", "longest")
+"""Arms of `--against` beside the names of scores, whose best rows at the subject's size they stand for."""
+
+
+def controls_of(against: str) -> list[str]:
+    """The arms that `--against` names, each once."""
+    return list(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
+
+
+def method_of(subject: str) -> str:
+    """The score of `NAME@SIZE`, where that is what a subject is and no file; else empty."""
+    match = METHOD.fullmatch(subject)
+    return match[1] if match and not Path(subject).exists() else ""
 
 
 def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
@@ -24,15 +38,28 @@ def refuse_unprovable(verb: str, request: config.TrialRequest) -> None:
         if not getattr(request, name) and not (name == "goal" and request.metric):
             goal = " --goal G" if not request.metric else ""
             raise RequestError(f"{verb} needs {what}: expected dataworth {verb} SUBSET --pool POOL --model M{goal}")
-    for path in request.subset:
-        if not METHOD.fullmatch(path) and not Path(path).expanduser().exists():
-            raise RequestError(f"{path} is not here: expected a run folder or a file of rows; correct the path")
+    _refuse_unknown_arms(request)
     if request.protocol not in ("epochs", "tokens"):
         raise RequestError(f"protocol={request.protocol!r}: expected epochs or tokens; correct --protocol")
     if request.budget is not None:
         config.seconds(request.budget)
     if request.margin is not None and not request.margin > 0:
         raise RequestError(f"margin={request.margin:g}: expected a difference above 0; correct --margin")
+
+
+def _refuse_unknown_arms(request: config.TrialRequest) -> None:
+    scores = sorted(plugins.catalogue("scores"))
+    for subject in request.subset:
+        method = method_of(subject)
+        if method and method not in scores:
+            meant = nearest(method, scores, "expected NAME@SIZE with one of")
+            raise RequestError(f"{subject} is neither a file nor a method: {meant}")
+        if not method and not Path(subject).expanduser().exists():
+            raise RequestError(f"{subject} is not here: expected a run folder or a file of rows; correct the path")
+    known = dict.fromkeys([*CONTROLS, *scores])
+    for name in controls_of(getattr(request, "against", None) or ""):
+        if name not in known:
+            raise RequestError(f"--against {name!r} is unknown: {nearest(name, known, 'expected some of')}")
 
 
 def with_judge_rows(request: config.R, folder: Path) -> config.R:
