@@ -342,7 +342,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
     assert "random 16" not in [a["name"] for a in told["arms"]], "the random arm has its trials"
     assert any("--budget 2h would cut this" in note for note in told["notes"])
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
-        ("mine", 16, 5), ("random", 16, 5), ("less", 16, 5)
+        ("mine", 16, 7), ("random", 16, 7), ("less", 16, 7)
     ]  # fmt: skip
     assert any("scores no row: the tokens of less are those of as many other rows" in n for n in told["notes"])
     assert not any("times the tokens of random ones" in n for n in told["notes"])
@@ -354,7 +354,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
         app([*plan, *more, "--json"], standalone_mode=False)
         notes = json.loads(capsys.readouterr().out)["notes"]
         assert any("times the tokens of random ones" in note for note in notes) == said
-    # Three seeds, and two more for the search of learning rates.
+    # Three seeds, and up to four more for the search of learning rates.
     assert told["comparisons"] == 2
     assert all(a["tokens"] > 0 for a in told["arms"])
     assert not (place / "dry").exists()
@@ -398,7 +398,11 @@ def test_a_budget_buys_what_it_pays_for_once_and_for_all(
         dw.prove(str(place / "mine.jsonl"), run=str(place / "odd"), **fields(place, budget="soon"))
 
 
-def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(place: Path, cache: Path) -> None:
+def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(
+    place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataworth import api
+
     low = place / "low.yaml"
     low.write_text((place / "recipe.yaml").read_text().replace("2.0e-2", "1.0e-4"))
     how = fields(place, recipe=str(low), against="random", lr_search=True)
@@ -407,13 +411,18 @@ def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(place
     foretold = next(n for n, line in enumerate(heard.said) if line.startswith("3 seeds will find a gain of "))
     assert "of what training gains" in heard.said[foretold]
     assert not any("trials" in stage for stage in heard.stages[: heard.at[foretold]]), "it was told before the trials"
-    assert [a.lr for a in found.arms] == [2e-4, 2e-4], "training helps, and this rate is far too low"
+    assert [a.lr for a in found.arms] == [8e-4, 8e-4], "training helps, and this rate is far too low: doubled thrice"
     assert "lies at an end of the search" in found.explain()
     plain = dw.prove(str(place / "mine.jsonl"), run=str(place / "no-search"), **{**how, "lr_search": False})
     assert [a.lr for a in plain.arms] == [1e-4, 1e-4]
     assert plain.arms[0].costs != found.arms[0].costs
     registered = json.loads((place / "search" / "registration.json").read_text())
-    assert registered["lr_factors"] == [0.5, 1.0, 2.0]
+    assert registered["lr_factors"] == [0.5, 1.0, 2.0] and registered["lr_further"] == 2
+    monkeypatch.setattr(api, "training_rates", lambda session: TrialRates(1e-3))
+    paid = dw.prove(str(place / "mine.jsonl"), run=str(place / "paid"), **how | {"budget": "9s"})
+    affordable = json.loads((place / "paid" / "registration.json").read_text())["affordable"]
+    assert affordable["lr_further"] == 0, "no trial of the search goes beyond what the budget pays for"
+    assert [a.lr for a in paid.arms] == [2e-4, 2e-4]
 
 
 def test_a_rate_at_which_training_breaks_is_not_chosen_and_a_broken_trial_is_told(

@@ -116,7 +116,7 @@ class TrialRequest(Request):
     protocol: str = "epochs"
     """epochs: every arm trains for the recipe's epochs; tokens: every arm on as many tokens as the subset's epochs."""
     lr_search: bool = True
-    """Try half and twice the recipe's learning rate for every arm, on the goal's tune rows."""
+    """Try half and twice the recipe's learning rate for every arm on the goal's tune rows, and on from an end."""
     budget: str | None = None
     """Wall time on this machine, as 30m or 2h: arms and seeds are cut to what it pays for."""
     train_command: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from dataworth.errors import RequestError
-from dataworth.proof.budget import ArmPrice, fit, wall_seconds
+from dataworth.proof.budget import ArmPrice, Plan, fit, wall_seconds
 
 PRICES = [
     ArmPrice("mine", "subject", 10),
@@ -86,6 +86,11 @@ def test_without_random_rows_the_cheapest_control_stays() -> None:
 
 def test_a_search_is_paid_for() -> None:
     assert fit(PRICES, 5, 100, 1, more=2).seeds == 3
+
+
+@pytest.mark.parametrize(("budget", "more"), [(80, 0), (99.9, 0), (100, 1), (119.9, 1), (120, 2), (1000, 2)])
+def test_what_a_budget_leaves_over_pays_for_a_further_search(budget: float, more: int) -> None:
+    assert Plan(("mine", "random"), 4, 80.0, 20.0).spares(budget, 2) == more
 
 
 def test_without_controls_the_curve_is_what_is_paid_for() -> None:

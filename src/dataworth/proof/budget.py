@@ -52,6 +52,10 @@ class Plan:
     round: float
     """Seconds of one more seed of every arm."""
 
+    def spares(self, budget: float, most: int) -> int:
+        """How many more trials of every arm the rest of a budget pays for, up to so many."""
+        return sum(self.seconds + n * self.round <= budget for n in range(1, most + 1))
+
 
 def wall_seconds(prices: Sequence[ArmPrice], trials: int, workers: int) -> float:
     """Time that so many trials of each arm take side by side: their sum over the workers, at least the longest."""

@@ -367,7 +367,7 @@ class ProofPlan:
 
     def _searched(self) -> str:
         more = max(trials for *_, trials in self.arms) - self.looks[-1]
-        return f"; {more} trials of each arm are for its learning rate" if more else ""
+        return f"; up to {more} trials of each arm are for its learning rate" if more else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

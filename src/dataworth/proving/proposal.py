@@ -28,7 +28,8 @@ class Proposal:
     `subjects` are what the proof is about; `controls` what they are compared with, each a verdict, and without any they
     are compared with one another; `others` (the sizes of the random curve) are trained and shown. `tokens` is the
     budget of the equal-token protocol; `lr_factors` multiply the recipe's learning rate in each arm's search on tune
-    rows. `seen` are the ids of the goal rows that a subject was selected by, and `forecasts` what
+    rows, and an arm whose best lies at an end of what it tried goes on by doubling or halving, up to `lr_further`
+    times. `seen` are the ids of the goal rows that a subject was selected by, and `forecasts` what
     was foretold of it, with a key for what that is about, where that is known.
     """
 
@@ -38,6 +39,7 @@ class Proposal:
     rules: Rules
     tokens: int | None = None
     lr_factors: tuple[float, ...] = (1.0,)
+    lr_further: int = 0
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
     forecasts: Mapping[str, tuple[Forecast, str]] = field(default_factory=dict)
 
@@ -114,6 +116,7 @@ class Proposal:
             "margin": self.rules.margin,
             "protocol": "epochs" if self.tokens is None else f"{self.tokens} training {session.trainee.unit}s",
             "lr_factors": list(self.lr_factors),
+            "lr_further": self.lr_further,
             "trainer": session.trainer and session.trainer.registered,
             "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
         }

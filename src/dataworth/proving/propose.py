@@ -33,6 +33,8 @@ from dataworth.store.fingerprint import fingerprint
 
 USUAL = "random,full"
 LR_FACTORS = (0.5, 1.0, 2.0)
+LR_FURTHER = 2
+"""How often a best rate at an end is doubled or halved: arms of few rows take fewer steps and want a higher one."""
 _UNLIKE = 1.25
 """A subject's rows that are so many times as long as random ones, or as short, train on something else, too."""
 _SAME_SIZE = 0.02
@@ -72,12 +74,12 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     tokens = max(map(arms.tokens, plain)) * session.trainee.recipe.epochs if request.protocol == "tokens" else None
     no_search = session.trainer.no_search if session.trainer else ""
     session.notes += [no_search] if request.lr_search and no_search else []
-    factors = LR_FACTORS if request.lr_search and not no_search else (1.0,)
+    factors, further = (LR_FACTORS, LR_FURTHER) if request.lr_search and not no_search else ((1.0,), 0)
     found = [(arm.name, s) for arm, s in zip(named, subsets.values(), strict=True) if s is not None]
     seen = {name: s.seen for name, s in found}
     about = [(name, s, forecast_subject(session, s.ids)) for name, s in found if s.forecast and not request.metric]
     foretold = {name: (s.forecast, fingerprint(of)) for name, s, of in about if s.forecast and is_about(s.of, of)}
-    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors, seen, foretold)
+    return Proposal(tuple(subjects), tuple(controls), tuple(others), rules, tokens, factors, further, seen, foretold)
 
 
 def _subsets(session: Session, request: config.TrialRequest, best: Best, trials: int) -> dict[ArmPlan, Subset | None]:

@@ -23,6 +23,7 @@ from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
 from dataworth.proof.sizes import apart, beyond, random_curve, smallest_keeping, uneven, worth_more_each
 from dataworth.proof.verdict import CANNOT_TELL, LEVEL, Arm, Verdict, judge, retained
 from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
+from dataworth.proving.rates import best_factor, search_factors
 from dataworth.proving.registrations import opened_by, said
 from dataworth.proving.trainers import learns, seedless
 from dataworth.proving.trials import Training, TrialSet, common_unit, judged_by_metric, open_judged
@@ -112,6 +113,7 @@ class Prover:
                 "seeds": plan.seeds,
                 "seconds": plan.seconds,
                 "round": plan.round,
+                "lr_further": plan.spares(budget, self.proposal.lr_further),
                 "budget": budget,
                 "comparisons": rules.comparisons,
                 "level": {"two_sided": rules.alpha, "margin": rules.alpha_margin},
@@ -119,7 +121,7 @@ class Prover:
             self.registration = {**self.registration, "affordable": known}
             self._write(self.registration)
         left = [a.name for a in self.proposal.arms if a.name not in known["arms"]]
-        self.proposal = self.proposal.only(known["arms"], known["seeds"])
+        self.proposal = replace(self.proposal.only(known["arms"], known["seeds"]), lr_further=known["lr_further"])
         lost = f"; left out: {', '.join(left)}" if left else ""
         self.session.notes += [f"--budget {duration(budget)} didn't pay for {', '.join(left)}"] if left else []
         sizes = sum(arm.role == "curve" for arm in self.proposal.others)
@@ -193,7 +195,7 @@ class Prover:
         Returns:
             What the chosen one gained on tune rows over the untouched model, by arm; empty without a search.
         """
-        goal, factors = self.session.goal, self.proposal.lr_factors
+        goal, factors, arms = self.session.goal, self.proposal.lr_factors, self.proposal.arms
         tuned = [(s, s.tune) for s in (goal.subtasks if goal else ()) if s.tune is not None]
         if len(factors) < 2:
             return {}
@@ -201,29 +203,36 @@ class Prover:
             self.session.notes.append("no learning rate was searched: it needs tune rows for every subtask of the goal")
             return {}
         trials, recipe = TrialSet(self.session, open_judged(self.session.trainee, tuned)), self.recipe
-        grid = {
-            (arm.name, f): self._training(Trial(arm.name, 0, arm.draw(0), recipe.seed), recipe.lr * f)
-            for arm in self.proposal.arms
-            for f in factors
-        }
-        trainings = [self.untouched, *grid.values()]
-        trials.run(list(dict.fromkeys(trainings)), "learning rates", order=lambda t: -len(t.ids))
-        found, gained = trials.costs(trainings), {}
-        for arm in self.proposal.arms:
-            cost = {f: float(found[grid[arm.name, f]][0].mean()) for f in factors if grid[arm.name, f] in found}
-            if not cost and arm in self.proposal.others:  # nobody asked for it, so it stops nothing
+        untouched: list[float] = []
+
+        def measure(asked: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
+            of = {arm.name: Trial(arm.name, 0, arm.draw(0), recipe.seed) for arm in arms}
+            grid = {(name, f): self._training(of[name], recipe.lr * f) for name, f in asked}
+            trainings = list(dict.fromkeys([self.untouched, *grid.values()]))
+            label = "learning rates" if not untouched else "learning rates, further"
+            trials.run(trainings, label, order=lambda t: -len(t.ids))
+            found = {t: float(cost_J.mean()) for t, (cost_J, _) in trials.costs(trainings).items()}
+            untouched.append(found[self.untouched])
+            return {key: found[t] for key, t in grid.items() if t in found}
+
+        tried, at_end = search_factors([a.name for a in arms], factors, self.proposal.lr_further, measure)
+        gained = {}
+        for arm in arms:
+            best = best_factor(tried[arm.name])
+            cost = None if best is None else tried[arm.name][best]
+            if best is None or cost is None:
+                if arm not in self.proposal.others:
+                    raise NonsenseRefused(
+                        f"arm {arm.name!r} can't be trained at any learning rate: lower lr in --recipe"
+                    )
+                # Nobody asked for it, so it stops nothing.
                 self.session.notes.append(f"{arm.name} can't be trained at any learning rate that was tried")
                 continue
-            if not cost:
-                raise NonsenseRefused(f"arm {arm.name!r} can't be trained at any learning rate: lower lr in --recipe")
-            best = min(cost, key=lambda f: (cost[f], abs(f - 1)))
-            self.lr[arm.name], self.tuned[arm.name] = recipe.lr * best, cost[best]
-            if self.untouched in found:
-                gained[arm.name] = float(found[self.untouched][0].mean()) - cost[best]
-        at_edge = [n for n, lr in self.lr.items() if lr in (recipe.lr * min(factors), recipe.lr * max(factors))]
-        if at_edge:
+            self.lr[arm.name], self.tuned[arm.name] = recipe.lr * best, cost
+            gained[arm.name] = untouched[0] - cost
+        if at_end:
             self.session.notes.append(
-                f"the best learning rate of {', '.join(at_edge)} lies at an end of the search: try another lr in "
+                f"the best learning rate of {', '.join(at_end)} lies at an end of the search: try another lr in "
                 "--recipe"
             )
         return gained
