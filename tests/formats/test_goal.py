@@ -89,7 +89,7 @@ def test_every_goal_file_has_rejects_of_its_own(folder):
         ("query: q,", "qury: q,", RequestError, "unknown key 'qury'; did you mean 'query'"),
         ("prompt: question", "promt: question", RequestError, "did you mean 'prompt'"),
         ("completion: why+answer", "completion: why+anser", RequestError, "did you mean 'answer'"),
-        ("mc.jsonl", "mcc.jsonl", RequestError, "is not here"),
+        ("mc.jsonl", "mcc.jsonl", RequestError, r"goal\.yaml names a file .*mcc\.jsonl is not here"),
         ("sealed.jsonl", "gone.jsonl", RequestError, "is not here"),
         ("0-3", "3-3", RequestError, "an empty slice"),
         ("0-3", "0-30", RequestError, "outside its 20 readable rows"),

@@ -121,7 +121,7 @@ def goal_files(path: str | Path) -> list[Path]:
     lists = [content.get(key) for key in ("subtasks", "protected")]
     entries = [e for found in lists if isinstance(found, list) for e in found if isinstance(e, dict)]
     named = [e[key] for e in entries for key in ("steer", "tune", "judge") if isinstance(e.get(key), str)]
-    return [path, *dict.fromkeys(f for name in named for f in find_files(_slice_of(path, name)[0]))]
+    return [path, *dict.fromkeys(f for name in named for f in _files(path, _slice_of(path, name)[0]))]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def _slice(goal: Path, named: Any, where: str) -> Opener:
     if not isinstance(named, str):
         raise RequestError(f"{where}: {named!r} is not a file name: expected FILE or FILE:a-b; correct it")
     path, rows = _slice_of(goal, named)
-    find_files(path)
+    _files(goal, path)
     if rows is None:
         return partial(open_pool, path)
     first, last = rows
@@ -258,6 +258,14 @@ def _slice_of(goal: Path, named: str) -> tuple[Path, tuple[int, int] | None]:
     if match is None:
         return goal.parent / named, None
     return goal.parent / match["path"], (int(match["first"]), int(match["last"]))
+
+
+def _files(goal: Path, path: Path) -> list[Path]:
+    try:
+        return find_files(path)
+    except RequestError as error:
+        kind = FormatError if isinstance(error, FormatError) else RequestError
+        raise kind(f"{goal} names a file that can't be taken: {error}") from None
 
 
 def _open_slice(path: Path, first: int, last: int, **reading: Any) -> Pool:
