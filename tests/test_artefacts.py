@@ -90,9 +90,9 @@ def test_rows_cut_or_with_forged_special_tokens_are_told_once(shared: Session, t
         "are longer than 128 tokens: the rest of each is cut off, neither scored nor trained on; a recipe with a larger"
     )
     assert session.notes == [
-        f"2 of 6 rows {cut} max_length reads on",
-        "1 of 6 rows write out special tokens of the template, read as plain text",
-        f"1 of 3 goal rows {cut} max_length reads on",
+        f"2 of 6 rows with a loss {cut} max_length reads on",
+        "1 of 6 rows with a loss write out special tokens of the template, read as plain text",
+        f"1 of 3 sampled rows with a loss {cut} max_length reads on",
     ]
     rendered.token_table(quiet := fresh(shared, cache=Cache(tmp_path)), shared.pool)
     assert not quiet.notes
@@ -102,12 +102,17 @@ def test_judge_rows_of_which_only_the_beginning_is_judged_are_told_once(shared: 
     long = {"prompt": "count", "completion": "".join(f"{i} is one more than {i - 1}, " for i in range(50))}
     session, pool = fresh(shared), held_pool([*numbered(3), long, long])
     judged_by = [replace(two_subtasks().subtasks[0], name=kind, judge_kind=kind) for kind in ("loss", "ppl")]
+    lost = {"prompt": long["completion"], "completion": "no token of this is left"}
     for _ in range(2):
         judged = open_judged(trainee_of(session), [(part, pool) for part in judged_by])
+    unread = [replace(judged_by[0], tune=(tune := held_pool([*numbered(3), lost, long])))]
+    open_judged(trainee_of(session), [(part, tune) for part in unread])
     assert [len(j.rows) for j in judged] == [5, 5]
     assert session.notes == [
-        "2 of 5 rows of loss are longer than 128 tokens: each is judged on its beginning; a recipe with a larger "
-        "max_length reads on"
+        "2 of 5 judge rows of loss are longer than 128 tokens: each is judged on its beginning; a recipe with a larger "
+        "max_length reads on",
+        "1 of 5 tune rows of loss are longer than 128 tokens: each is judged on its beginning; a recipe with a larger "
+        "max_length reads on",
     ]
 
 

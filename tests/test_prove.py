@@ -342,7 +342,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
     assert "random 16" not in [a["name"] for a in told["arms"]], "the random arm has its trials"
     assert any("--budget 2h would cut this" in note for note in told["notes"])
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
-        ("mine", 16, 7), ("random", 16, 7), ("less", 16, 7)
+        ("mine", 16, 5), ("random", 16, 5), ("less", 16, 5)
     ]  # fmt: skip
     assert any("scores no row: the tokens of less are those of as many other rows" in n for n in told["notes"])
     assert not any("times the tokens of random ones" in n for n in told["notes"])
@@ -354,7 +354,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
         app([*plan, *more, "--json"], standalone_mode=False)
         notes = json.loads(capsys.readouterr().out)["notes"]
         assert any("times the tokens of random ones" in note for note in notes) == said
-    # Three seeds, and up to four more for the search of learning rates.
+    # Three seeds, and two more for the search of learning rates.
     assert told["comparisons"] == 2
     assert all(a["tokens"] > 0 for a in told["arms"])
     assert not (place / "dry").exists()

@@ -391,8 +391,12 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             if stand_ins := [a.name for a in scored if a.draws[0].ids == ids[: a.rows]]:
                 more = f"a dry run scores no row: the tokens of {', '.join(stand_ins)} are those of as many other rows"
                 session.notes.append(more)
-            searched = len(proposal.lr_factors) - 1 + proposal.lr_further
-            trials, shared = proposal.rules.looks.seeds[-1] + searched, proposal.owners()
+            trials, shared = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1, proposal.owners()
+            if proposal.lr_further:
+                session.notes.append(
+                    f"up to {proposal.lr_further} more trials, not counted here, go to an arm whose best learning rate "
+                    "lies at an end of the search"
+                )
             if request.budget is not None:
                 more = f"a dry run times nothing: --budget {request.budget} would cut this to what the time pays for"
                 session.notes.append(more)

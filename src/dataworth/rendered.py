@@ -53,20 +53,29 @@ def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
     artefact, runner = token_artefact(session, pool), "dataworth.probes.tokens:open_tokens"
     table = session.fill(stage, artefact, pool.ids, runner, settings, payload, TOKEN_SHARD)
     _refuse_drift(session, pool, table)
-    _tell(session, table, len(pool), "rows" if pool is session.pool else "goal rows")
+    _tell(session, table, pool)
     return table
 
 
-def _tell(session: Session, table: Table, count: int, rows: str) -> None:
-    """A note, once, of rows that the learner sees otherwise than they stand in the file."""
+def _tell(session: Session, table: Table, pool: Pool) -> None:
+    """A note, once, of rows that the learner sees otherwise than they stand in the file; those it can't read have one.
+
+    What is true of a trainer of the user's own is not known: it gets rows, not tokens.
+    """
     if not table.columns:
         return
+    goal = session.goal.subtasks if session.goal else ()
+    rows = next((f"steer rows of {sub.name}" for sub in goal if sub.steer is pool), "sampled rows")
+    rows = "rows" if pool is session.pool else rows
+    count = int(table.scored_N.sum())
     cut, forged = (int((np.asarray(table.column(name, fill=0)) > 0).sum()) for name in ("truncated", "forged"))
     most = session.recipe.max_length
     notes = {
-        f"{cut:,} of {count:,} {rows} are longer than {most:,} tokens: the rest of each is cut off, neither scored nor "
-        "trained on; a recipe with a larger max_length reads on": cut,
-        f"{forged:,} of {count:,} {rows} write out special tokens of the template, read as plain text": forged,
+        f"{cut:,} of {count:,} {rows} with a loss are longer than {most:,} tokens: the rest of each is cut off, "
+        + ("not scored (your trainer gets it)" if session.trainer else "neither scored nor trained on")
+        + "; a recipe with a larger max_length reads on": cut,
+        f"{forged:,} of {count:,} {rows} with a loss write out special tokens of the template, "
+        + ("which your trainer may read as such" if session.trainer else "read as plain text"): forged,
     }
     session.notes += [note for note, some in notes.items() if some and note not in session.notes]
 

@@ -98,11 +98,41 @@ def test_a_flat_curve_cannot_tell() -> None:
     assert found.covers(1e6)
 
 
-def test_a_curve_that_jumps_over_the_subset_fits_nowhere() -> None:
+@pytest.mark.parametrize("sd", [0.0, 1e-12, 1e-9, 1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("seed", range(5))
+def test_however_little_the_noise_every_crossing_is_in_the_set(sd: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bumpy = np.array([2.0, 1.5, 1.6, 1.2, 1.0])
+    for mean, cost, crossings in ((law(SIZES), float(law(300.0)), 1), (bumpy, 1.55, 3)):
+        random = RandomCurve(SIZES, mean + sd * rng.standard_normal((5, 5)))
+        subset = cost + sd * rng.standard_normal(5)
+        cost, found = float(subset.mean()), worth(subset, random)
+        dense = np.geomspace(SIZES[0], SIZES[-1], 200_001)
+        roots = dense[np.flatnonzero(np.diff(np.sign(random.at(dense).mean(0) - cost)))]
+        assert len(roots) == crossings
+        assert sd > 1e-3 or len(found.spans) == crossings
+        exact = random.crossings(cost)
+        assert exact == pytest.approx(roots, rel=2e-5)
+        assert all(map(found.covers, exact))
+        assert crossings > 1 or (found.value is not None and found.covers(found.value))
+
+
+def test_trials_without_noise_at_a_measured_size_are_worth_that_size() -> None:
+    exact = RandomCurve(SIZES, np.tile(law(SIZES), (3, 1)))
+    for size in SIZES:
+        found = worth(np.full(3, float(law(size))), exact)
+        assert found.value == pytest.approx(size) and found.measured == (SIZES[0], SIZES[-1])
+        assert SIZES[0] <= found.value <= SIZES[-1]
+        assert len(found.spans) == 1 and all(
+            end is None or end == pytest.approx(size, rel=1e-9) for end in found.spans[0]
+        )
+
+
+def test_a_steep_curve_is_inverted_where_it_falls() -> None:
     steps = RandomCurve(np.array([100.0, 101.0]), np.array([[2.0, 1.0], [2.0001, 1.0001]]))
     found = worth(np.array([1.5, 1.5]), steps)
-    assert found.value is not None
-    assert all(low is not None and high is not None for low, high in found.spans)
+    assert found.value is not None and found.covers(found.value)
+    assert len(found.spans) == 1 and 100 < found.value < 101
 
 
 def test_the_order_of_chains_and_trials_changes_nothing() -> None:

@@ -49,6 +49,15 @@ def test_rows_worth_more_each_are_shown_at_a_level_that_all_pairs_share() -> Non
         sets = {n: worth(cost_R, noisy) for n, cost_R in costs.items()}
         alone += any(sets[a].each_more_than(sets[b], rows[a], rows[b]) for a in rows for b in rows)
     assert wrong <= 5 < alone, (wrong, alone)
+    # One subset whose trials scatter and one whose don't, each row worth a random one: the wide set alone decides.
+    apart_by_chance = 0
+    for seed in range(200):
+        two = {
+            "a": trials(float(law(300)), 0.0002, seed=2 * seed),
+            "b": trials(float(law(600)), 0.01, seed=2 * seed + 1),
+        }
+        apart_by_chance += bool(worth_more_each(two, {"a": 300.0, "b": 600.0}, curve(noise=0.0002, seed=seed)))
+    assert apart_by_chance <= 14, "5 % of 200, and chance; it was 10 % at 90 % sets"
     better = {**rows, "a": 50.0}
     costs = {n: trials(float(law(2 * r)), noise=0.0005, seed=k) for k, (n, r) in enumerate(rows.items())}
     found = worth_more_each(costs, better, curve(noise=0.0005))

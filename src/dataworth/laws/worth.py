@@ -63,8 +63,18 @@ class RandomCurve:
         In that variable E + B n^-beta is nearly straight for every beta from 0 to 1; in log n it is convex, and lines
         between doubling sizes would lie above it by more than the noise of a good proof.
         """
-        chains = interpolate.PchipInterpolator(-(self.sizes_K**-0.25), self.cost_CK, axis=1)
-        return np.asarray(chains(-(size_M**-0.25)))
+        return np.asarray(self._chains()(-(size_M**-0.25)))
+
+    def crossings(self, cost: float) -> Floats:
+        """Sizes, growing, at which the mean curve has this cost; of a flat piece that has it, one."""
+        chains = self._chains()
+        found = interpolate.PPoly(chains.c.mean(-1), chains.x).solve(cost, extrapolate=False)
+        sizes = (-found[np.isfinite(found)]) ** -4.0
+        nearest = self.sizes_K[np.abs(np.log(sizes[:, None] / self.sizes_K)).argmin(axis=1)]
+        return np.unique(np.where(np.isclose(sizes, nearest, rtol=1e-9, atol=0), nearest, sizes))
+
+    def _chains(self) -> interpolate.PchipInterpolator:
+        return interpolate.PchipInterpolator(-(self.sizes_K**-0.25), self.cost_CK, axis=1)
 
     def misses(self) -> float | None:
         """By how much the mean curve misses an inner size at most that is left out; None with fewer than 4 sizes.
@@ -86,10 +96,9 @@ class Worth:
     """Random rows that S is worth.
 
     `value` is read off the mean curve, made monotone; None where S lies beyond it, on the `side` "above" (worth more
-    than the largest size) or "below". `spans` are the intervals (low,
-    high) of the confidence set; None is an end beyond the measured range: (3200, None) means at least 3,200. No span
-    at all says that no size fits, as where trainings without noise jump over S. `misses` is what
-    `RandomCurve.misses` says of the curve: the set knows nothing of that.
+    than the largest size) or "below". `spans` are the intervals (low, high) of the confidence set; None is an end
+    beyond the measured range: (3200, None) means at least 3,200. `misses` is what `RandomCurve.misses` says of the
+    curve: the set knows nothing of that.
     """
 
     value: float | None
@@ -163,11 +172,13 @@ def worth(subset_R: Sequence[float] | Floats, curve: RandomCurve, *, level: floa
     if len(subset) < 2:
         raise RequestError(f"worth of {len(subset)} trial(s) has no interval: expected at least 2; run more seeds")
     size_M, cost = curve.grid(), float(subset.mean())
-    value = inversion(size_M, curve.at(size_M).mean(0), cost)
-    if value is not None:  # of little noise the set may lie between two sizes of the grid
-        size_M = np.union1d(size_M, value)
+    value, crossings = inversion(size_M, curve.at(size_M).mean(0), cost), curve.crossings(cost)
+    if value is not None and len(crossings) == 1:
+        value = float(crossings[0])
+    # Of little noise a part of the set may lie between two sizes of the grid; there the mean is the cost.
+    size_M = np.union1d(size_M, crossings)
     cost_CM = curve.at(size_M)
-    mean_M = cost_CM.mean(0)
+    mean_M = np.where(np.isin(size_M, crossings), cost, cost_CM.mean(0))
     var_M, var = cost_CM.var(0, ddof=1) / len(cost_CM), float(subset.var(ddof=1)) / len(subset)
     slack_M = slack(mean_M, var_M, len(cost_CM), cost, var, len(subset), level)
     measured = (float(size_M[0]), float(size_M[-1]))
@@ -191,7 +202,7 @@ def inversion(size_M: Floats, mean_M: Floats, cost: float) -> float | None:
     falling_M = np.asarray(optimize.isotonic_regression(mean_M, increasing=False).x)
     if not falling_M[-1] <= cost <= falling_M[0]:
         return None
-    return float(np.exp(np.interp(-cost, -falling_M, np.log(size_M))))
+    return float(np.clip(np.exp(np.interp(-cost, -falling_M, np.log(size_M))), size_M[0], size_M[-1]))
 
 
 def _spans(size_M: Floats, slack_M: Floats, mean_M: Floats, cost: float) -> tuple[Span, ...]:

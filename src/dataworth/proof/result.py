@@ -72,7 +72,7 @@ class Sizes:
     law: Mapping[str, Prediction] = field(default_factory=dict)
     enough: Smallest | None = None
     forecast: Mapping[str, Forecast] = field(default_factory=dict)
-    per_row: tuple[tuple[str, str], ...] = ()
+    per_row: tuple[tuple[str, str], ...] | None = None
 
     def explain(self, rows_of: Mapping[str, float]) -> list[str]:
         """A sentence each; `rows_of` are the arms' own sizes, in the order in which they are told."""
@@ -99,8 +99,8 @@ class Sizes:
     def _each(self, one: str, other: str, rows_of: Mapping[str, float]) -> str:
         """Which of two subsets is worth more per row."""
         for a, b in ((one, other), (other, one)):
-            if (a, b) in self.per_row:
-                return f"per row {a} is worth more than {b} (their sets lie apart, at 5 % of all such pairs)"
+            if (a, b) in (self.per_row or ()):
+                return f"per row {a} is worth more than {b} (their sets lie apart, at 5 % shared by all such pairs)"
         return f"per row no difference shown between {one} and {other}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Sizes:
             "forecast": {
                 name: {**told.to_dict(), "held": told.held(self.worth[name])} for name, told in self.forecast.items()
             },
-            "per_row": [list(pair) for pair in self.per_row],
+            "per_row": None if self.per_row is None else [list(pair) for pair in self.per_row],
         }
 
     @classmethod
@@ -126,7 +126,7 @@ class Sizes:
                 name: Forecast.from_dict({k: v for k, v in found.items() if k != "held"})
                 for name, found in told.get("forecast", {}).items()
             },
-            tuple((more, less) for more, less in told.get("per_row", [])),
+            None if told.get("per_row") is None else tuple((more, less) for more, less in told["per_row"]),
         )
 
 
@@ -367,7 +367,7 @@ class ProofPlan:
 
     def _searched(self) -> str:
         more = max(trials for *_, trials in self.arms) - self.looks[-1]
-        return f"; up to {more} trials of each arm are for its learning rate" if more else ""
+        return f"; {more} trials of each arm are for its learning rate" if more else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

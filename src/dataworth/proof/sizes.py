@@ -41,8 +41,8 @@ def worth_more_each(
 ) -> tuple[tuple[str, str], ...]:
     """Pairs of subsets of which each row of the first is shown to be worth more than each of the second.
 
-    Sets of worth per row that lie apart, at 5 % shared by all pairs of subsets of different sizes (Bonferroni): two
-    90 % sets over one curve lie apart by chance less often than 1 in 20, but of six equal subsets some pair's often do.
+    Sets of worth per row that lie apart, at 5 % shared by all pairs of subsets of different sizes (Bonferroni). Each
+    set has that level itself: where one is much narrower than the other, the wide one's alone decides.
 
     Args:
         cost_of: Each subset's costs of at least two trials.
@@ -50,7 +50,7 @@ def worth_more_each(
         curve: Costs of random subsets on the same judge rows.
     """
     pairs = [(a, b) for a, b in combinations(cost_of, 2) if rows_of[a] != rows_of[b]]
-    level = 1 - 2 * LEVEL / max(1, len(pairs))
+    level = 1 - LEVEL / max(1, len(pairs))
     found = {name: worth(cost_R, curve, level=level) for name, cost_R in cost_of.items()} if pairs else {}
     return tuple(
         (more, less)

@@ -116,7 +116,7 @@ class Proposal:
             "margin": self.rules.margin,
             "protocol": "epochs" if self.tokens is None else f"{self.tokens} training {session.trainee.unit}s",
             "lr_factors": list(self.lr_factors),
-            "lr_further": self.lr_further,
+            **({"lr_further": self.lr_further} if self.lr_further else {}),
             "trainer": session.trainer and session.trainer.registered,
             "judged": [[s.name, s.judge_kind, str(rows.path)] for s, rows in sealed_parts(session)],
         }

@@ -33,7 +33,7 @@ from dataworth.store.fingerprint import fingerprint
 
 USUAL = "random,full"
 LR_FACTORS = (0.5, 1.0, 2.0)
-LR_FURTHER = 2
+LR_FURTHER = 4
 """How often a best rate at an end is doubled or halved: arms of few rows take fewer steps and want a higher one."""
 _UNLIKE = 1.25
 """A subject's rows that are so many times as long as random ones, or as short, train on something else, too."""
@@ -193,7 +193,7 @@ def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
     twin = fixed_arm(arm.name + TWIN, "subject", [draw.ids[n] for n in clean], weights)
     fewer = ""
     if near > _SAME_SIZE * arm.rows:
-        fewer = ", whose worth tells more than a comparison with rows drawn at random, which are more"
+        fewer = ", so its worth tells more than a comparison with random rows, which would be more"
     session.notes.append(
         f"{arm.name}: {near:,} of its rows nearly equal goal rows; both are shown, without them for "
         f"{twin.rows:,} rows of {arm.rows:,}{fewer}"

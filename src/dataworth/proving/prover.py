@@ -121,7 +121,9 @@ class Prover:
             self.registration = {**self.registration, "affordable": known}
             self._write(self.registration)
         left = [a.name for a in self.proposal.arms if a.name not in known["arms"]]
-        self.proposal = replace(self.proposal.only(known["arms"], known["seeds"]), lr_further=known["lr_further"])
+        self.proposal = replace(
+            self.proposal.only(known["arms"], known["seeds"]), lr_further=known.get("lr_further", 0)
+        )
         lost = f"; left out: {', '.join(left)}" if left else ""
         self.session.notes += [f"--budget {duration(budget)} didn't pay for {', '.join(left)}"] if left else []
         sizes = sum(arm.role == "curve" for arm in self.proposal.others)
@@ -203,20 +205,17 @@ class Prover:
             self.session.notes.append("no learning rate was searched: it needs tune rows for every subtask of the goal")
             return {}
         trials, recipe = TrialSet(self.session, open_judged(self.session.trainee, tuned)), self.recipe
-        untouched: list[float] = []
 
         def measure(asked: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
             of = {arm.name: Trial(arm.name, 0, arm.draw(0), recipe.seed) for arm in arms}
             grid = {(name, f): self._training(of[name], recipe.lr * f) for name, f in asked}
             trainings = list(dict.fromkeys([self.untouched, *grid.values()]))
-            label = "learning rates" if not untouched else "learning rates, further"
-            trials.run(trainings, label, order=lambda t: -len(t.ids))
+            trials.run(trainings, "learning rates", order=lambda t: -len(t.ids))
             found = {t: float(cost_J.mean()) for t, (cost_J, _) in trials.costs(trainings).items()}
-            untouched.append(found[self.untouched])
             return {key: found[t] for key, t in grid.items() if t in found}
 
         tried, at_end = search_factors([a.name for a in arms], factors, self.proposal.lr_further, measure)
-        gained = {}
+        bare, gained = trials.costs([self.untouched]).get(self.untouched), {}
         for arm in arms:
             best = best_factor(tried[arm.name])
             cost = None if best is None else tried[arm.name][best]
@@ -229,7 +228,8 @@ class Prover:
                 self.session.notes.append(f"{arm.name} can't be trained at any learning rate that was tried")
                 continue
             self.lr[arm.name], self.tuned[arm.name] = recipe.lr * best, cost
-            gained[arm.name] = untouched[0] - cost
+            if bare is not None:
+                gained[arm.name] = float(bare[0].mean()) - cost
         if at_end:
             self.session.notes.append(
                 f"the best learning rate of {', '.join(at_end)} lies at an end of the search: try another lr in "

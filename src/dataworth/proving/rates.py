@@ -44,6 +44,6 @@ def best_factor(cost: Mapping[float, float | None]) -> float | None:
 
 
 def beyond(cost: Mapping[float, float | None]) -> float | None:
-    """The factor to try next where the best of those tried lies at an end; a rate that failed is an end, too."""
+    """The factor to try next where the best of those tried lies at an end; beyond a rate that failed there is none."""
     best = best_factor(cost)
     return 2 * best if best == max(cost) else best / 2 if best == min(cost) else None

@@ -173,9 +173,10 @@ class LanguageTrainee:
 
     def tell_cut(self, judged: str, rows: Sequence[Example]) -> None:
         """Those that are longer than the recipe's `max_length`."""
-        cut = sum(self.card.renderer.encode(row).truncated for row in rows)
+        # One that has no token of its answer left isn't judged at all, which the judge says.
+        cut = sum(bool(e.truncated and not e.reason) for e in map(self.card.renderer.encode, rows))
         note = (
-            f"{cut:,} of {len(rows):,} rows of {judged} are longer than {self.recipe.max_length:,} tokens: each is "
+            f"{cut:,} of {len(rows):,} {judged} are longer than {self.recipe.max_length:,} tokens: each is "
             "judged on its beginning; a recipe with a larger max_length reads on"
         )
         self.session.notes += [note] if cut and note not in self.session.notes else []

@@ -84,9 +84,10 @@ def open_judged(trainee: Trainee, parts: Sequence[tuple[Subtask | Protected, Poo
         RequestError: A judge that the learner has none of.
     """
     judged = [Judged(s.name, trainee.judge(s.judge_kind), trainee.judged(pool)) for s, pool in parts]
-    for (part, _), found in zip(parts, judged, strict=True):
+    for (part, pool), found in zip(parts, judged, strict=True):
         if part.judge_kind == "loss":
-            trainee.tell_cut(part.name, found.rows)
+            which = next((p for p in ("steer", "tune") if getattr(part, p, None) is pool), "judge")
+            trainee.tell_cut(f"{which} rows of {part.name}", found.rows)
     return judged
 
 

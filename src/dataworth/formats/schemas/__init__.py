@@ -85,5 +85,5 @@ def choose(rows: Sequence[Columns], order: Sequence[Schema], path: Any) -> Schem
     raise FormatError(
         f"{path}: no known schema in columns {', '.join(found[:20]) or '(none)'}{near}; expected one of "
         f"{', '.join(s.name for s in order)}; say which column is what, every role at once, e.g. --map "
-        f"{' '.join(f'{role}={column}' for role, column in roles.items())} (for a goal's file --goal-map)"
+        f"{' '.join(f'{role}={column}' for role, column in roles.items())} (--goal-map for a pool's goal)"
     )
