@@ -42,11 +42,15 @@ def test_rows_worth_more_each_are_shown_at_a_level_that_all_pairs_share() -> Non
     rows = {"a": 100.0, "b": 130.0, "c": 170.0, "d": 220.0, "e": 280.0, "f": 360.0}
     wrong, alone = 0, 0
     for seed in range(100):
-        # Each subset's rows are worth two random ones; single trials scatter as those of the curve do.
-        costs = {n: trials(float(law(2 * r)), seed=1000 * seed + k) for k, (n, r) in enumerate(rows.items())}
-        noisy = curve(seed=seed)
+        # Each subset's rows are worth two random ones; every other one's trials scatter widely.
+        scatter = (0.0002, 0.01) * 3
+        costs = {
+            n: trials(float(law(2 * r)), sd, seed=1000 * seed + k)
+            for k, ((n, r), sd) in enumerate(zip(rows.items(), scatter, strict=True))
+        }
+        noisy = curve(noise=0.0002, seed=seed)
         wrong += bool(worth_more_each(costs, rows, noisy))
-        sets = {n: worth(cost_R, noisy) for n, cost_R in costs.items()}
+        sets = {n: worth(cost_R, noisy, level=0.95) for n, cost_R in costs.items()}
         alone += any(sets[a].each_more_than(sets[b], rows[a], rows[b]) for a in rows for b in rows)
     assert wrong <= 5 < alone, (wrong, alone)
     # One subset whose trials scatter and one whose don't, each row worth a random one: the wide set alone decides.
