@@ -169,7 +169,8 @@ def _told(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: in
         return [
             shown,
             f"--keep auto keeps everything: {half:,} rows aren't shown to be as good within {margin:g} by the recipe's "
-            "epochs, by which fewer rows mean fewer steps",
+            "epochs and learning rate, by which fewer rows mean fewer steps (`dataworth prove` searches each arm's own "
+            "rate)",
             f"the other {kept - half:,} rows gain {gain} {judge_of.unit}, and cost as much training again as these",
         ]
     after = min(n for n in sizes if n > kept)
