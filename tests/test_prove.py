@@ -414,7 +414,7 @@ def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(
     assert [a.lr for a in found.arms] == [3.2e-3, 3.2e-3], (
         "training helps, and this rate is far too low: doubled five times"
     )
-    assert "lies at an end of the search" in found.explain()
+    assert "lies at an end of the search: try a higher lr in --recipe\n" in found.explain()
     plain = dw.prove(str(place / "mine.jsonl"), run=str(place / "no-search"), **{**how, "lr_search": False})
     assert [a.lr for a in plain.arms] == [1e-4, 1e-4]
     assert plain.arms[0].costs != found.arms[0].costs
@@ -425,6 +425,7 @@ def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(
     affordable = json.loads((place / "paid" / "registration.json").read_text())["affordable"]
     assert affordable["lr_further"] == 0, "no trial of the search goes beyond what the budget pays for"
     assert [a.lr for a in paid.arms] == [2e-4, 2e-4]
+    assert "try a higher lr in --recipe; --budget didn't pay for going on from there" in paid.explain()
 
 
 def test_a_rate_at_which_training_breaks_is_not_chosen_and_a_broken_trial_is_told(

@@ -76,7 +76,7 @@ def test_more_workers_pay_for_more() -> None:
 
 
 def test_too_little_is_refused_with_what_it_takes() -> None:
-    with pytest.raises(RequestError, match=r"3 seeds of mine and of random alone take about 60.0 s"):
+    with pytest.raises(RequestError, match=r"3 seeds of mine and of random, and nothing else, take about 60.0 s"):
         fit(PRICES, 5, 59, 1)
 
 

@@ -28,9 +28,15 @@ class Estimate:
     level: float = 0.95
 
     def __str__(self) -> str:
-        """Three decimals, or as many as the interval's half width needs for a digit that isn't zero."""
+        """Three decimals, or as many as the interval's half width needs for a digit that isn't zero.
+
+        Up to two more where an end would read as zero and isn't: a claim is that it leaves zero out.
+        """
         half = (self.high - self.low) / 2
         places = min(9, max(3, math.ceil(-math.log10(half)))) if 0 < half < 1 else 3
+        near = min((abs(end) for end in (self.low, self.high) if end), default=math.inf)
+        if self.low * self.high > 0 and near < 0.5 * 10.0**-places:
+            places = min(places + 2, math.ceil(-math.log10(near)))
         return f"{self.value:.{places}f} [{self.low:.{places}f} .. {self.high:.{places}f}]"
 
     def to_dict(self) -> dict[str, float]:

@@ -99,8 +99,8 @@ def fit(
         if seeds <= LEAST_SEEDS:
             arms = " and of ".join(p.name for p in kept)
             raise RequestError(
-                f"--budget {duration(budget)}: {LEAST_SEEDS} seeds of {arms} alone take "
-                f"about {duration(takes(kept))}: expected at least that; raise it, or use a recipe with fewer epochs"
+                f"--budget {duration(budget)}: {LEAST_SEEDS} seeds of {arms}, and nothing else, take about "
+                f"{duration(takes(kept))}: expected at least that; raise it, or use a recipe with fewer epochs"
             )
         seeds -= 1
     for price in (*(p for p in controls if p is not first), *(p for p in shown if p.role == "random")):

@@ -230,11 +230,13 @@ class Prover:
             self.lr[arm.name], self.tuned[arm.name] = recipe.lr * best, cost
             if bare is not None:
                 gained[arm.name] = float(bare[0].mean()) - cost
-        if at_end:
-            self.session.notes.append(
-                f"the best learning rate of {', '.join(at_end)} lies at an end of the search: try another lr in "
-                "--recipe"
-            )
+        unpaid = "" if self.proposal.lr_further else "; --budget didn't pay for going on from there"
+        for way, end in (("higher", max), ("lower", min)):
+            if names := [n for n in at_end if best_factor(tried[n]) == end(tried[n])]:
+                self.session.notes.append(
+                    f"the best learning rate of {', '.join(names)} lies at an end of the search: try a {way} lr in "
+                    f"--recipe{unpaid}"
+                )
         return gained
 
     def _judged_on(self) -> str:
