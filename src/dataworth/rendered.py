@@ -58,9 +58,9 @@ def token_table(session: Session, pool: Pool, stage: str = "tokens") -> Table:
 
 
 def _tell(session: Session, table: Table, pool: Pool) -> None:
-    """A note, once, of rows that the learner sees otherwise than they stand in the file; those it can't read have one.
+    """A note, once, of rows that the learner sees otherwise than they stand in the file.
 
-    What is true of a trainer of the user's own is not known: it gets rows, not tokens.
+    What a trainer of the user's own makes of them isn't known: it gets rows, not tokens.
     """
     if not table.columns:
         return

@@ -61,7 +61,7 @@ def test_rows_worth_more_each_are_shown_at_a_level_that_all_pairs_share() -> Non
             "b": trials(float(law(600)), 0.01, seed=2 * seed + 1),
         }
         apart_by_chance += bool(worth_more_each(two, {"a": 300.0, "b": 600.0}, curve(noise=0.0002, seed=seed)))
-    assert apart_by_chance <= 14, "5 % of 200, and chance; it was 10 % at 90 % sets"
+    assert apart_by_chance <= 14, "5 % of 200, and chance; sets of 90 % fail this"
     better = {**rows, "a": 50.0}
     costs = {n: trials(float(law(2 * r)), noise=0.0005, seed=k) for k, (n, r) in enumerate(rows.items())}
     found = worth_more_each(costs, better, curve(noise=0.0005))
