@@ -55,16 +55,19 @@ def fields(place: Path, run: Path, **more: Any) -> dict[str, Any]:
 
 
 def test_a_wide_margin_keeps_few_rows_and_says_what_the_next_would_gain(place, tmp_path):
-    found = dw.select(**fields(place, tmp_path / "run", margin=0.2))
+    found = dw.select(**fields(place, tmp_path / "run", margin=0.065))
     assert len(found.selection.ids) == 40
     told = "\n".join(found.selection.notes)
     assert "--keep auto keeps 40 rows (12%)" in told and "the next 40 rows would gain" in told
-    assert "by the recipe's epochs (3 trainings each" in told and "for 2 times the training" in told
+    assert (
+        "by the recipe's epochs and each one's own learning rate (3 trainings each" in told
+        and "for 2 times the training" in told
+    )
     assert " .. " in next(line for line in told.splitlines() if "(everything)" in line), "sizes have intervals"
     assert [f"{n} picked rows: " in told for n in (160, 80, 40, 20)] == [True] * 4
     assert "as many random rows (gain" in told
     assert "320 (everything)" in told
-    assert dw.select(**fields(place, tmp_path / "run", margin=0.2)).selection.ids == found.selection.ids
+    assert dw.select(**fields(place, tmp_path / "run", margin=0.065)).selection.ids == found.selection.ids
     assert dw.replay(tmp_path / "run").identical
     seen = set(json.loads((tmp_path / "run" / ORIGIN).read_text())["steer"])
     assert seen == set(open_goal(place / "goal" / "goal.yaml").subtasks[0].tune.ids), (
@@ -72,6 +75,20 @@ def test_a_wide_margin_keeps_few_rows_and_says_what_the_next_would_gain(place, t
     )
     asked = {**fields(place, tmp_path / "forty"), "keep": 40}
     assert set(dw.select(**asked).selection.ids) == set(found.selection.ids)
+
+
+def test_fewer_rows_are_not_worse_for_the_fewer_steps_that_they_mean_at_one_learning_rate(place, tmp_path, monkeypatch):
+    """By a rate that only everything learns at, everything would be kept; each size's own rate tells the truth."""
+    (tmp_path / "recipe.yaml").write_text((place / "recipe.yaml").read_text().replace("0.05", "0.0031"))
+    asked = {"margin": 0.065, "recipe": str(tmp_path / "recipe.yaml")}
+    found = dw.select(**fields(place, tmp_path / "searched", **asked))
+    assert len(found.selection.ids) == 40
+    shown = next(note for note in found.selection.notes if "(everything)" in note).splitlines()
+    rate = {line.split()[0]: float(line.split(" at ")[1].split()[0]) for line in shown[2:]}
+    assert rate["40"] > 2 * 0.0031 > rate["320"] / 2, "few rows go on from the end of the search"
+    monkeypatch.setattr("dataworth.proving.rates.FACTORS", (1.0,))
+    monkeypatch.setattr("dataworth.proving.rates.FURTHER", 0)
+    assert len(dw.select(**fields(place, tmp_path / "one-rate", **asked)).selection.ids) > 40
 
 
 def test_a_margin_that_accepts_what_learnt_little_keeps_everything(place, tmp_path):
@@ -114,7 +131,7 @@ def test_a_wrong_request_is_one_line(place, tmp_path, more, said):
 def test_plan_says_what_the_sizes_cost_besides(place):
     asked = fields(place, Path("unused"), margin=0.1)
     found = dw.plan(**{k: v for k, v in asked.items() if k != "run"}, calibrate=False)
-    assert "takes about 8.6 times training on everything" in found.explain()
+    assert "takes 14 to 26 times training on everything" in found.explain()
 
 
 def test_sizes_of_a_weighted_pick_are_trained_on_as_many_rows_as_it_keeps(place, tmp_path, monkeypatch):

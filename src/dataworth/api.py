@@ -51,7 +51,7 @@ from dataworth.selecting import (
     score_one,
 )
 from dataworth.session import SILENT, Progress, Session, check_rejects, open_session, worker_devices
-from dataworth.sizing import TRAININGS, budget_of
+from dataworth.sizing import budget_of, trainings
 from dataworth.store.cache import Cache
 from dataworth.writing import refuse_joining, write_picked
 
@@ -453,9 +453,7 @@ def run_plan(request: config.PlanRequest, progress: Progress = SILENT) -> PlanRe
         asked = Budget("fraction", 1.0) if budget is None else budget
         result = priced(session, method, asked, calibrate=request.calibrate, of_pick=of_pick)
         if budget is None:
-            sizes = (
-                f"--keep auto also trains at its sizes, which takes about {TRAININGS:.1f} times training on everything"
-            )
+            sizes = f"--keep auto also trains at its sizes, which takes {trainings()} training on everything"
             result = replace(result, notes=(*result.notes, sizes))
         if session.goal is None or result.train_pick is None:
             return result

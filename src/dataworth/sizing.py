@@ -1,8 +1,10 @@
 """`--keep auto`: the smallest pick that is as good as training on everything, within a margin that the user states.
 
 The method's pick and random rows are trained at halvings of the pool, and everything is, with several seeds each; the
-goal's tune rows judge. Sizes are tested from the largest down by two one-sided tests, and the first that isn't shown to
-be as good ends it: a fixed order needs no correction for how many are tested. "Keep everything" is an answer.
+goal's tune rows judge. Each of these arms trains at its own best learning rate, found by its first training as `prove`
+finds it: at one rate fewer rows mean fewer steps, and everything would win by those alone. Sizes are tested from the
+largest down by two one-sided tests, and the first that isn't shown to be as good ends it: a fixed order needs no
+correction for how many are tested. "Keep everything" is an answer.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ import numpy as np
 from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.piloting import without
+from dataworth.proving import rates
 from dataworth.records import Budget
 from dataworth.results import Selection, table
 from dataworth.session import Session
 
 AUTO = "auto"
 SEEDS = 3
-TRAININGS = SEEDS * (1 + 2 * (1 / 2 + 1 / 4 + 1 / 8 + 1 / 16))
-"""What the sizes cost, in trainings on everything."""
+_ONCE = 1 + 2 * (1 / 2 + 1 / 4 + 1 / 8 + 1 / 16)
+TRAININGS = (SEEDS + len(rates.FACTORS) - 1) * _ONCE, (SEEDS + len(rates.FACTORS) - 1 + rates.FURTHER) * _ONCE
+"""What the sizes cost at least and at most, in trainings on everything: one of each arm's seeds is a search's."""
 _GOOD = ("as good as", "better")
 
 Run = Callable[[Mapping[str, Any], Budget], Selection]
@@ -81,10 +85,11 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) 
     picked = {n: run(given, Budget("rows", n)) for n in sizes[:-1]}
     draws = {a.rows: a.draws for a in curve_arms(ids, sizes[:-1], SEEDS, seed=session.request.seed)}
     session.progress.say(
-        f"--keep auto trains {TRAININGS:.1f} times as much as one training on everything: {SEEDS} seeds of everything, "
-        f"and of picks and random rows of {', '.join(f'{n:,}' for n in sizes[:-1])}"
+        f"--keep auto trains {trainings()} as much as one training on everything: {SEEDS} seeds of everything, and of "
+        f"picks and random rows of {', '.join(f'{n:,}' for n in sizes[:-1])}, after a search for each one's learning "
+        "rate"
     )
-    cost = _costs(session, judged, goals, ids, picked, draws)
+    cost, lr = _costs(session, judged, goals, ids, picked, draws)
     untouched = float(cost.pop("untouched")[0])
     gained = untouched - float(cost["everything"].mean())
     if margin >= MOST_MARGIN * gained:
@@ -93,7 +98,7 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) 
             f"--keep auto keeps everything: a margin of {margin:g} is more than half of what training on everything "
             f"gains ({gained:.3g}), so it would accept what learnt little; give a smaller --margin"
         )
-        return replace(final, notes=(*final.notes, _shown(judged[0].judge, sizes, cost), why))
+        return replace(final, notes=(*final.notes, _shown(judged[0].judge, sizes, cost, lr), why))
     everything = Arm("everything", cost["everything"], False)
     rules = Rules(looks_at((SEEDS,)), 1, margin)
     kept, verdicts = len(ids), []
@@ -105,7 +110,12 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) 
             break
         kept = n
     final = run(inputs, Budget("rows", kept if kept < len(ids) else int(np.sum(inputs["eligible_N"]))))
-    return replace(final, notes=(*final.notes, *_told(judged[0].judge, sizes, cost, kept, margin), *verdicts))
+    return replace(final, notes=(*final.notes, *_told(judged[0].judge, sizes, cost, lr, kept, margin), *verdicts))
+
+
+def trainings() -> str:
+    """What the sizes cost, in words."""
+    return f"{TRAININGS[0]:.0f} to {TRAININGS[1]:.0f} times"
 
 
 def _costs(
@@ -115,62 +125,80 @@ def _costs(
     ids: Sequence[str],
     picked: Mapping[int, Selection],
     draws: Mapping[int, Sequence[Any]],
-) -> dict[str, Any]:
-    """Costs by arm, `[seeds]`: everything, and the pick and random rows of each size."""
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Costs by arm, `[seeds]`, and its learning rate: everything, and the pick and random rows of each size.
+
+    Raises:
+        NonsenseRefused: A trial can't be trained or judged.
+    """
     from dataworth.proving.trials import Training, TrialSet
 
     recipe = session.trainee.recipe
-
-    def training(rows: Sequence[str], weights: Iterable[float], seed: int) -> Training:
-        return Training(tuple(rows), tuple(map(float, weights)), replace(recipe, seed=recipe.seed + seed))
-
-    arms: dict[str, list[Training]] = {
-        "untouched": [Training((), (), recipe)],
-        "everything": [training(ids, (), s) for s in range(SEEDS)],
-    }
+    rows: dict[str, list[tuple[Sequence[str], Iterable[float]]]] = {"everything": [(ids, ())] * SEEDS}
     for n, pick in picked.items():
-        arms[f"pick {n}"] = [training(pick.ids, pick.weights, s) for s in range(SEEDS)]
-        arms[f"random {n}"] = [training(draws[n][s].ids, (), s) for s in range(SEEDS)]
-    trials = TrialSet(session, judged)
-    everyone = [t for listed in arms.values() for t in listed]
-    trials.run(everyone, "sizes", order=lambda t: -len(t.ids))
-    found = trials.costs(everyone)
+        rows[f"pick {n}"] = [(pick.ids, pick.weights)] * SEEDS
+        rows[f"random {n}"] = [(draw.ids, ()) for draw in draws[n]]
+    trials, untouched = TrialSet(session, judged), Training((), (), recipe)
+
+    def training(name: str, seed: int, factor: float) -> Training:
+        kept, weights = rows[name][seed]
+        own = replace(recipe, seed=recipe.seed + seed, lr=recipe.lr * factor)
+        return Training(tuple(kept), tuple(map(float, weights)), own)
+
+    def run(wanted: Iterable[Training], stage: str) -> dict[Training, float]:
+        listed = list(wanted)
+        trials.run(listed, stage, order=lambda t: -len(t.ids))
+        return {t: float(cost_J[:goals].mean()) for t, (cost_J, _) in trials.costs(listed).items()}
+
+    def measure(asked: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
+        grid = {(name, factor): training(name, 0, factor) for name, factor in asked}
+        found = run(grid.values(), "learning rates")
+        return {key: found[t] for key, t in grid.items() if t in found}
+
+    tried, at_end = rates.search_factors(rows, rates.FACTORS, rates.FURTHER, measure)
+    best = {name: rates.best_factor(cost) or 1.0 for name, cost in tried.items()}
+    arms = {name: [training(name, s, best[name]) for s in range(SEEDS)] for name in rows} | {"untouched": [untouched]}
+    found = run((t for listed in arms.values() for t in listed), "sizes")
     trials.close()
     for name, listed in arms.items():
         if any(t not in found for t in listed):
             why = next(iter(trials.failed.values()), "no trial")
             raise NonsenseRefused(f"--keep auto: {name} rows: {why}")
-    return {name: np.array([found[t][0][:goals].mean() for t in listed]) for name, listed in arms.items()}
+    if at_end:
+        session.notes.append(f"the best learning rate of {', '.join(at_end)} lies at an end of the search")
+    cost = {name: np.array([found[t] for t in listed]) for name, listed in arms.items()}
+    return cost, {name: recipe.lr * factor for name, factor in best.items()}
 
 
-def _shown(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any]) -> str:
-    """The curves of the pick and of random rows, with 95 % intervals over trainings."""
+def _shown(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], lr: Mapping[str, float]) -> str:
+    """The curves of the pick and of random rows, with 95 % intervals over trainings, and learning rates."""
     from dataworth.numerics.ranks import mean_interval
 
     sign = 1.0 if judge_of.higher == "worse" else -1.0
 
     def cell(name: str) -> str:
         found = mean_interval(sign * cost[name])
-        return f"{found.value:.4f} [{found.low:.4f} .. {found.high:.4f}]"
+        return f"{found.value:.4f} [{found.low:.4f} .. {found.high:.4f}] at {lr[name]:.2g}"
 
     rows = [[f"{n:,}", *(cell(f"{who} {n}") for who in ("pick", "random"))] for n in sizes[:-1]]
     rows.append([f"{sizes[-1]:,} (everything)", *[cell("everything")] * 2])
-    return table(rows, ["rows", f"pick ({judge_of.unit})", "random"])
+    return table(rows, ["rows", f"pick ({judge_of.unit}) at its learning rate", "random"])
 
 
-def _told(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: int, margin: float) -> list[str]:
+def _told(
+    judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], lr: Mapping[str, float], kept: int, margin: float
+) -> list[str]:
     """The curves, what was decided, how random rows of that size did, and what the next doubling would bring."""
     from dataworth.numerics.ranks import difference_interval
 
-    shown = _shown(judge_of, sizes, cost)
+    shown = _shown(judge_of, sizes, cost, lr)
     if kept == sizes[-1]:
         half = max(n for n in sizes if n < kept)
         gain = difference_interval(cost[f"pick {half}"], cost["everything"])
         return [
             shown,
             f"--keep auto keeps everything: {half:,} rows aren't shown to be as good within {margin:g} by the recipe's "
-            "epochs and learning rate, by which fewer rows mean fewer steps (`dataworth prove` searches each arm's own "
-            "rate)",
+            "epochs and each one's own learning rate",
             f"the other {kept - half:,} rows gain {gain} {judge_of.unit}, and cost as much training again as these",
         ]
     after = min(n for n in sizes if n > kept)
@@ -181,8 +209,8 @@ def _told(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], kept: in
     return [
         shown,
         f"--keep auto keeps {kept:,} rows ({kept / sizes[-1]:.0%}), the fewest of these sizes shown to be as good as "
-        f"everything within {margin:g} by the recipe's epochs ({SEEDS} trainings each, judged on tune rows: dataworth "
-        "prove judges on sealed ones)",
+        f"everything within {margin:g} by the recipe's epochs and each one's own learning rate ({SEEDS} "
+        "trainings each, judged on tune rows: dataworth prove judges on sealed ones)",
         f"the pick is {word} as many random rows (gain {ahead} {judge_of.unit})",
         f"the next {after - kept:,} rows would gain {gain} {judge_of.unit} for {after / kept:.3g} times the training",
     ]

@@ -23,7 +23,7 @@ def test_a_small_run_keeps_its_trials_and_claims_nothing(tmp_path: Path, monkeyp
     model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512, **heads)
     monkeypatch.setattr(flan, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
     monkeypatch.setattr(flan_proof, "METHODS", {"bm25": "bm25", "longest": "length"})
-    monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0, 2.0))
+    monkeypatch.setattr("dataworth.proving.rates.FACTORS", (1.0, 2.0))
     monkeypatch.chdir(tmp_path)
     sizes = "--per-source 10 --keep 8 --seeds 3 --epochs 1 --arc-rows 8 --wiki-rows 8 --finalists 1".split()
     places = ["--model", str(model), "--work", "work", "--state", "state", "--out", "out.json", "--lora-layers", "1"]

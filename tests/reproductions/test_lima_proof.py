@@ -25,7 +25,7 @@ def test_a_small_run_prices_and_proves_and_claims_nothing(
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}  # the attention to 512 bytes is what takes time
     model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512, **heads)
     monkeypatch.setattr(lima_proof, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
-    monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0, 2.0))
+    monkeypatch.setattr("dataworth.proving.rates.FACTORS", (1.0, 2.0))
     monkeypatch.setenv("DATAWORTH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     sizes = "--keep 8 --alpaca-rows 40 --dolly-rows 12 --lima-rows 8 --seeds 3 --epochs 1 --arc-rows 8 --wiki-rows 8"

@@ -59,7 +59,7 @@ def test_a_small_run_says_how_many_answers_were_right(tmp_path: Path, monkeypatc
     model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512, **heads)
     monkeypatch.setattr(flan, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
     monkeypatch.setattr(shuffled_proof, "METHODS", {"lowest loss": ("loss", ("direction=low",))})
-    monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0,))
+    monkeypatch.setattr("dataworth.proving.rates.FACTORS", (1.0,))
     monkeypatch.chdir(tmp_path)
     sizes = "--per-source 14 --seeds 3 --epochs 1 --lora-layers 1".split()
     places = ["--model", str(model), "--work", "work", "--state", "state", "--out", "out.json"]

@@ -19,7 +19,7 @@ def test_a_small_run_compares_own_picks_with_the_others(tmp_path: Path, monkeypa
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}  # the attention to 512 bytes is what takes time
     model = tiny_folder(tmp_path / "model", layers=2, max_position_embeddings=512, **heads)
     monkeypatch.setattr(flan, "PARTS", {"steer": 4, "tune": 5, "judge": 20})
-    monkeypatch.setattr("dataworth.proving.propose.LR_FACTORS", (1.0,))
+    monkeypatch.setattr("dataworth.proving.rates.FACTORS", (1.0,))
     monkeypatch.chdir(tmp_path)
     sizes = "--per-source 8 --keep 10 --seeds 3 --epochs 1 --arc-rows 8 --wiki-rows 8 --other-rows 16".split()
     places = ["--model", str(model), "--work", "work", "--state", "state", "--out", "out.json", "--lora-layers", "1"]

@@ -23,6 +23,7 @@ from dataworth.proof.arms import (
 )
 from dataworth.proof.looks import THREE_LOOKS, looks_at
 from dataworth.proof.verdict import Rules
+from dataworth.proving import rates
 from dataworth.proving.proposal import TWIN, Proposal, pairs_of
 from dataworth.proving.provable import controls_of, method_of
 from dataworth.proving.subsets import Subset, read_subset
@@ -32,9 +33,6 @@ from dataworth.session import Session
 from dataworth.store.fingerprint import fingerprint
 
 USUAL = "random,full"
-LR_FACTORS = (0.5, 1.0, 2.0)
-LR_FURTHER = 4
-"""How often a best rate at an end is doubled or halved: arms of few rows take fewer steps and want a higher one."""
 _UNLIKE = 1.25
 """A subject's rows that are so many times as long as random ones, or as short, train on something else, too."""
 _SAME_SIZE = 0.02
@@ -74,7 +72,7 @@ def propose(session: Session, request: config.TrialRequest, best: Best) -> Propo
     tokens = max(map(arms.tokens, plain)) * session.trainee.recipe.epochs if request.protocol == "tokens" else None
     no_search = session.trainer.no_search if session.trainer else ""
     session.notes += [no_search] if request.lr_search and no_search else []
-    factors, further = (LR_FACTORS, LR_FURTHER) if request.lr_search and not no_search else ((1.0,), 0)
+    factors, further = (rates.FACTORS, rates.FURTHER) if request.lr_search and not no_search else ((1.0,), 0)
     found = [(arm.name, s) for arm, s in zip(named, subsets.values(), strict=True) if s is not None]
     seen = {name: s.seen for name, s in found}
     about = [(name, s, forecast_subject(session, s.ids)) for name, s in found if s.forecast and not request.metric]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+FACTORS = (0.5, 1.0, 2.0)
+FURTHER = 4
+"""How often a best rate at an end is doubled or halved: arms of few rows take fewer steps and want a higher one."""
+
 Costs = Mapping[tuple[str, float], float]
 """Cost on tune rows by arm and factor; none where the training failed."""
 
