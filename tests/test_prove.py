@@ -124,6 +124,18 @@ def test_a_proof_says_what_it_compared_and_what_it_could_have_seen(place: Path, 
     assert f"card of this proof to paste: {place / 'run' / 'card.md'}" in text
     assert card.startswith("# dataworth prove of run\n\n- **mine: ")
     assert "## Arms" in card and "| full |" in card and record["pool"]["fingerprint"] in card
+    assert record["proof"]["judged"] == {"goal": 34} and ". Judged on 34 rows of goal." in card
+    rests = card.partition("## What it rests on")[2]
+    for words in (
+        "- Model: ",
+        "- Goal: goal.jsonl (",
+        " steer rows of ",
+        "- Recipe: ",
+        " lr 0.",
+        "- Pool: pool.jsonl (80 rows)",
+    ):
+        assert words in rests, words
+    assert str(place) not in rests, "where files lie on a machine is nothing to a card's readers"
 
 
 def test_baselines_are_shown_without_a_verdict_unless_arms_are_named(

@@ -82,7 +82,7 @@ def test_a_proof_is_reported_without_its_pool(tmp_path: Path) -> None:
     headings = [s.heading for s in report.sections]
     assert headings == [
         *("Arms", "Worth in random rows", "Protected skills", "Notes", "Subsets against pool", "Sample rows"),
-        *("Costs", "Record", "Registration"),
+        *("Costs", "What it rests on", "Record", "Registration"),
     ]
     assert "random, trial 3 failed and is left out: loss is nan" in section(report, "Notes").lines
     assert [type(c) for c in charts(report)] == [Dots, Curve, Histogram, Bars]

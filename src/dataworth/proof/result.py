@@ -130,13 +130,20 @@ class Sizes:
         )
 
 
+def judged_on(rows_of: Mapping[str, int]) -> str:
+    """How many rows of which judged sets every trial is judged on; a set without rows is a trainer's own metric."""
+    judged = [f"{rows:,} rows of {name}" for name, rows in rows_of.items() if rows]
+    return f"on {', '.join(judged)}" if judged else "by your trainer"
+
+
 @dataclass(frozen=True)
 class ProofResult:
     """A proof, finished or interim.
 
     `verdicts` compare each subject with each comparator on the goal; `retained` is by subject, absent where it wasn't
     measured. `unit` and `higher` describe the goal's number; costs have accuracies negated. `untouched` is None where
-    the user's own trainer judges what it trains. `length` is what `ArmResult.tokens` counts: tokens, or rows seen.
+    the user's own trainer judges what it trains. `length` is what `ArmResult.tokens` counts: tokens, or rows seen;
+    `judged` holds how many rows each judged set has, and is empty in runs of earlier versions.
     """
 
     run: Path
@@ -153,6 +160,7 @@ class ProofResult:
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     length: str = "tokens"
+    judged: Mapping[str, int] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def headline(self) -> str:
@@ -300,6 +308,7 @@ class ProofResult:
             "failed": dict(self.failed),
             "notes": list(self.notes),
             "length": self.length,
+            "judged": dict(self.judged),
         }
 
     @classmethod
@@ -328,6 +337,7 @@ class ProofResult:
             notes=tuple(told["notes"]),
             record=record,
             length=told.get("length", "tokens"),
+            judged=told.get("judged", {}),
             **same,
         )
 

@@ -19,7 +19,7 @@ from dataworth.numerics.ranks import Estimate, mean_interval
 from dataworth.proof.arms import ArmPlan, Trial, schedule
 from dataworth.proof.budget import FULL_CURVE, ArmPrice, TrialRates, fit
 from dataworth.proof.foresight import foresee
-from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes
+from dataworth.proof.result import ArmResult, Kept, ProofResult, Sizes, judged_on
 from dataworth.proof.sizes import apart, beyond, random_curve, smallest_keeping, uneven, worth_more_each
 from dataworth.proof.verdict import CANNOT_TELL, LEVEL, Arm, Verdict, judge, retained
 from dataworth.proving.proposal import Proposal, refuse_seen, sealed_parts
@@ -156,6 +156,11 @@ class Prover:
             )
         return found
 
+    @property
+    def _judged_rows(self) -> dict[str, int]:
+        """How many rows each judged set has."""
+        return {j.name: len(j.rows) for j in self.trials.judged}
+
     @cached_property
     def _judged(self) -> int:
         """Tokens (rows of a classifier) that every trial is judged on."""
@@ -174,7 +179,7 @@ class Prover:
         Args:
             tell: Called with a line before the first trial and after every one that changes where a comparison stands.
         """
-        tell(self._judged_on())
+        tell(f"every trial is judged {judged_on(self._judged_rows)}; a gain above 0 is for the first arm named")
         tell(self._foretell({}))
         gained = self._search()
         if gained and self.proposal.pairs:
@@ -238,12 +243,6 @@ class Prover:
                     f"--recipe{unpaid}"
                 )
         return gained
-
-    def _judged_on(self) -> str:
-        """How many rows every trial is judged on, in a sentence."""
-        judged = [f"{len(j.rows):,} rows of {j.name}" for j in self.trials.judged if j.rows]
-        by = f"on {', '.join(judged)}" if judged else "by your trainer"
-        return f"every trial is judged {by}; a gain above 0 is for the first arm named"
 
     def _foretell(self, gained: Mapping[str, float]) -> str:
         """What the first comparison will be able to see, by trials in the cache, else by what the search gained."""
@@ -351,6 +350,7 @@ class Prover:
             failed=failed,
             notes=(*self.session.notes, *no_shares, *told, *odd),
             length=self.session.trainee.length_name,
+            judged=self._judged_rows,
         )
 
     def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, seeds: int | None) -> tuple[Verdict, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from dataworth.laws.worth import RandomCurve
-from dataworth.proof.result import JUDGED, ArmResult, ProofResult
+from dataworth.proof.result import JUDGED, ArmResult, ProofResult, judged_on
 from dataworth.proof.verdict import Verdict
 from dataworth.report import Claim, Curve, Dots, Grid, Line, Reading, Section, Tone
 from dataworth.reports.sections import Recorded, composition_section, drawn_rows_section
@@ -56,7 +56,7 @@ def _arms_section(result: ProofResult) -> Section:
         grids.append(Grid(judged[0], tuple(map(tuple, judged[1])), JUDGED))
     return Section(
         "Arms",
-        (f"{_axis(result)}, {result.protocol}.",),
+        (f"{_axis(result)}, {result.protocol}." + (f" Judged {judged_on(result.judged)}." if result.judged else ""),),
         (chart,),
         tuple(grids),
         legend="Dots are trials, bars the 95 % interval of their mean.",

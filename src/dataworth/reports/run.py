@@ -19,6 +19,7 @@ from dataworth.reports.sections import (
     histogram,
     pool_line,
     record_sections,
+    rests_section,
 )
 from dataworth.results import Scored, ScoreResult, SelectResult
 from dataworth.runs import finished_scores, finished_selection, stored_diagnosis, stored_proof
@@ -52,7 +53,7 @@ def report_of(path: str | Path) -> Report:
         )
     if (run.path / REGISTRATION).exists():
         registration = read_json(run.path / REGISTRATION, "the report can do without it: delete it")
-    recorded = Recorded(run.path, record["content"], record["timings"], registration)
+    recorded = Recorded(run.path, run.config, record["content"], record["timings"], registration)
     if verb in PROOFS:
         from dataworth.reports.proof import proof_sections
 
@@ -114,7 +115,7 @@ def _report(verb: str, recorded: Recorded, claims: Sequence[Claim], sections: Se
             k: v for k, v in recorded.content.items() if k not in ("proof", "measured", "composition", "samples")
         },
     }
-    every = (*sections, costs_section(recorded), *record_sections(recorded))
+    every = (*sections, costs_section(recorded), rests_section(recorded), *record_sections(recorded))
     return Report(recorded.path, verb, tuple(claims), every, result.explain(), values)
 
 

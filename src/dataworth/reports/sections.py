@@ -25,9 +25,10 @@ _SHOWN_ELSEWHERE = ("proof", "composition", "samples", "selection", "beside", "c
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a run folder says of itself: `content` and `timings` of its record, and a proof's registration."""
+    """What a run folder says of itself: the request, `content` and `timings` of its record, a proof's registration."""
 
     path: Path
+    request: Mapping[str, Any]
     content: Mapping[str, Any]
     timings: Mapping[str, Any]
     registration: Mapping[str, Any] | None
@@ -159,22 +160,42 @@ def costs_section(recorded: Recorded) -> Section:
     return Section("Costs", lines, grids=(Grid(("stage", "rows", "wall time", "CPU time"), tuple(rows)),), told=True)
 
 
+def rests_section(recorded: Recorded) -> Section:
+    """The model, goal, recipe and pool that a run is about, by name and by fingerprint."""
+    content, request = recorded.content, recorded.request
+    pool, goal, learner = content["pool"], content.get("goal") or {}, content.get("learner") or {}
+    named = {what: _name(request[what]) for what in ("model", "encoder", "goal", "train_command") if request.get(what)}
+    if "goal" in named and goal:
+        named["goal"] += f" ({', '.join(f'{n:,} steer rows of {of}' for of, n in goal['steer_rows'].items())})"
+    if learner or "train_command" in named:
+        named["recipe"] = ", ".join(f"{key} {_said(value)}" for key, value in content["recipe"].items())
+    named["pool"] = ", ".join(f"{_name(f['path'])} ({f['rows']:,} rows)" for f in pool["files"])
+    named["versions"] = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    lines = tuple(f"{what.replace('_', ' ').capitalize()}: {said}" for what, said in named.items())
+    known = {"pool": pool["fingerprint"], "goal": goal.get("fingerprint"), "learner": learner.get("fingerprint")}
+    known["weights"] = learner.get("weights_sha256")
+    prints = tuple((name, str(found)) for name, found in known.items() if found)
+    return Section("What it rests on", lines, grids=(Grid(("fingerprint", "sha256"), prints),))
+
+
+def _name(given: str) -> str:
+    """A file or model as it is told to others: where it lies on a machine is nothing to them."""
+    return Path(given).name if Path(given).is_absolute() else given
+
+
+def _said(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def record_sections(recorded: Recorded) -> list[Section]:
-    """Versions, fingerprints, files, guards, the registration, and the record as it is."""
+    """Files, guards, the registration, and the record as it is."""
     content = recorded.content
-    pool, goal, learner = content["pool"], content.get("goal"), content.get("learner")
-    prints = [("pool", pool["fingerprint"])]
-    prints += [("goal", goal["fingerprint"])] if goal else []
-    prints += [("learner", learner["fingerprint"])] if learner else []
-    prints += [("weights", learner["weights_sha256"])] if learner and "weights_sha256" in learner else []
+    pool = content["pool"]
     files = tuple((f["path"], f"{f['rows']:,}", f["schema"], f["sha256"]) for f in pool["files"])
     guards = tuple((g["guard"], "passed" if g["passed"] else "failed", g["evidence"]) for g in content["guards"])
-    versions = tuple((name, str(version)) for name, version in content["versions"].items())
     grids = [
-        Grid(("fingerprint", "sha256"), tuple(prints), "fingerprints"),
         Grid(("file", "rows", "schema", "sha256"), files, "pool files"),
         Grid(("guard", "", "evidence"), guards, "guards"),
-        Grid(("package", "version"), versions, "versions"),
     ]
     rest = {k: v for k, v in content.items() if k not in _SHOWN_ELSEWHERE}
     sections = [

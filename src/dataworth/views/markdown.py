@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dataworth.markdown import line, table
 from dataworth.report import Report, Section
 
 
 def card(report: Report) -> str:
-    """The claims and the verb's own sections; not what only the page shows (rows, composition, costs, record)."""
+    """The claims and the verb's own sections; and what they rest on; not rows, composition, costs, record."""
     claims = [f"- **{line(c.text)}**" + (f": {line(c.detail)}" if c.detail else "") for c in report.claims]
     parts = [f"# dataworth {report.verb} of {line(report.run.name)}", "\n".join(claims)]
     parts += [_section(s) for s in report.sections if not s.told and not s.folded]
-    record = report.values["record"]
-    known = {name: (record.get(name) or {}).get("fingerprint") for name in ("pool", "goal", "learner")}
-    prints = table(("fingerprint", "sha256"), [(name, str(found)) for name, found in known.items() if found])
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    files = ", ".join(f"{Path(f['path']).name} ({f['rows']:,} rows)" for f in record["pool"]["files"])
-    parts += ["## What it rests on", prints, f"Pool: {line(files)}. Versions: {line(versions)}."]
     return "\n\n".join(parts) + "\n"
 
 
