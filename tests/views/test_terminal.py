@@ -86,8 +86,20 @@ def test_without_a_terminal_a_stage_says_once_that_it_is_done(capsys: pytest.Cap
     with found:
         for done in (0, 500, 1000, 1000):
             found("tokens", done, 1000)
-        found("gate", 3, 4)
     assert capsys.readouterr().err == "tokens: 1,000 done\n"
+
+
+def test_without_a_terminal_a_stage_says_what_was_there_and_once_a_minute_where_it_stands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([7.0, 20.0, 66.9, 67.0, 80.0, 7.0, 66.0, 67.0])
+    monkeypatch.setattr("dataworth.views.terminal.time.monotonic", lambda: next(clock))
+    found, _ = bars(tty=False)
+    for done in (11, 12, 13, 14, 15):
+        found("trials", done, 56)
+    for done in (0, 0, 0):
+        found("learning rates", done, 9)
+    assert capsys.readouterr().err == "trials: 11 of 56\ntrials: 14 of 56\nlearning rates: 0 of 9\n"
 
 
 def test_what_was_said_is_not_said_again_and_data_is_no_markup() -> None:

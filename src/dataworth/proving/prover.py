@@ -210,6 +210,8 @@ class Prover:
             self.session.notes.append("no learning rate was searched: it needs tune rows for every subtask of the goal")
             return {}
         trials, recipe = TrialSet(self.session, open_judged(self.session.trainee, tuned)), self.recipe
+        listed = ", ".join(f"{recipe.lr * f:.3g}" for f in factors)
+        self.session.progress.say(f"each arm first tries learning rates {listed} on tune rows, and goes on from an end")
 
         def measure(asked: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
             of = {arm.name: Trial(arm.name, 0, arm.draw(0), recipe.seed) for arm in arms}

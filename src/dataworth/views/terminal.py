@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Protocol
 
@@ -44,6 +45,9 @@ def note(text: str) -> None:
     sys.stderr.write(printable(text) + "\n")
 
 
+_LINE_S = 60.0
+
+
 class _Rate(ProgressColumn):
     """Rows per second."""
 
@@ -52,7 +56,10 @@ class _Rate(ProgressColumn):
 
 
 class Bars:
-    """Progress bars on stderr, one per stage, with rates and time left; plain lines when stderr is no terminal."""
+    """Progress bars on stderr, one per stage, with rates and time left; plain lines when stderr is no terminal.
+
+    A plain line says that a stage is done, how much of it was there when it began, and once a minute where it stands.
+    """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -67,19 +74,29 @@ class Bars:
             disable=not self.console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._lined: dict[str, float] = {}
         self._finished: set[str] = set()
         self._said: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report that `done` of `total` rows of a stage are finished."""
         if not self.console.is_terminal:
-            if done >= total and stage not in self._finished:
-                note(f"{stage}: {total:,} done")
-                self._finished.add(stage)
+            self._line(stage, done, total)
             return
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def _line(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        since = now - self._lined.setdefault(stage, -_LINE_S if done else now)
+        if done >= total:
+            if stage not in self._finished:
+                note(f"{stage}: {total:,} done")
+                self._finished.add(stage)
+        elif since >= _LINE_S:
+            note(f"{stage}: {done:,} of {total:,}")
+            self._lined[stage] = now
 
     def say(self, text: str) -> None:
         """Print lines above the bars; what was said already isn't said again."""
