@@ -420,7 +420,7 @@ def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(
     how = fields(place, recipe=str(low), against="random", lr_search=True)
     heard = Heard()
     found = dw.prove(str(place / "mine.jsonl"), run=str(place / "search"), progress=heard, **how)
-    foretold = next(n for n, line in enumerate(heard.said) if line.startswith("3 seeds will find a gain of "))
+    foretold = next(n for n, line in enumerate(heard.said) if line.startswith("3 seeds: a gain of "))
     assert "of what training gains" in heard.said[foretold]
     assert not any("trials" in stage for stage in heard.stages[: heard.at[foretold]]), "it was told before the trials"
     assert [a.lr for a in found.arms] == [3.2e-3, 3.2e-3], (

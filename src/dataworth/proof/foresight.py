@@ -54,22 +54,23 @@ class Foresight:
             seconds: Gives the wall time of the whole proof with so many seeds.
         """
         told = "{:.0%}" if self.shares else "{:.2g}"
-        low, high = told.format(self.low), told.format(self.high)
-        unit = "of what training gains" if self.shares else unit
-        span = f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
-        half = "half of that"
+        of = "of what training gains" if self.shares else unit
+        low, high = (f"{told.format(gain)} {of}" for gain in (self.low, self.high))
+        seen, half = f"if it is {low} or more", "half of that"
+        if low != high:
+            seen += f" where trials scatter little, and {high} where they scatter widely"
         if self.whole is not None and self.high > self.whole:
-            half = "half of what training gains"
-            nothing = "not even all that training gains"
-            span = nothing if self.low > self.whole else f"{low} {unit}, or if trials scatter widely {nothing},"
+            nothing, half = "not even if it is all that training gains", "half of what training gains"
+            little = f"if it is {low} or more where trials scatter little, and {nothing} where they scatter widely"
+            seen = nothing if self.low > self.whole else little
         if self.half is None:
             more = f"no number of seeds up to {MOST_SEEDS} finds {half}: one fixed subset may be as lucky as a draw"
         else:
             price = f", about {duration(seconds(self.half))}" if seconds else ""
             more = f"{half} takes {self.half} seeds{price}"
         return (
-            f"{self.seeds} seeds will find a gain of {span} for {self.subject} over {self.comparator} in 8 of "
-            f"10 proofs ({self.basis}); {more}{self._of_margin(told)}"
+            f"{self.seeds} seeds: a gain of {self.subject} over {self.comparator} is found in 8 of 10 proofs {seen} "
+            f"({self.basis}); {more}{self._of_margin(told)}"
         )
 
     def _of_margin(self, told: str) -> str:
@@ -108,7 +109,7 @@ def foresee(
         basis = f"from the spread of {there} trials in the cache"
     else:
         pairs = [(share * (unit or 1.0),) * 2 for share in SCATTER]
-        basis = "if trials scatter as in our proofs, by {:.0%} to {:.0%} of what training gains".format(*SCATTER)
+        basis = "in our proofs trials scattered by {:.0%} to {:.0%} of what training gains".format(*SCATTER)
         basis += f", here {unit:.2g} on tune rows" if unit else ""
 
     claim = claim_of(subject, comparator)
