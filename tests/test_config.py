@@ -243,3 +243,17 @@ def test_the_recipe_shown_is_that_of_the_learner_named(tmp_path: Path) -> None:
     assert "momentum" in config.recipe_shown({"task": "classify"})
     assert "momentum" in config.recipe_shown({"model": "timm:resnet18"})
     assert "lora_r" in config.recipe_shown({"model": "C:/models/llama"}) and "lora_r" in config.recipe_shown({})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("15min", 900), ("2 hours", 7200), ("1.5D", 129600), ("1 hr", 3600)],
+)
+def test_times_in_letters_or_words(text: str, seconds: float) -> None:
+    assert config.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "90", "0m", "5 weeks", "3mon", "-2h", "1h30m"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="expected a time such as 90s, 30m or 2h"):
+        config.seconds(text)

@@ -559,6 +559,31 @@ def test_parts_of_a_goal_that_share_rows_are_refused(place: Path, cache: Path, p
             dw.prove(str(place / "mine.jsonl"), **how)
 
 
+def test_a_goal_without_judge_rows_is_refused_before_a_row_is_tokenised(
+    place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "steers.yaml").write_text("subtasks:\n  - name: words\n    steer: goal.jsonl:0-20\n")
+
+    def read(*_: object) -> None:
+        raise AssertionError("tokenised")
+
+    monkeypatch.setattr("dataworth.api.gate", read)
+    with pytest.raises(RequestError, match="'words' has no judge rows: add `judge:`"):
+        dw.prove(str(place / "mine.jsonl"), run=str(place / "steers"), **fields(place, goal=str(place / "steers.yaml")))
+
+
+def test_a_part_of_a_goal_is_refused_by_the_name_of_the_whole(place: Path, cache: Path) -> None:
+    split = dw.goal(place / "goal.jsonl", place / "whole")
+    assert split.path == place / "whole" / "goal.yaml"
+    with pytest.raises(RequestError, match=r"steer.jsonl is one part of the goal .*goal.yaml: expected all of it"):
+        dw.prove(str(place / "mine.jsonl"), **fields(place, goal=str(place / "whole" / "steer.jsonl")))
+    (place / "whole" / "r.jsonl").write_bytes((place / "goal.jsonl").read_bytes())  # `steer.jsonl` ends in its name
+    found = dw.prove(
+        str(place / "mine.jsonl"), run=str(place / "beside"), **fields(place, goal=str(place / "whole" / "r.jsonl"))
+    )
+    assert found.verdicts
+
+
 def test_a_method_selects_anew_in_every_trial(place: Path, cache: Path) -> None:
     how = fields(place, against="random")
     found = dw.prove("rds@16", run=str(place / "method"), **how)

@@ -290,6 +290,7 @@ def run_worth(request: config.WorthRequest, progress: Progress = SILENT) -> Proo
 
 
 def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> ProofResult:
+    from dataworth.proving.proposal import sealed_parts
     from dataworth.proving.propose import propose
     from dataworth.proving.prover import Prover
     from dataworth.proving.trial_work import AGAIN
@@ -308,6 +309,7 @@ def _prove(verb: str, request: config.TrialRequest, progress: Progress) -> Proof
         progress.say(preview_text(session))
         session.notes += split_note(split, request, session)
         add_protected(session, request)
+        sealed_parts(session)  # a goal without judge rows is refused before rows are tokenised
         session.notes += goal_rejects(session)
         gate(session)
         prover = Prover(session, run, propose(session, request, partial(best_rows, session)))
@@ -381,6 +383,7 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
         with open_session(request, None, progress) as session:
             session.cache, session.dry = Cache(aside), True
             add_protected(session, request)
+            sealed_parts(session)
             gate(session)
             session.notes += session.trainer.plan_notes if session.trainer else []
             ids = session.pool.ids

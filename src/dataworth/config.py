@@ -230,15 +230,16 @@ def _coerce(key: str, value: Any, hint: Any) -> Any:
 
 
 def seconds(text: str) -> float:
-    """Seconds of `90s`, `30m`, `2h` or `1.5d`.
+    """Seconds of `90s`, `30m`, `2h` or `1.5d`; also of `15min` or `2 hours`.
 
     Raises:
         RequestError: Anything else.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip().lower())
+    units = r"s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?"
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*({units})", text.strip().lower())
     if not match or not float(match[1]) > 0:
         raise RequestError(f"budget {text!r}: expected a time such as 90s, 30m or 2h; correct --budget")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2][0]]
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -95,7 +95,8 @@ class PoolFile:
 
     `format` is jsonl, json, csv, parquet or arrow; `schema` the detected schema; `mapping` role -> column expression;
     `size` bytes and `sha256` of the file as read (decompressed content is not hashed apart). `implied`: the columns of
-    its first rows alone tell the schema, which neither `--task` nor other rows of the file had to settle.
+    its first rows alone tell the schema, which neither `--task` nor other rows of the file had to settle. `unread`:
+    those of their columns that nothing reads.
     """
 
     path: Path
@@ -109,6 +110,7 @@ class PoolFile:
     mtime_ns: int
     sha256: str
     implied: bool = True
+    unread: tuple[str, ...] = ()
 
 
 class RowReader(Protocol):

@@ -79,8 +79,8 @@ def test_a_few_strangers_are_listed_and_many_refused(tmp_path: Path, pool_file: 
     strange = {"prompt": "who?", "completion": "nobody", "source": "a"}
     few = read_subset(write(tmp_path / "few.jsonl", [*rows[:110], strange]), pool)
     assert len(few) == 110
-    assert len(few.unmatched) == 1
-    with pytest.raises(RequestError, match="2 of 12 rows are not in the pool"):
+    assert few.unmatched == ("row 111, 'who? nobody'",)
+    with pytest.raises(RequestError, match=r"2 of 12 rows are not in the pool \(first row 11, 'who\? nobody'\)"):
         read_subset(write(tmp_path / "many.jsonl", [*rows[:10], strange, {**strange, "completion": "no one"}]), pool)
 
 

@@ -22,6 +22,7 @@ _WORDS = {
     "preference": "preferences (chosen and rejected, or a label), carried unchanged",
     "rl": "RL prompts with an answer to check against, carried unchanged",
 }
+_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Detection:
     kind: Kind
     mapping: tuple[tuple[str, str], ...]
     rows: int
+    unread: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         packed = f".{self.compression}" if self.compression else ""
@@ -43,7 +45,11 @@ class Detection:
         if not self.rows:
             return f"{self.path}: {self.format}{packed}, no rows"
         rows = f"{self.rows:,} row{'s' * (self.rows > 1)}"
-        return f"{self.path}: {self.format}{packed}, {rows} of {_WORDS[self.schema]}{mapped}"
+        return f"{self.path}: {self.format}{packed}, {rows} of {_WORDS[self.schema]}{mapped}{self._unread()}"
+
+    def _unread(self) -> str:
+        named = ", ".join(self.unread[:_NAMED]) + (", ..." if len(self.unread) > _NAMED else "")
+        return f"; columns that aren't read: {named}" if self.unread else ""
 
 
 def detect(pool: Pool) -> list[Detection]:
@@ -52,7 +58,9 @@ def detect(pool: Pool) -> list[Detection]:
 
 
 def _of(file: PoolFile) -> Detection:
-    return Detection(file.path, file.format, file.compression, file.schema, file.kind, file.mapping, file.rows)
+    return Detection(
+        file.path, file.format, file.compression, file.schema, file.kind, file.mapping, file.rows, file.unread
+    )
 
 
 def preview(pool: Pool, n: int = 3) -> list[Example]:

@@ -69,6 +69,13 @@ def mapped(mapping: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, 
     return row
 
 
+def read_by(mapping: Mapping[str, str], columns: Iterable[str]) -> set[str]:
+    """Those of the columns from which a mapping reads."""
+    columns = list(columns)
+    parts = [part for expression in mapping.values() for part in _parts(expression, columns)]
+    return {part if part in columns else part.partition(".")[0] for part in parts}
+
+
 def _parts(expression: str, columns: Iterable[str]) -> list[str]:
     """A column whose own name holds a plus sign wins over joining."""
     return [expression] if expression in columns else [p.strip() for p in expression.split("+")]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dataworth.errors import FormatError
 from dataworth.formats.exact import BadRowError, DuplicateKeys
-from dataworth.formats.mapping import check_columns, check_roles, mapped
+from dataworth.formats.mapping import check_columns, check_roles, mapped, read_by
 from dataworth.formats.paths import find_files, source_names
 from dataworth.formats.reader import FileReader, Reading
 from dataworth.formats.rejects import Rejects
@@ -120,6 +120,7 @@ class _Index:
                 mtime_ns=mtime_ns,
                 sha256=file.sha256,
                 implied=all(implied(view) in (schema.name, None) for view in views),
+                unread=self._unread(first, schema),
             )
         )
         self.readings.append(Reading(schema, file.header, file.prefix))
@@ -132,6 +133,13 @@ class _Index:
         if not self.mapping or not readable:
             return list(readable)
         return [v for v in map(self._view_or_none, readable) if v is not None] or [{}]
+
+    def _unread(self, first: list[Row], schema: Schema) -> tuple[str, ...]:
+        """Columns of the first rows that are neither the schema's nor the mapping's."""
+        found = dict.fromkeys(name for row in first for name in row.columns)
+        by_name = () if self.mapping else schema.roles
+        read = {"source", *by_name, *read_by(self.asked, found)}
+        return tuple(name for name in found if name not in read)
 
     def _view_or_none(self, columns: dict[str, object]) -> dict[str, object] | None:
         try:

@@ -23,13 +23,15 @@ from dataworth.store.json_files import damaged, read_json
 from dataworth.store.run import RunFolder
 
 MOST_UNMATCHED = 0.01
+_SAID = 60
+"""Characters by which a row that isn't in the pool is told."""
 
 
 @dataclass(frozen=True)
 class Subset:
     """Rows of the pool with weights, under a name.
 
-    `unmatched` are the ids of rows that aren't in the pool; `seen` those of the goal rows that it was selected by, and
+    `unmatched` says which rows aren't in the pool; `seen` those of the goal rows that it was selected by, and
     `forecast` what it was foretold to be worth, and `of` what that is about, as far as a run folder or a sidecar tells.
     """
 
@@ -70,9 +72,11 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
     weight_of = _sidecar_weights(path)
     found: dict[str, float] = {}
     unmatched = []
-    for row_id, place in _places(rows, pool).items():
+    for n, (row_id, place) in enumerate(_places(rows, pool).items()):
         if place is None:
-            unmatched.append(row_id)
+            example = rows.example(n)
+            said = " ".join((example.full_text or example.shown).split())
+            unmatched.append(f"row {n + 1:,}, {said[:_SAID]!r}")
         else:
             found[place] = found.get(place, 0.0) + weight_of.get(row_id, 1.0)
     unmatched += [f"{rows.rejected} unreadable rows"] * rows.rejected
@@ -177,9 +181,10 @@ def _columns(table: Path) -> dict[str, list[Any]]:
 def _checked(name: str, pool: Pool, found: Mapping[str, float], unmatched: list[str]) -> Subset:
     total = len(found) + len(unmatched)
     if not found or len(unmatched) > MOST_UNMATCHED * total:
+        first = "".join(unmatched[:1])
         raise RequestError(
-            f"{name}: {len(unmatched):,} of {total:,} rows are not in the pool (first {unmatched[:1]}): expected at "
-            f"most {MOST_UNMATCHED:.0%}; give the pool it was picked from, and its --map"
+            f"{name}: {len(unmatched):,} of {total:,} rows are not in the pool (first {first}): expected at most "
+            f"{MOST_UNMATCHED:.0%}; give the pool it was picked from, and its --map"
         )
     order = np.argsort([pool.position[i] for i in found])
     ids = [list(found)[n] for n in order]
