@@ -64,6 +64,17 @@ def wall_seconds(prices: Sequence[ArmPrice], trials: int, workers: int) -> float
     return max(trials * sum(paid) / max(1, workers), max(paid, default=0.0))
 
 
+def _with_curve(
+    subjects: Sequence[ArmPrice], sized: Sequence[ArmPrice], pays: Callable[[Sequence[ArmPrice]], bool]
+) -> list[ArmPrice]:
+    """What worth alone takes: the subjects and the curve, without sizes beyond theirs where these cost too much."""
+    dearest = max(p.seconds for p in subjects)
+    curve = list(sized)
+    while not pays([*subjects, *curve]) and len(curve) > LEAST_CURVE and curve[-1].seconds > dearest:
+        curve.pop()
+    return [*subjects, *curve]
+
+
 def fit(
     prices: Sequence[ArmPrice],
     seeds: int,
@@ -77,8 +88,9 @@ def fit(
 
     Arms that are only shown come last, but random rows, which come before the curve.
 
-    The curve is taken from its smallest size up, and left out below `LEAST_CURVE` sizes. Fewer seeds are the last
-    resort, and never fewer than `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates;
+    The curve is taken from its smallest size up, and left out below `LEAST_CURVE` sizes; where worth alone is asked for
+    it loses its largest sizes, down to those of the subjects. Fewer seeds are the last resort, and never fewer than
+    `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates;
     `once` gives a worker's seconds of what all trials of such arms share.
 
     Raises:
@@ -94,7 +106,7 @@ def fit(
         return once(arms) / max(1, workers) + wall_seconds(arms, seeds + more, workers)
 
     sized = [p for p in prices if p.role == "curve"]
-    kept = [*subjects, first] if first else [*subjects, *sized]  # worth is all that is asked, and it takes the curve
+    kept = [*subjects, first] if first else _with_curve(subjects, sized, lambda arms: takes(arms) <= budget)
     while takes(kept) > budget:
         if seeds <= LEAST_SEEDS:
             arms = " and of ".join(p.name for p in kept)
