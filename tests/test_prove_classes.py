@@ -252,8 +252,13 @@ def test_prices_of_a_selection_and_what_a_budget_pays_for(place: Path, cache: Pa
         def say(self, text: str) -> None:
             said.append(text)
 
-    dw.prove(str(place / "mine.npz"), run=str(place / "paid"), progress=Heard(), **fields(place, budget="2h"))
-    assert any("pays for 3 seeds of mine, random, full" in s for s in said), said
+    finished = dw.prove(
+        str(place / "mine.npz"), run=str(place / "paid"), progress=Heard(), **fields(place, budget="2h", curve=True)
+    )
+    assert any(a.role == "curve" for a in finished.arms)
+    (paid,) = (s for s in said if "pays for 3 seeds of mine, random, full" in s)
+    size = next(a.rows for a in finished.arms if a.name == "mine")
+    assert f"random {size:,.0f}" not in paid.split(", "), "the random arm isn't told twice"
 
 
 def test_a_trainer_of_the_users_own_judges_by_its_metric(place: Path, cache: Path, tmp_path: Path) -> None:

@@ -131,7 +131,9 @@ class Prover:
             self.session.notes.append(
                 f"the random curve has {sizes} sizes, not {FULL_CURVE}: worth is read more coarsely"
             )
-        return f"{duration(budget)} pays for {known['seeds']} seeds of {', '.join(known['arms'])}{lost}"
+        shared = self.proposal.owners()  # one arm under two names, such as the random curve at the subject's size
+        paid = ", ".join(name for name in known["arms"] if name not in shared)
+        return f"{duration(budget)} pays for {known['seeds']} seeds of {paid}{lost}"
 
     def timed(self) -> TrialRates:
         """What the user's own trainer takes a token, from the first trial of the proof.
