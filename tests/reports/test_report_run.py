@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +244,12 @@ def test_an_unfinished_proof_says_what_to_do(tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds no config"):
         dw.view(tmp_path)
+    for n, name in enumerate(("b-old", "a-new")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("verb: demo\n")
+        os.utime(tmp_path / "runs" / name / "config.yaml", (n, n))
+    with pytest.raises(RequestError, match=r"holds 2 runs: expected one of them; the newest is .*a-new$"):
+        dw.view(tmp_path / "runs")
     (tmp_path / "config.yaml").write_text("verb: demo\n")
     with pytest.raises(RequestError, match="expected one of select, score, prove"):
         dw.view(tmp_path)

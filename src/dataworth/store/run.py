@@ -88,6 +88,12 @@ class RunFolder:
         """
         found = Path(path) / "config.yaml"
         if not found.exists():
+            runs = sorted(Path(path).glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
+            if runs:
+                raise RequestError(
+                    f"{path} holds {len(runs):,} run{'s' * (len(runs) > 1)}: expected one of them; the newest is "
+                    f"{runs[-1].parent}"
+                )
             raise RequestError(f"{path} holds no config.yaml: expected a run folder; check the path")
         return cls(path, _read_config(found))
 
