@@ -91,8 +91,8 @@ class Sizes:
         misses = next((found.misses for found in self.worth.values()), None)
         if misses is not None:
             lines.append(
-                "sets of worth don't allow for errors of interpolating the random curve between its sizes: an inner size "
-                f"that is left out is missed by {misses:.2g} at most"
+                "sets of worth don't allow for errors of interpolating the random curve between its sizes: an inner "
+                f"size that is left out is missed by {misses:.2g} at most"
             )
         return lines + ([str(self.enough)] if self.enough else [])
 
