@@ -107,6 +107,9 @@ def test_a_command_trains_every_trial_and_our_judges_judge_what_it_leaves(
     assert found.untouched == pytest.approx(by_hand(place, tmp_path / "run", place / "model", None), rel=1e-6)
     assert [(a.lr, a.tokens) for a in found.arms] == [(None, 0.0)] * 3, "nobody told us"
     assert "as the command trains" in found.explain()
+    rests = (tmp_path / "run" / "card.md").read_text().partition("## What it rests on")[2]
+    named = f"- Train command: {Path(sys.executable).name} train.py --data {{data}} --seed {{seed}} --out {{out}}\n"
+    assert named in rests and "Recipe" not in rests, "the command trains by its own recipe, wherever it lies"
     assert "each arm trains at the command's own" in found.explain()
     registered = json.loads((tmp_path / "run" / "registration.json").read_text())
     assert registered["trainer"]["command"] == how["train_command"]

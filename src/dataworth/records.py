@@ -96,7 +96,7 @@ class PoolFile:
     `format` is jsonl, json, csv, parquet or arrow; `schema` the detected schema; `mapping` role -> column expression;
     `size` bytes and `sha256` of the file as read (decompressed content is not hashed apart). `implied`: the columns of
     its first rows alone tell the schema, which neither `--task` nor other rows of the file had to settle. `unread`:
-    those of their columns that nothing reads.
+    those of their columns that are no part of what a row says.
     """
 
     path: Path

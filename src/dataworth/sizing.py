@@ -1,8 +1,9 @@
 """`--keep auto`: the smallest pick that is as good as training on everything, within a margin that the user states.
 
 The method's pick and random rows are trained at halvings of the pool, and everything is, with several seeds each; the
-goal's tune rows judge. Each of these arms trains at its own best learning rate, found by its first training as `prove`
-finds it: at one rate fewer rows mean fewer steps, and everything would win by those alone. Sizes are tested from the
+goal's tune rows judge. Each of these arms trains at its own best learning rate: at one rate fewer rows mean fewer
+steps, and everything would win by those alone. It is searched as `prove` searches, but by a training that isn't tested,
+as the same rows judge: the luck of the best of several would count for what scatters most. Sizes are tested from the
 largest down by two one-sided tests, and the first that isn't shown to be as good ends it: a fixed order needs no
 correction for how many are tested. "Keep everything" is an answer.
 """
@@ -26,8 +27,8 @@ from dataworth.session import Session
 AUTO = "auto"
 SEEDS = 3
 _ONCE = 1 + 2 * (1 / 2 + 1 / 4 + 1 / 8 + 1 / 16)
-TRAININGS = (SEEDS + len(rates.FACTORS) - 1) * _ONCE, (SEEDS + len(rates.FACTORS) - 1 + rates.FURTHER) * _ONCE
-"""What the sizes cost at least and at most, in trainings on everything: one of each arm's seeds is a search's."""
+TRAININGS = (SEEDS + len(rates.FACTORS)) * _ONCE, (SEEDS + len(rates.FACTORS) + rates.FURTHER) * _ONCE
+"""What the sizes cost at least and at most, in trainings on everything."""
 _GOOD = ("as good as", "better")
 
 Run = Callable[[Mapping[str, Any], Budget], Selection]
@@ -83,7 +84,7 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) 
     ids = [i for i in ids if i not in session.trainee.unscored]
     sizes = curve_sizes(len(ids))
     picked = {n: run(given, Budget("rows", n)) for n in sizes[:-1]}
-    draws = {a.rows: a.draws for a in curve_arms(ids, sizes[:-1], SEEDS, seed=session.request.seed)}
+    draws = {a.rows: a.draws for a in curve_arms(ids, sizes[:-1], SEEDS + 1, seed=session.request.seed)}
     session.progress.say(
         f"--keep auto trains {trainings()} as much as one training on everything: {SEEDS} seeds of everything, and of "
         f"picks and random rows of {', '.join(f'{n:,}' for n in sizes[:-1])}, after a search for each one's learning "
@@ -103,6 +104,8 @@ def sized(session: Session, inputs: Mapping[str, Any], run: Run, found: Judges) 
     rules = Rules(looks_at((SEEDS,)), 1, margin)
     kept, verdicts = len(ids), []
     for n in sorted(picked, reverse=True):
+        if f"pick {n}" not in cost:  # a training failed, which is noted
+            break
         arm = Arm(f"{n:,} picked rows", cost[f"pick {n}"], False)
         verdict = judge(arm, everything, rules, untouched=untouched, look=True)
         verdicts.append(f"{n:,} picked rows: {verdict.text}")
@@ -128,15 +131,17 @@ def _costs(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Costs by arm, `[seeds]`, and its learning rate: everything, and the pick and random rows of each size.
 
+    An arm of which a training failed has no costs, which is noted.
+
     Raises:
-        NonsenseRefused: A trial can't be trained or judged.
+        NonsenseRefused: Training on everything failed, or the untouched model can't be judged.
     """
     from dataworth.proving.trials import Training, TrialSet
 
     recipe = session.trainee.recipe
-    rows: dict[str, list[tuple[Sequence[str], Iterable[float]]]] = {"everything": [(ids, ())] * SEEDS}
+    rows: dict[str, list[tuple[Sequence[str], Iterable[float]]]] = {"everything": [(ids, ())] * (SEEDS + 1)}
     for n, pick in picked.items():
-        rows[f"pick {n}"] = [(pick.ids, pick.weights)] * SEEDS
+        rows[f"pick {n}"] = [(pick.ids, pick.weights)] * (SEEDS + 1)
         rows[f"random {n}"] = [(draw.ids, ()) for draw in draws[n]]
     trials, untouched = TrialSet(session, judged), Training((), (), recipe)
 
@@ -151,23 +156,29 @@ def _costs(
         return {t: float(cost_J[:goals].mean()) for t, (cost_J, _) in trials.costs(listed).items()}
 
     def measure(asked: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
-        grid = {(name, factor): training(name, 0, factor) for name, factor in asked}
+        grid = {(name, factor): training(name, SEEDS, factor) for name, factor in asked}
         found = run(grid.values(), "learning rates")
         return {key: found[t] for key, t in grid.items() if t in found}
 
     tried, at_end = rates.search_factors(rows, rates.FACTORS, rates.FURTHER, measure)
     best = {name: rates.best_factor(cost) or 1.0 for name, cost in tried.items()}
+    lr = {name: recipe.lr * factor for name, factor in best.items()}
     arms = {name: [training(name, s, best[name]) for s in range(SEEDS)] for name in rows} | {"untouched": [untouched]}
     found = run((t for listed in arms.values() for t in listed), "sizes")
     trials.close()
+    for way, end in (("higher", max), ("lower", min)):
+        if names := [name for name in at_end if best[name] == end(tried[name])]:
+            session.notes.append(
+                f"the best learning rate of {', '.join(names)} lies at an end of the search: try a {way} lr in --recipe"
+            )
     for name, listed in arms.items():
-        if any(t not in found for t in listed):
-            why = next(iter(trials.failed.values()), "no trial")
-            raise NonsenseRefused(f"--keep auto: {name} rows: {why}")
-    if at_end:
-        session.notes.append(f"the best learning rate of {', '.join(at_end)} lies at an end of the search")
-    cost = {name: np.array([found[t] for t in listed]) for name, listed in arms.items()}
-    return cost, {name: recipe.lr * factor for name, factor in best.items()}
+        if why := next((trials.failed.get(t, "no trial") for t in listed if t not in found), ""):
+            told = f"{name} rows at a learning rate of {lr.get(name, recipe.lr):.3g}: {why}"
+            if name in ("everything", "untouched"):
+                raise NonsenseRefused(f"--keep auto: {told}; lower lr in --recipe")
+            session.notes.append(f"{told}; so they are left out")
+    whole = {name: listed for name, listed in arms.items() if all(t in found for t in listed)}
+    return {name: np.array([found[t] for t in listed]) for name, listed in whole.items()}, lr
 
 
 def _shown(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], lr: Mapping[str, float]) -> str:
@@ -177,6 +188,8 @@ def _shown(judge_of: Any, sizes: Sequence[int], cost: Mapping[str, Any], lr: Map
     sign = 1.0 if judge_of.higher == "worse" else -1.0
 
     def cell(name: str) -> str:
+        if name not in cost:
+            return "a training failed"
         found = mean_interval(sign * cost[name])
         return f"{found.value:.4f} [{found.low:.4f} .. {found.high:.4f}] at {lr[name]:.2g}"
 
@@ -194,23 +207,30 @@ def _told(
     shown = _shown(judge_of, sizes, cost, lr)
     if kept == sizes[-1]:
         half = max(n for n in sizes if n < kept)
-        gain = difference_interval(cost[f"pick {half}"], cost["everything"])
-        return [
-            shown,
+        lines = [
             f"--keep auto keeps everything: {half:,} rows aren't shown to be as good within {margin:g} by the recipe's "
-            "epochs and each one's own learning rate",
-            f"the other {kept - half:,} rows gain {gain} {judge_of.unit}, and cost as much training again as these",
+            f"epochs and each one's own learning rate, which is {lr['everything']:.3g} for everything"
         ]
+        if f"pick {half}" in cost:
+            gain = difference_interval(cost[f"pick {half}"], cost["everything"])
+            more = (
+                f"the other {kept - half:,} rows gain {gain} {judge_of.unit}, and cost as much training again as these"
+            )
+            lines.append(more)
+        return [shown, *lines]
     after = min(n for n in sizes if n > kept)
     beyond = cost["everything"] if after == sizes[-1] else cost[f"pick {after}"]
     gain = difference_interval(cost[f"pick {kept}"], beyond)
-    ahead = difference_interval(cost[f"random {kept}"], cost[f"pick {kept}"])
-    word = "better than" if ahead.low > 0 else "worse than" if ahead.high < 0 else "not shown to differ from"
-    return [
-        shown,
+    lines = [
         f"--keep auto keeps {kept:,} rows ({kept / sizes[-1]:.0%}), the fewest of these sizes shown to be as good as "
         f"everything within {margin:g} by the recipe's epochs and each one's own learning rate ({SEEDS} "
         "trainings each, judged on tune rows: dataworth prove judges on sealed ones)",
-        f"the pick is {word} as many random rows (gain {ahead} {judge_of.unit})",
-        f"the next {after - kept:,} rows would gain {gain} {judge_of.unit} for {after / kept:.3g} times the training",
+        f"train them at a learning rate of {lr[f'pick {kept}']:.3g}, at which this was shown (everything did best at "
+        f"{lr['everything']:.3g})",
     ]
+    if f"random {kept}" in cost:
+        ahead = difference_interval(cost[f"random {kept}"], cost[f"pick {kept}"])
+        word = "better than" if ahead.low > 0 else "worse than" if ahead.high < 0 else "not shown to differ from"
+        lines.append(f"the pick is {word} as many random rows (gain {ahead} {judge_of.unit})")
+    more = f"the next {after - kept:,} rows would gain {gain} {judge_of.unit} for {after / kept:.3g} times the training"
+    return [shown, *lines, more]

@@ -17,21 +17,21 @@ def test_detect_and_preview(tmp_path):
     empty = files.jsonl(tmp_path / "c.jsonl", [])
     pool = open_pool([a, empty, b])
     said = [str(d) for d in detect(pool)]
-    read = "1,200 rows of prompt and completion; the completion is trained on; columns that aren't read: n"
+    read = "1,200 rows of prompt and completion; the completion is trained on; other columns: n"
     assert said[0] == f"{a}: jsonl.gz, {read}"
     assert said[1] == f"{empty}: jsonl, no rows"
     assert said[2] == f"{b}: jsonl, 1 row of plain text; every token is trained on"
     assert [e.full_text for e in preview(pool)] == ["question 0\nanswer 0", "question 1\nanswer 1", "t"]
     assert len(preview(pool, 1)) == 1 and len(preview(pool, 5000)) == 1201
     mapped = open_pool(a, mapping={"prompt": "prompt", "completion": "prompt+completion"})
-    assert "(--map prompt=prompt completion=prompt+completion); columns that aren't read: n" in str(detect(mapped)[0])
+    assert "(--map prompt=prompt completion=prompt+completion); other columns: n" in str(detect(mapped)[0])
 
 
-def test_columns_that_nothing_reads_are_named(tmp_path):
+def test_columns_beside_what_a_row_says_are_named(tmp_path):
     rows = [{"question": "q", "answer": "a", "rationale": "r", "source": "s", "meta": {"x": "y"}, "more": 1}]
     path = files.jsonl(tmp_path / "a.jsonl", rows)
-    assert str(detect(open_pool(path))[0]).endswith("; columns that aren't read: rationale, meta, more")
+    assert str(detect(open_pool(path))[0]).endswith("; other columns: rationale, meta, more")
     mapping = {"prompt": "question", "completion": "rationale+answer", "source": "meta.x"}
-    assert str(detect(open_pool(path, mapping=mapping))[0]).endswith("; columns that aren't read: more")
+    assert str(detect(open_pool(path, mapping=mapping))[0]).endswith("; other columns: more")
     many = files.jsonl(tmp_path / "b.jsonl", [{"text": "t", **{f"c{n}": n for n in range(20)}}])
-    assert str(detect(open_pool(many))[0]).endswith("read: c0, c1, c2, c3, c4, c5, c6, c7, ...")
+    assert str(detect(open_pool(many))[0]).endswith("columns: c0, c1, c2, c3, c4, c5, c6, c7, ...")

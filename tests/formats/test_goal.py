@@ -5,6 +5,7 @@ from tests.formats import pool_files as files
 
 from dataworth.errors import FormatError, RequestError
 from dataworth.formats import open_goal
+from dataworth.formats.goal import whole_of
 
 YAML = """
 subtasks:
@@ -144,3 +145,27 @@ def test_a_part_that_only_judges_needs_no_steer_rows_but_says_how_it_judges(fold
     (folder / "judge.yaml").write_text("subtasks:\n  - {name: sense}\n")
     with pytest.raises(RequestError, match="subtask 1: neither steer nor judge"):
         open_goal(folder / "judge.yaml")
+
+
+def test_the_whole_of_a_part_is_found_by_what_the_goal_says_not_by_a_name(tmp_path):
+    folder = tmp_path / "goal"
+    (folder / "other").mkdir(parents=True)
+    whole = folder / "goal.yaml"
+
+    def written(*lines: str) -> None:
+        whole.write_text("\n".join(["subtasks:", "  - name: images", *(f"    {line}" for line in lines)]) + "\n")
+
+    written("steer: steer.jsonl", "tune: ./tune.jsonl", "judge: judge.jsonl")
+    assert whole_of(folder / "steer.jsonl") == whole and whole_of(folder / "tune.jsonl") == whole
+    for other in ("judge.jsonl", "er.jsonl", "images", "goal.yaml"):
+        assert whole_of(folder / other) is None, other
+    assert whole_of(folder) is None and whole_of(folder / "other" / "steer.jsonl") is None
+    written("steer: other/steer.jsonl  # not steer.jsonl", "judge: judge.jsonl")
+    assert whole_of(folder / "steer.jsonl") is None
+    written("steer: goal.jsonl:0-20", "judge: goal.jsonl:20-60")
+    assert whole_of(folder / "goal.jsonl") is None, "slices of one file have no part that is a file"
+    written("steer: steer.jsonl")
+    assert whole_of(folder / "steer.jsonl") is None, "without judge rows the whole is no better"
+    for broken in ("subtasks: [1, {}]\n", "subtasks: none\n", "{", "- 1\n"):
+        whole.write_text(broken)
+        assert whole_of(folder / "steer.jsonl") is None

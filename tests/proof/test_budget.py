@@ -97,14 +97,23 @@ def test_without_controls_the_curve_is_what_is_paid_for() -> None:
     two = [ArmPrice("a", "subject", 10), ArmPrice("b", "subject", 10), *PRICES[4:8]]
     assert fit(two, 5, 200, 1).arms == tuple(p.name for p in two)
     assert fit(two, 5, 110, 1).seeds == 3
-    larger = [*two, ArmPrice("random 160", "curve", 16.0), ArmPrice("random 320", "curve", 32.0)]
-    for budget, sizes in ((415, 6), (414, 5), (255, 5), (254, 4)):
-        plan = fit(larger, 5, budget, 1)
-        assert (len(plan.arms) - 2, plan.seeds) == (sizes, 5), "sizes beyond the subjects' go before seeds"
-    assert fit(larger, 5, 174, 1).arms == tuple(p.name for p in two), "those up to the subjects' stay"
-    assert fit(larger, 5, 174, 1).seeds == 4
-    many = [ArmPrice("a", "subject", 0.5), *PRICES[4:8]]
-    assert fit(many, 5, 37.5, 1).arms == ("a", "random 10", "random 20", "random 40")
-    assert fit(many, 5, 37.4, 1).seeds == 4, "never fewer sizes than a curve takes"
+    curve = [ArmPrice(f"random {n}", "curve", n / 10, rows=n) for n in (10, 20, 40, 80, 160, 320)]
+    long = [ArmPrice("a", "subject", 1, rows=40), *curve]  # 4 s for 40 random rows: the subset's are short
+    for budget, sizes, seeds in (
+        (320, 6, 5),
+        (319, 5, 5),
+        (160, 5, 5),
+        (159, 4, 5),
+        (80, 4, 5),
+        (79, 4, 4),
+        (48, 4, 3),
+    ):
+        plan = fit(long, 5, budget, 1)
+        assert (len(plan.arms) - 1, plan.seeds) == (sizes, seeds), "the next size above the subject goes after seeds"
+    assert fit(long, 5, 47, 1).arms == ("a", "random 10", "random 20", "random 40")
+    with pytest.raises(
+        RequestError, match="3 seeds of a and of random 10 and of random 20 and of random 40, and nothing"
+    ):
+        fit([ArmPrice("a", "subject", 1, rows=400), *curve[:3]], 5, 20, 1)
     with pytest.raises(RequestError, match="3 seeds of a and of b and of random 10"):
         fit(two, 5, 90, 1)

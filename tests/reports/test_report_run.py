@@ -250,6 +250,13 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         os.utime(tmp_path / "runs" / name / "config.yaml", (n, n))
     with pytest.raises(RequestError, match=r"holds 2 runs: expected one of them; the newest is .*a-new$"):
         dw.view(tmp_path / "runs")
+    for name, text in (("configs", b"lr: 1\n"), ("bytes", b"\xff\xfe")):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "config.yaml").write_bytes(text)
+    (tmp_path / "runs" / "gone").mkdir()
+    (tmp_path / "runs" / "gone" / "config.yaml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RequestError, match="holds 2 runs"):
+        dw.view(tmp_path / "runs")
     (tmp_path / "config.yaml").write_text("verb: demo\n")
     with pytest.raises(RequestError, match="expected one of select, score, prove"):
         dw.view(tmp_path)

@@ -102,6 +102,17 @@ def test_without_a_terminal_a_stage_says_what_was_there_and_once_a_minute_where_
     assert capsys.readouterr().err == "trials: 11 of 56\ntrials: 14 of 56\nlearning rates: 0 of 9\n"
 
 
+def test_a_stage_that_is_done_and_begins_again_is_told_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 50.0, 100.0, 101.0, 130.0, 162.0])
+    monkeypatch.setattr("dataworth.views.terminal.time.monotonic", lambda: next(clock))
+    found, _ = bars(tty=False)
+    for done, total in ((0, 9), (5, 9), (9, 9), (0, 4), (2, 4), (4, 4)):
+        found("learning rates", done, total)
+    assert capsys.readouterr().err == "learning rates: 9 done\nlearning rates: 4 done\n"
+
+
 def test_what_was_said_is_not_said_again_and_data_is_no_markup() -> None:
     found, out = bars(tty=False)
     found.say("[bold]row[/bold] \x1b[2J :smile:")

@@ -49,7 +49,7 @@ class Detection:
 
     def _unread(self) -> str:
         named = ", ".join(self.unread[:_NAMED]) + (", ..." if len(self.unread) > _NAMED else "")
-        return f"; columns that aren't read: {named}" if self.unread else ""
+        return f"; other columns: {named}" if self.unread else ""
 
 
 def detect(pool: Pool) -> list[Detection]:

@@ -31,7 +31,7 @@ from typing import Any
 
 import yaml
 
-from dataworth.errors import FormatError, RequestError, nearest
+from dataworth.errors import DataworthError, FormatError, RequestError, nearest
 from dataworth.formats.paths import find_files, stem_of
 from dataworth.formats.pool import no_rows, open_pool, take_rows
 from dataworth.records import Goal, Pool, Protected, Sealed, Subtask
@@ -41,6 +41,7 @@ _KEYS = ("name", "steer", "tune", "judge", "map", "judge_kind", "choices")
 _PROTECTED_KEYS = ("name", "judge", "judge_kind", "margin", "map", "choices")
 _OWN_JUDGE = re.compile(r"[\w.]+:\w+|(?=.*\{rows\}).*\{out\}.*", re.DOTALL)
 _PROTECT = re.compile(r"(?P<name>[^=]+)=(?P<file>.+?)(?::(?P<kind>[a-z_]+)(?::(?P<margin>[\d.e-]+))?)?", re.DOTALL)
+_PARTS = ("steer", "tune", "judge")
 _CHOICE_ROLES = ("query", "choices", "gold")
 _SLICE = re.compile(r"(?P<path>.+):(?P<first>\d+)-(?P<last>\d+)\Z", re.DOTALL)
 
@@ -120,8 +121,23 @@ def goal_files(path: str | Path) -> list[Path]:
     content = _read_yaml(path)
     lists = [content.get(key) for key in ("subtasks", "protected")]
     entries = [e for found in lists if isinstance(found, list) for e in found if isinstance(e, dict)]
-    named = [e[key] for e in entries for key in ("steer", "tune", "judge") if isinstance(e.get(key), str)]
+    named = [e[key] for e in entries for key in _PARTS if isinstance(e.get(key), str)]
     return [path, *dict.fromkeys(f for name in named for f in _files(path, _slice_of(path, name)[0]))]
+
+
+def whole_of(part: Path) -> Path | None:
+    """The `goal.yaml` beside a file that steers or tunes by all of it and judges by another; None without one."""
+    whole = part.parent / "goal.yaml"
+    try:
+        entries = _read_yaml(whole).get("subtasks")
+    except (DataworthError, OSError):
+        return None
+    for entry in entries if isinstance(entries, list) else ():
+        told = entry if isinstance(entry, dict) else {}
+        at = {key: (whole.parent / told[key]).resolve() for key in _PARTS if isinstance(told.get(key), str)}
+        if part.resolve() in (at.get("steer"), at.get("tune")) and part.resolve() != at.get("judge", part.resolve()):
+            return whole
+    return None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -145,7 +161,7 @@ def _check_keys(entry: Mapping[Any, Any], known: tuple[str, ...], where: str) ->
 def _subtask(goal: Path, number: int, entry: Any, reading: dict[str, Any]) -> Subtask:
     where = f"{goal}, subtask {number}"
     _check_entry(entry, _KEYS, ("name",), where)
-    steer, tune, judge = (entry.get(part) for part in ("steer", "tune", "judge"))
+    steer, tune, judge = (entry.get(part) for part in _PARTS)
     if steer is None and judge is None:
         raise RequestError(f"{where}: neither steer nor judge: expected rows to select by or to judge by; add a file")
     options = partial(_options, reading, _mapping(entry, where))

@@ -120,7 +120,7 @@ class _Index:
                 mtime_ns=mtime_ns,
                 sha256=file.sha256,
                 implied=all(implied(view) in (schema.name, None) for view in views),
-                unread=self._unread(first, schema),
+                unread=() if file.format == "images" else self._unread(first, schema),
             )
         )
         self.readings.append(Reading(schema, file.header, file.prefix))

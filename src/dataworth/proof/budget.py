@@ -32,7 +32,7 @@ class TrialRates:
 class ArmPrice:
     """Seconds of one trial of an arm on one worker; nothing where the arm that it shares its trials with runs too.
 
-    `shown`: nothing is compared with it.
+    `shown`: nothing is compared with it. `rows` of a trial, which a curve's sizes are told apart by.
     """
 
     name: str
@@ -40,6 +40,7 @@ class ArmPrice:
     seconds: float
     shares: str = ""
     shown: bool = False
+    rows: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,21 @@ def wall_seconds(prices: Sequence[ArmPrice], trials: int, workers: int) -> float
 
 
 def _with_curve(
-    subjects: Sequence[ArmPrice], sized: Sequence[ArmPrice], pays: Callable[[Sequence[ArmPrice]], bool]
+    subjects: Sequence[ArmPrice],
+    sized: Sequence[ArmPrice],
+    pays: Callable[[Sequence[ArmPrice], int], bool],
+    seeds: int,
 ) -> list[ArmPrice]:
-    """What worth alone takes: the subjects and the curve, without sizes beyond theirs where these cost too much."""
-    dearest = max(p.seconds for p in subjects)
+    """What worth alone takes: the subjects and the curve of random rows, without sizes that aren't paid for.
+
+    Given up are sizes beyond the next one above the subjects', before seeds are; then, where the fewest seeds take it,
+    that one, too, without which a subset that is better than random can't be read off.
+    """
+    largest = max(p.rows for p in subjects)
     curve = list(sized)
-    while not pays([*subjects, *curve]) and len(curve) > LEAST_CURVE and curve[-1].seconds > dearest:
-        curve.pop()
+    for trials, beyond in ((seeds, 1), (LEAST_SEEDS, 0)):
+        while not pays([*subjects, *curve], trials) and len(curve) > LEAST_CURVE and curve[-1 - beyond].rows > largest:
+            curve.pop()
     return [*subjects, *curve]
 
 
@@ -89,7 +98,7 @@ def fit(
     Arms that are only shown come last, but random rows, which come before the curve.
 
     The curve is taken from its smallest size up, and left out below `LEAST_CURVE` sizes; where worth alone is asked for
-    it loses its largest sizes, down to those of the subjects. Fewer seeds are the last resort, and never fewer than
+    it loses sizes beyond the next one above the subjects'. Fewer seeds come after that, and never fewer than
     `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates;
     `once` gives a worker's seconds of what all trials of such arms share.
 
@@ -102,31 +111,33 @@ def fit(
     controls = sorted(compared, key=lambda p: p.role == "full")
     first = next((p for p in controls if p.role == "random"), controls[0] if controls else None)
 
-    def takes(arms: Sequence[ArmPrice]) -> float:
-        return once(arms) / max(1, workers) + wall_seconds(arms, seeds + more, workers)
+    def takes(arms: Sequence[ArmPrice], trials: int) -> float:
+        return once(arms) / max(1, workers) + wall_seconds(arms, trials + more, workers)
 
     sized = [p for p in prices if p.role == "curve"]
-    kept = [*subjects, first] if first else _with_curve(subjects, sized, lambda arms: takes(arms) <= budget)
-    while takes(kept) > budget:
+    kept = (
+        [*subjects, first] if first else _with_curve(subjects, sized, lambda arms, n: takes(arms, n) <= budget, seeds)
+    )
+    while takes(kept, seeds) > budget:
         if seeds <= LEAST_SEEDS:
             arms = " and of ".join(p.name for p in kept)
             raise RequestError(
                 f"--budget {duration(budget)}: {LEAST_SEEDS} seeds of {arms}, and nothing else, take about "
-                f"{duration(takes(kept))}: expected at least that; raise it, or use a recipe with fewer epochs"
+                f"{duration(takes(kept, seeds))}: expected at least that; raise it, or use a recipe with fewer epochs"
             )
         seeds -= 1
     for price in (*(p for p in controls if p is not first), *(p for p in shown if p.role == "random")):
-        if takes([*kept, price]) <= budget:
+        if takes([*kept, price], seeds) <= budget:
             kept.append(price)
     curve: list[ArmPrice] = []
     for price in sized if first else ():
-        if takes([*kept, *curve, price]) > budget:
+        if takes([*kept, *curve, price], seeds) > budget:
             break
         curve.append(price)
     kept += curve if len(curve) >= LEAST_CURVE else []
     for price in (p for p in shown if p.role != "random"):
-        if takes([*kept, price]) <= budget:
+        if takes([*kept, price], seeds) <= budget:
             kept.append(price)
     names = {p.name for p in kept}
     paid = tuple(p.name for p in prices if p.name in names)
-    return Plan(paid, seeds, takes(kept), wall_seconds(kept, 1, workers))
+    return Plan(paid, seeds, takes(kept, seeds), wall_seconds(kept, 1, workers))

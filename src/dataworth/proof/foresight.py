@@ -56,13 +56,13 @@ class Foresight:
         told = "{:.0%}" if self.shares else "{:.2g}"
         of = "of what training gains" if self.shares else unit
         low, high = (f"{told.format(gain)} {of}" for gain in (self.low, self.high))
-        seen, half = f"if it is {low} or more", "half of that"
+        little, widely = "where trials scatter little", "where they scatter widely"
+        seen, half = f"if it is at least {low}", "half of that"
         if low != high:
-            seen += f" where trials scatter little, and {high} where they scatter widely"
+            seen, half = f"{seen} {little}, or {high} {widely}", "half of the latter"
         if self.whole is not None and self.high > self.whole:
-            nothing, half = "not even if it is all that training gains", "half of what training gains"
-            little = f"if it is {low} or more where trials scatter little, and {nothing} where they scatter widely"
-            seen = nothing if self.low > self.whole else little
+            nothing, half = "in fewer even if it is all that training gains", "half of what training gains"
+            seen = nothing if self.low > self.whole else f"if it is at least {low} {little}, and {nothing} {widely}"
         if self.half is None:
             more = f"no number of seeds up to {MOST_SEEDS} finds {half}: one fixed subset may be as lucky as a draw"
         else:

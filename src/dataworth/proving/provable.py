@@ -69,6 +69,7 @@ def with_judge_rows(request: config.R, folder: Path) -> config.R:
         RequestError: It has too few rows for that or is a part of a `goal.yaml` beside it; `--judge` names an unknown
             judge or meets a `goal.yaml`.
     """
+    from dataworth.formats.goal import whole_of
     from dataworth.formats.goal_split import split_goal
 
     goal, judge = Path(request.goal or "").expanduser(), getattr(request, "judge", None)
@@ -79,27 +80,14 @@ def with_judge_rows(request: config.R, folder: Path) -> config.R:
                 "--metric judges by your trainer"
             )
         return request
-    _refuse_part(goal)
+    whole = whole_of(goal)
+    if whole is not None:
+        raise RequestError(f"{goal} is one part of the goal {whole}: expected all of it; give --goal {whole}")
     mapping = config.pairs(request.goal_map, "--goal-map") or None
     # As in open_session: whatever else the pool is, a goal's answers are answers.
     task = "classify" if request.task == "classify" else None
     split = split_goal(goal, folder / "goal", mapping=mapping, judge=judge, task=task)
     return replace(request, goal=str(split.path), goal_map=())
-
-
-def _refuse_part(goal: Path) -> None:
-    """Refuse the steer rows alone of a goal that has judge rows: trials would be judged on what was steered by.
-
-    Raises:
-        RequestError: Names the whole goal.
-    """
-    whole = goal.parent / "goal.yaml"
-    try:
-        named = re.search(rf"(?<![\w.-]){re.escape(goal.name)}(?![\w.-])", whole.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return
-    if named:
-        raise RequestError(f"{goal} is one part of the goal {whole}: expected all of it; give --goal {whole}")
 
 
 def split_note(request: config.Request, asked: config.Request, session: Session) -> list[str]:

@@ -121,6 +121,7 @@ class Prover:
             self.registration = {**self.registration, "affordable": known}
             self._write(self.registration)
         left = [a.name for a in self.proposal.arms if a.name not in known["arms"]]
+        whole = self._curve_end()
         self.proposal = replace(
             self.proposal.only(known["arms"], known["seeds"]), lr_further=known.get("lr_further", 0)
         )
@@ -131,9 +132,14 @@ class Prover:
             self.session.notes.append(
                 f"the random curve has {sizes} sizes, not {FULL_CURVE}: worth is read more coarsely"
             )
+        if 0 < (end := self._curve_end()) < whole:
+            self.session.notes.append(f"the random curve ends at {end:,} rows: of more than that worth says no number")
         shared = self.proposal.owners()  # one arm under two names, such as the random curve at the subject's size
         paid = ", ".join(name for name in known["arms"] if name not in shared)
         return f"{duration(budget)} pays for {known['seeds']} seeds of {paid}{lost}"
+
+    def _curve_end(self) -> int:
+        return max((arm.rows for arm in self.proposal.others if arm.role == "curve"), default=0)
 
     def timed(self) -> TrialRates:
         """What the user's own trainer takes a token, from the first trial of the proof.
@@ -152,10 +158,8 @@ class Prover:
         fixed = rate.opening + self._judged * rate.judging
         found, owners = [], self.proposal.owners()
         for arm, trained in self.proposal.sizes(self.session):
-            only_shown = arm in self.proposal.others and arm.role != "curve"
-            found.append(
-                ArmPrice(arm.name, arm.role, trained * rate.training + fixed, owners.get(arm.name, ""), only_shown)
-            )
+            only_shown, seconds = arm in self.proposal.others and arm.role != "curve", trained * rate.training + fixed
+            found.append(ArmPrice(arm.name, arm.role, seconds, owners.get(arm.name, ""), only_shown, arm.rows))
         return found
 
     @property

@@ -31,8 +31,9 @@ _SAID = 60
 class Subset:
     """Rows of the pool with weights, under a name.
 
-    `unmatched` says which rows aren't in the pool; `seen` those of the goal rows that it was selected by, and
-    `forecast` what it was foretold to be worth, and `of` what that is about, as far as a run folder or a sidecar tells.
+    `unmatched` are rows that aren't in the pool, the first of a file in words, others by id; `seen` are the goal rows
+    that it was selected by, `forecast` what it was foretold to be worth, and `of` what that is about, as far as a run
+    folder or a sidecar tells.
     """
 
     name: str
@@ -71,12 +72,10 @@ def read_subset(path: str | Path, pool: Pool, mapping: Mapping[str, str] | None 
     rows = _open_rows(path, mapping)
     weight_of = _sidecar_weights(path)
     found: dict[str, float] = {}
-    unmatched = []
+    unmatched: list[str] = []
     for n, (row_id, place) in enumerate(_places(rows, pool).items()):
         if place is None:
-            example = rows.example(n)
-            said = " ".join((example.full_text or example.shown).split())
-            unmatched.append(f"row {n + 1:,}, {said[:_SAID]!r}")
+            unmatched.append(row_id if unmatched else _told(rows, n))
         else:
             found[place] = found.get(place, 0.0) + weight_of.get(row_id, 1.0)
     unmatched += [f"{rows.rejected} unreadable rows"] * rows.rejected
@@ -131,6 +130,13 @@ def _places(rows: Pool, pool: Pool) -> dict[str, str | None]:
             if place[row_id] is None:
                 place[row_id] = by_text.get(_text_key(rows.example(n)))
     return place
+
+
+def _told(rows: Pool, number: int) -> str:
+    """A row for a person who has the file before him."""
+    said = " ".join(rows.example(number).shown.split())
+    which = "readable row" if rows.rejected else "row"
+    return f"{which} {number + 1:,}, {said[:_SAID]!r}"
 
 
 def _text_key(example: Example) -> bytes:

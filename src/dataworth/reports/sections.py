@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,11 +165,15 @@ def rests_section(recorded: Recorded) -> Section:
     """The model, goal, recipe and pool that a run is about, by name and by fingerprint."""
     content, request = recorded.content, recorded.request
     pool, goal, learner = content["pool"], content.get("goal") or {}, content.get("learner") or {}
-    named = {what: _name(request[what]) for what in ("model", "encoder", "goal", "train_command") if request.get(what)}
+    named = {what: _name(request[what]) for what in ("model", "encoder", "goal") if request.get(what)}
     if "goal" in named and goal:
         named["goal"] += f" ({', '.join(f'{n:,} steer rows of {of}' for of, n in goal['steer_rows'].items())})"
-    if learner or "train_command" in named:
+    if request.get("train_command"):
+        named["train_command"] = " ".join(map(_name, shlex.split(request["train_command"])))
+    elif learner:
         named["recipe"] = ", ".join(f"{key} {_said(value)}" for key, value in content["recipe"].items())
+        searched = len((recorded.registration or {}).get("lr_factors", ())) > 1 or request.get("keep") == "auto"
+        named["recipe"] += "; each arm at its own best learning rate" if searched else ""
     named["pool"] = ", ".join(f"{_name(f['path'])} ({f['rows']:,} rows)" for f in pool["files"])
     named["versions"] = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     lines = tuple(f"{what.replace('_', ' ').capitalize()}: {said}" for what, said in named.items())

@@ -13,7 +13,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +90,10 @@ class RunFolder:
         """
         found = Path(path) / "config.yaml"
         if not found.exists():
-            runs = sorted(Path(path).glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
+            runs = _runs_in(Path(path))
             if runs:
-                raise RequestError(
-                    f"{path} holds {len(runs):,} run{'s' * (len(runs) > 1)}: expected one of them; the newest is "
-                    f"{runs[-1].parent}"
-                )
+                more = f"{len(runs):,} run{'s' * (len(runs) > 1)}"
+                raise RequestError(f"{path} holds {more}: expected one of them; the newest is {runs[-1]}")
             raise RequestError(f"{path} holds no config.yaml: expected a run folder; check the path")
         return cls(path, _read_config(found))
 
@@ -218,3 +218,13 @@ def _plain(column: Any) -> Any:
 
     numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
     return np.asarray(column.to_numpy()) if numeric and not column.null_count else column.to_pylist()
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The runs in a folder, the newest last."""
+    found = []
+    for path in folder.glob("*/config.yaml"):
+        with suppress(OSError, UnicodeDecodeError):  # whatever else lies there is no run
+            if re.search(r"^verb: ", path.read_text(encoding="utf-8"), re.MULTILINE):
+                found.append((path.stat().st_mtime, path.parent))
+    return [path for _, path in sorted(found)]

@@ -58,7 +58,8 @@ class _Rate(ProgressColumn):
 class Bars:
     """Progress bars on stderr, one per stage, with rates and time left; plain lines when stderr is no terminal.
 
-    A plain line says that a stage is done, how much of it was there when it began, and once a minute where it stands.
+    A plain line says that a stage is done, how much of it was there when it began, and once a minute where it stands. A
+    stage that is done and begins again, as a search's next round, is another one.
     """
 
     def __init__(self) -> None:
@@ -89,6 +90,9 @@ class Bars:
 
     def _line(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
+        if done < total and stage in self._finished:
+            self._finished.discard(stage)
+            self._lined.pop(stage)
         since = now - self._lined.setdefault(stage, -_LINE_S if done else now)
         if done >= total:
             if stage not in self._finished:
