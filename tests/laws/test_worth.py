@@ -57,6 +57,18 @@ def test_beyond_the_curve_it_is_one_sided() -> None:
     assert (near.spans[0][0] or 0) > 400
 
 
+def test_a_bump_that_fits_does_not_hide_what_lies_beyond_the_curve() -> None:
+    """A curve without a fall but for chance: what is worse than its fewest rows is worth fewer, whatever fits."""
+    bumpy = curve(np.array([1.0, 1.0, 1.1, 1.0, 1.0]), sd=0.01)
+    worse = worth(1.1 + 0.001 * np.array([-1, 0, 1]), bumpy)
+    (first, second) = worse.spans
+    assert first == (None, 100.0) and 200 < (second[0] or 0) < 400 < (second[1] or 0) < 800
+    assert str(worse).startswith("[at most 100 or ") and not worse.each_more_than(worse, 10, 100)
+    better = worth(0.9 + 0.001 * np.array([-1, 0, 1]), curve(np.array([1.0, 1.0, 0.9, 1.0, 1.0]), sd=0.01))
+    (first, second) = better.spans
+    assert second == (1600.0, None) and 200 < (first[0] or 0) < 400 < (first[1] or 0) < 800
+
+
 def test_what_interpolation_misses_is_small_on_a_law_and_told_on_a_kink() -> None:
     exact = RandomCurve(SIZES, np.tile(law(SIZES), (2, 1)))
     assert exact.misses() == pytest.approx(0, abs=0.002)

@@ -47,6 +47,16 @@ def test_a_row_says_what_the_proof_said(tmp_path: Path) -> None:
     ]
 
 
+def test_a_proof_that_is_to_come_is_no_comparison_that_was_left_out(tmp_path: Path) -> None:
+    (tmp_path / "flan_proof").mkdir()
+    told = proof("at the stated sizes; so far without tokens and random draws")
+    del told["tokens"]
+    (tmp_path / "flan_proof" / "gsm8k.json").write_text(json.dumps(told))
+    assert "| to come | better at the cost of" in refereed_table.table(tmp_path).splitlines()[2]
+    (tmp_path / "flan_proof" / "gsm8k.json").write_text(json.dumps({**told, "verdict": "at the stated sizes"}))
+    assert "| not compared | better at the cost of" in refereed_table.table(tmp_path).splitlines()[2]
+
+
 def test_a_page_keeps_what_stands_around_the_table() -> None:
     page = f"before\n{refereed_table.BEGIN}\nold\n{refereed_table.END}\nafter\n"
     once = refereed_table.written(page, "| new |")

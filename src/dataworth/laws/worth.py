@@ -206,12 +206,14 @@ def inversion(size_M: Floats, mean_M: Floats, cost: float) -> float | None:
 
 
 def _spans(size_M: Floats, slack_M: Floats, mean_M: Floats, cost: float) -> tuple[Span, ...]:
-    """Runs of sizes with slack, ending where it is used up; a run that touches an end of the range is open there."""
+    """Runs of sizes with slack, ending where it is used up; a run that touches an end of the range is open there.
+
+    Where S costs more than the fewest random rows, fewer may cost what it does, and more than the most where it costs
+    less than these, whatever fits in between: a bumpy curve may fit at a bump alone.
+    """
     fits_M, last = slack_M >= 0, len(size_M) - 1
-    if not fits_M.any():
-        if cost < mean_M.min():
-            return ((float(size_M[-1]), None),)
-        return ((None, float(size_M[0])),) if cost > mean_M.max() else ()
+    fewer: tuple[Span, ...] = ((None, float(size_M[0])),) if not fits_M[0] and cost > mean_M[0] else ()
+    more: tuple[Span, ...] = ((float(size_M[-1]), None),) if not fits_M[last] and cost < mean_M[last] else ()
 
     def end(inside: int, outside: int) -> float:
         share = slack_M[inside] / (slack_M[inside] - slack_M[outside])
@@ -219,4 +221,4 @@ def _spans(size_M: Floats, slack_M: Floats, mean_M: Floats, cost: float) -> tupl
 
     edges = np.flatnonzero(np.diff(np.concatenate([[False], fits_M, [False]]).astype(np.int8)))
     runs = zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True)
-    return tuple((end(a, a - 1) if a else None, end(b, b + 1) if b < last else None) for a, b in runs)
+    return (*fewer, *((end(a, a - 1) if a else None, end(b, b + 1) if b < last else None) for a, b in runs), *more)
