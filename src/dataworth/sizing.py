@@ -173,9 +173,9 @@ def _costs(
             )
     for name, listed in arms.items():
         if why := next((trials.failed.get(t, "no trial") for t in listed if t not in found), ""):
-            told = f"{name} rows at a learning rate of {lr.get(name, recipe.lr):.3g}: {why}"
+            told = f"{name} rows at a learning rate of {lr[name]:.3g}: {why}" if name in lr else f"{name} model: {why}"
             if name in ("everything", "untouched"):
-                raise NonsenseRefused(f"--keep auto: {told}; lower lr in --recipe")
+                raise NonsenseRefused(f"--keep auto: {told}")
             session.notes.append(f"{told}; so they are left out")
     whole = {name: listed for name, listed in arms.items() if all(t in found for t in listed)}
     return {name: np.array([found[t] for t in listed]) for name, listed in whole.items()}, lr

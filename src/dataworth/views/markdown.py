@@ -7,7 +7,7 @@ from dataworth.report import Report, Section
 
 
 def card(report: Report) -> str:
-    """The claims and the verb's own sections; and what they rest on; not rows, composition, costs, record."""
+    """The claims, the verb's own sections and what they rest on; not rows, composition, costs, record."""
     claims = [f"- **{line(c.text)}**" + (f": {line(c.detail)}" if c.detail else "") for c in report.claims]
     parts = [f"# dataworth {report.verb} of {line(report.run.name)}", "\n".join(claims)]
     parts += [_section(s) for s in report.sections if not s.told and not s.folded]
