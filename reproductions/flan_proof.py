@@ -21,7 +21,7 @@ import yaml
 
 import dataworth as dw
 from dataworth.proof.result import ProofResult
-from reproductions import flan
+from reproductions import flan, kept_picks
 from reproductions.kept_trials import KeptTrials
 
 FULL = {"per_source": 200, "keep": 140, "seeds": 5, "epochs": 2, "arc_rows": 250, "wiki_rows": 100, "finalists": 3}
@@ -41,22 +41,21 @@ def case(args: argparse.Namespace) -> Path:
 
 def select(args: argparse.Namespace, keeper: KeptTrials, pool: Path, name: str, method: str) -> Path:
     """The best rows by a method, written under a name."""
-    out = args.work / f"{args.goal}-{name}.jsonl"
-    dw.select(
-        str(pool),
+    return kept_picks.select(
+        args.state / "picks",
+        pool,
+        args.work / f"{args.goal}-{name}.jsonl",
         map=flan.MAP,
-        goal=str(args.work / f"{args.goal}.yaml"),
+        goal=args.work / f"{args.goal}.yaml",
         model=args.model if method in ("less", "rds", "loss") else None,
         recipe=str(args.work / "recipe.yaml"),
         method=method,
         keep=args.keep,
         device=args.device,
         workers=args.workers,
-        run=str(args.work / "runs" / f"select-{args.goal}-{name}"),
-        out=str(out),
+        run=args.work / "runs" / f"select-{args.goal}-{name}",
         progress=keeper,
     )
-    return out
 
 
 def protected(args: argparse.Namespace) -> list[str]:

@@ -20,7 +20,7 @@ import yaml
 
 import dataworth as dw
 from dataworth.proof.result import ProofResult
-from reproductions import flan
+from reproductions import flan, kept_picks
 from reproductions.kept_trials import KeptTrials
 
 FULL = {"per_source": 200, "seeds": 5, "epochs": 2}
@@ -107,11 +107,12 @@ def select(
     keep: int,
 ) -> Path:
     """The best rows by a method, written under a name."""
-    out = args.work / f"{name}.jsonl"
-    dw.select(
-        str(pool),
+    return kept_picks.select(
+        args.state / "picks",
+        pool,
+        args.work / f"{name}.jsonl",
         map=MAP,
-        goal=str(args.work / f"{GOAL}.yaml"),
+        goal=args.work / f"{GOAL}.yaml",
         model=None if method == "bm25" else args.model,
         recipe=str(args.work / "recipe.yaml"),
         method=method,
@@ -119,11 +120,9 @@ def select(
         keep=keep,
         device=args.device,
         workers=args.workers,
-        run=str(args.work / "runs" / f"select-{name}"),
-        out=str(out),
+        run=args.work / "runs" / f"select-{name}",
         progress=keeper,
     )
-    return out
 
 
 def prove(args: argparse.Namespace, keeper: KeptTrials, pool: Path, subsets: list[Path], protocol: str) -> ProofResult:

@@ -36,9 +36,12 @@ def test_a_small_run_keeps_its_trials_and_claims_nothing(tmp_path: Path, monkeyp
     assert len(list(Path("state").glob("*.parquet"))) == 2, "one file for each set of judges: tune and judge"
     assert len(found["epochs"]["worth"]) == 2 and len({v["subject"] for v in found["tokens"]["verdicts"]}) == 1
     shutil.rmtree(Cache().root)
-    shutil.rmtree("work/runs")
+    shutil.rmtree("work")  # what another machine hasn't
+    monkeypatch.setattr("dataworth.select", lambda *_, **__: pytest.fail("a kept pick was made again"))
     monkeypatch.setattr(
         "dataworth.proving.trial_work.TrialWork._trial", lambda *_: pytest.fail("a kept trial was run again")
     )
     flan_proof.main(command)
     assert json.loads(Path("out.json").read_text()) == found
+    with pytest.raises(pytest.fail.Exception, match="made again"):  # another request isn't answered by them
+        flan_proof.main([*command, "--keep", "9"])
