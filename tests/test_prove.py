@@ -103,11 +103,12 @@ def test_a_proof_says_what_it_compared_and_what_it_could_have_seen(place: Path, 
     arms = {a.name: a for a in found.arms}
     assert (arms["mine"].rows, arms["random"].rows) == (16, 16)
     assert arms["full"].rows <= 80
-    assert all(len(a.costs) == 3 and len(set(a.costs)) == 3 for a in found.arms)
+    assert {a.name: len(set(a.costs)) for a in found.arms} == {"mine": 3, "random": 6, "full": 3}
     assert found.untouched > np.mean(arms["full"].costs), "training on the pool helps"
     text = found.explain()
     assert "mine" in text
-    assert "nats/token, 1 epoch each, 3 seeds" in text
+    assert "nats/token, 1 epoch each, 3 seeds against 6 draws, " in text
+    assert "nats/token, 1 epoch each, 3 seeds, " in text, "everything is no draw"
     told = json.loads(json.dumps(found.to_dict()))
     assert told["verdicts"][0]["comparator"] == "random"
     registered = json.loads((place / "run" / "registration.json").read_text())
@@ -146,7 +147,7 @@ def test_baselines_are_shown_without_a_verdict_unless_arms_are_named(
     found = dw.prove(str(place / "mine.jsonl"), run=str(place / "usual"), **how)
     assert [a.name for a in found.arms] == ["mine", "random", "full", "longest", "bm25"]
     assert [v.comparator for v in found.verdicts] == ["random", "full"]
-    assert all(len(a.costs) == 3 for a in found.arms)
+    assert [len(a.costs) for a in found.arms] == [3, 6, 3, 3, 3]
     longest = dw.select(how["pool"], method="length", keep=16, run=str(place / "usual-length"), goal=how["goal"])
     longest.write(place / "usual-longest.jsonl")
     found = dw.prove(str(place / "usual-longest.jsonl"), run=str(place / "usual-2"), **how)
@@ -213,7 +214,7 @@ def test_another_arm_or_seed_trains_only_what_is_new(place: Path, cache: Path) -
     longest = trainings(cache)
     assert len(longest - before) == 3
     dw.prove(str(place / "mine.jsonl"), run=str(place / "r4"), **fields(place, seeds=4))
-    assert len(trainings(cache) - longest) == 3, "one more seed of each of three arms"
+    assert len(trainings(cache) - longest) == 4, "one more seed of each of three arms, for which two random draws"
 
 
 def test_a_broken_off_proof_goes_on(place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +234,7 @@ def test_a_broken_off_proof_goes_on(place: Path, cache: Path, monkeypatch: pytes
         dw.prove(str(place / "mine.jsonl"), run=str(place / "cut-run"), **fields(place))
     half = trainings(place / "cut")
     found = dw.prove(str(place / "mine.jsonl"), run=str(place / "cut-run"), **fields(place))
-    assert calls[0] == 5 + 10 - 4
+    assert calls[0] == 5 + 13 - 4
     assert half < trainings(place / "cut")
     monkeypatch.setenv("DATAWORTH_CACHE", str(cache))
     whole = dw.prove(str(place / "mine.jsonl"), run=str(place / "whole"), **fields(place))
@@ -251,7 +252,7 @@ def test_a_curve_gives_worth_and_shares_its_trials(place: Path, cache: Path) -> 
     assert sizes[-1] == next(a.rows for a in found.arms if a.name == "full")
     assert 16 in sizes
     arms = {a.name: a for a in found.arms}
-    assert arms["random 16"].costs == arms["random"].costs
+    assert arms["random 16"].costs == arms["random"].costs[:3], "the curve has a chain a seed"
     assert arms[f"random {int(sizes[-1])}"].costs == arms["full"].costs
     assert "mine" in found.sizes.worth
     assert "random rows" in found.explain()
@@ -354,7 +355,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
     assert "random 16" not in [a["name"] for a in told["arms"]], "the random arm has its trials"
     assert any("--budget 2h would cut this" in note for note in told["notes"])
     assert [(a["name"], a["rows"], a["trials"]) for a in told["arms"]][:3] == [
-        ("mine", 16, 5), ("random", 16, 5), ("less", 16, 5)
+        ("mine", 16, 5), ("random", 16, 8), ("less", 16, 5)
     ]  # fmt: skip
     assert any("scores no row: the tokens of less are those of as many other rows" in n for n in told["notes"])
     assert not any("times the tokens of random ones" in n for n in told["notes"])
@@ -366,7 +367,7 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(
         app([*plan, *more, "--json"], standalone_mode=False)
         notes = json.loads(capsys.readouterr().out)["notes"]
         assert any("times the tokens of random ones" in note for note in notes) == said
-    # Three seeds, and two more for the search of learning rates.
+    # Three seeds, of random rows two draws each, and two more for the search of learning rates.
     assert told["comparisons"] == 2
     assert all(a["tokens"] > 0 for a in told["arms"])
     assert not (place / "dry").exists()
@@ -385,7 +386,7 @@ def test_a_budget_buys_what_it_pays_for_once_and_for_all(
         return TrialRates(1e-3)
 
     monkeypatch.setattr(api, "training_rates", rates)
-    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "cheap"), **fields(place, curve=True, budget="8s"))
+    found = dw.prove(str(place / "mine.jsonl"), run=str(place / "cheap"), **fields(place, curve=True, budget="11s"))
     names = [a.name for a in found.arms]
     assert names[:2] == ["mine", "random"]
     assert "full" not in names
@@ -397,7 +398,7 @@ def test_a_budget_buys_what_it_pays_for_once_and_for_all(
     for states in (1e-8, 2e-8):
         monkeypatch.setattr(api, "training_rates", lambda session, states=states: TrialRates(1e-3, states=states))
         run = place / f"states-{states}"
-        dw.prove(str(place / "mine.jsonl"), run=str(run), **fields(place, curve=True, budget="8s"))
+        dw.prove(str(place / "mine.jsonl"), run=str(run), **fields(place, curve=True, budget="11s"))
         paid[states] = json.loads((run / "registration.json").read_text())["affordable"]
         assert paid[states]["arms"] == names
     once = [paid[s]["seconds"] - paid[0.0]["seconds"] for s in (1e-8, 2e-8)]
@@ -433,7 +434,7 @@ def test_every_arm_gets_the_same_search_for_its_learning_rate_on_tune_rows(
     registered = json.loads((place / "search" / "registration.json").read_text())
     assert registered["lr_factors"] == [0.5, 1.0, 2.0] and registered["lr_further"] == 4
     monkeypatch.setattr(api, "training_rates", lambda session: TrialRates(1e-3))
-    paid = dw.prove(str(place / "mine.jsonl"), run=str(place / "paid"), **how | {"budget": "9s"})
+    paid = dw.prove(str(place / "mine.jsonl"), run=str(place / "paid"), **how | {"budget": "13s"})
     affordable = json.loads((place / "paid" / "registration.json").read_text())["affordable"]
     assert affordable["lr_further"] == 0, "no trial of the search goes beyond what the budget pays for"
     assert [a.lr for a in paid.arms] == [2e-4, 2e-4]
@@ -459,7 +460,7 @@ def test_a_rate_at_which_training_breaks_is_not_chosen_and_a_broken_trial_is_tol
     found = dw.prove(str(place / "mine.jsonl"), run=str(place / "fragile-run"), **fields(place, lr_search=True))
     assert max(calls) > 2e-2
     assert all(a.lr <= 2e-2 for a in found.arms)
-    assert {a.name: len(a.costs) for a in found.arms} == {"mine": 2, "random": 2, "full": 3}
+    assert {a.name: len(a.costs) for a in found.arms} == {"mine": 2, "random": 5, "full": 3}
     assert set(found.failed) == {"mine, trial 2", "random, trial 2"}
     assert "the loss is nan" in found.explain()
     assert [(v.word, v.gain.n) for v in found.verdicts] == [("cannot tell", 2)] * 2
@@ -509,7 +510,7 @@ def test_a_subset_named_like_a_control_keeps_its_own_trials(place: Path, cache: 
     mine = write(place / "random.jsonl", [*rows(24, True, 1), *rows(56, False, 2)][:16])
     found = dw.prove(str(mine), run=str(place / "named"), **fields(place, against="random,random"))
     assert [a.name for a in found.arms] == ["random (subset)", "random"]
-    assert [len(a.costs) for a in found.arms] == [3, 3]
+    assert [len(a.costs) for a in found.arms] == [3, 6]
 
 
 def test_rows_given_twice_are_compared_with_twice_as_many_random_rows(place: Path, cache: Path) -> None:
@@ -584,10 +585,11 @@ def test_a_method_selects_anew_in_every_trial(place: Path, cache: Path) -> None:
     found = dw.prove("rds@16", run=str(place / "method"), **how)
     (verdict,) = found.verdicts
     assert (verdict.subject, verdict.claim) == ("rds@16", "prediction"), "it picks the same rows whatever the seed"
-    assert "judged as one subset" in found.explain()
+    assert "judged as one subset" in found.explain() and len(found.arms[1].costs) == 6
     drawn = dw.prove("random@16", run=str(place / "drawn"), **how)
     registered = json.loads((place / "drawn" / "registration.json").read_text())["arms"]["random@16"]
     assert drawn.verdicts[0].claim == "means"
+    assert [len(a.costs) for a in drawn.arms] == [3, 3], "Welch's t keeps its level at equal numbers"
     assert registered["redrawn"] and len(set(registered["draws"])) == 3
     assert len({round(c, 6) for c in drawn.arms[0].costs}) == 3
     with pytest.raises(RequestError, match="neither a file nor a method"):
@@ -651,19 +653,24 @@ def test_the_longest_rows_are_of_those_that_can_be_trained_on(place: Path, cache
 
 
 def test_a_look_says_words_only_where_its_trials_are_there() -> None:
+    from dataclasses import replace
     from types import SimpleNamespace
 
+    from dataworth.proof.arms import fixed_arm
     from dataworth.proof.looks import looks_at
     from dataworth.proof.verdict import Arm, Rules
     from dataworth.proving.prover import Prover
 
     prover = Prover.__new__(Prover)
-    prover.proposal = SimpleNamespace(rules=Rules(looks_at((3, 5, 8)), 2), pairs=(("mine", "full"),))
+    plans = [fixed_arm("mine", "subject", ["a"]), fixed_arm("full", "full", ["a", "b"])]
+    prover.proposal = SimpleNamespace(rules=Rules(looks_at((3, 5, 8)), 2), pairs=(("mine", "full"),), arms=plans)
     survivors, full = np.array([1.0, 1.01, 0.99]), np.array([1.5, 1.51, 1.49, 1.5, 1.5])
     arms = {"mine": Arm("mine", survivors, False), "full": Arm("full", full, False)}
     assert [v.word for v in prover._verdicts(arms, 2.0, 5)] == [None], "two trials of the look failed"
     assert [v.word for v in prover._verdicts(arms, 2.0, 3)] == ["better"]
     assert [v.word for v in prover._verdicts(arms, 2.0, None)] == [None]
+    prover.proposal.arms = [plans[0], replace(plans[1], per_seed=2)]
+    assert [v.word for v in prover._verdicts(arms, 2.0, 3)] == [None], "one of six trials failed"
 
 
 def test_what_a_dying_machine_left_is_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -394,7 +394,8 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
             if stand_ins := [a.name for a in scored if a.draws[0].ids == ids[: a.rows]]:
                 more = f"a dry run scores no row: the tokens of {', '.join(stand_ins)} are those of as many other rows"
                 session.notes.append(more)
-            trials, shared = proposal.rules.looks.seeds[-1] + len(proposal.lr_factors) - 1, proposal.owners()
+            seeds, searches = proposal.rules.looks.seeds[-1], len(proposal.lr_factors) - 1
+            shared = proposal.owners()
             if proposal.lr_further:
                 session.notes.append(
                     f"up to {proposal.lr_further} more trials, not counted here, go to an arm whose best learning rate "
@@ -405,7 +406,7 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
                 session.notes.append(more)
             return ProofPlan(
                 tuple(
-                    (arm.name, arm.role, arm.rows, tokens, trials)
+                    (arm.name, arm.role, arm.rows, tokens, arm.per_seed * seeds + searches)
                     for arm, tokens in proposal.sizes(session)
                     if arm.role != "curve" or arm.name not in shared
                 ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,16 @@ def test_rounds_give_every_arm_one_more_trial() -> None:
     assert len(planned) == 6
     assert len({t.draw for t in planned if t.arm == "mine"}) == 1
     assert len({t.draw for t in planned if t.arm == "random"}) == 3
+
+
+def test_random_rows_may_be_drawn_several_times_a_seed() -> None:
+    arms = [fixed_arm("mine", "subject", IDS[:9]), replace(random_arm(IDS, 9, 6), per_seed=2)]
+    planned = list(schedule(arms, 3, seed=7))
+    assert [(t.arm, t.number, t.round, t.seed) for t in planned[:4]] == [
+        ("mine", 0, 0, 7), ("random", 0, 0, 7), ("random", 1, 0, 8), ("mine", 1, 1, 8)
+    ]  # fmt: skip
+    assert [t.number for t in planned if t.arm == "random"] == list(range(6))
+    assert [t.draw for t in planned if t.arm == "random"] == list(random_arm(IDS, 9, 6).draws)
 
 
 def test_selections_that_share_more_than_chance_are_one_subset() -> None:

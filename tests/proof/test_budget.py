@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_wall_time_is_shared_but_no_shorter_than_the_longest_trial() -> None:
     assert wall_seconds(PRICES[:2], 5, 2) == 50
     assert wall_seconds(PRICES[2:3], 1, 8) == 100
     assert wall_seconds([], 5, 2) == 0
+
+
+def test_random_rows_drawn_twice_a_seed_cost_twice_but_are_searched_once() -> None:
+    drawn = [PRICES[0], replace(PRICES[1], per_seed=2)]
+    assert wall_seconds(drawn, 5, 1) == 50 + 100
+    assert wall_seconds(drawn, 5, 1, more=2) == 70 + 120
+    assert fit(drawn, 5, 140, 1).seeds == 4
+    with pytest.raises(RequestError, match=r"take about 1\.5 min"):
+        fit(drawn, 5, 80, 1)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ def test_before_any_trial_the_spread_is_a_share_of_what_training_gains() -> None
         )
 
 
+def test_more_draws_a_seed_see_less_of_a_gain() -> None:
+    once, twice = (
+        foresee(arm("mine"), arm("random", redrawn=True), 5, 0.025, 0.5, (0.1, 0.025), per_seed) for per_seed in (1, 2)
+    )
+    sd_low, sd_high = (0.5 * share for share in SCATTER)
+    assert twice.low == detectable(sd_low, sd_low, 5, 10, "prediction", alpha=0.025)
+    assert twice.high < 0.75 * once.high, "t of 4 degrees of freedom is wide"
+    assert twice.margin[2] == passable(sd_high, sd_high, 5, 10, "prediction", alpha=0.025)
+
+
 def test_how_many_seeds_find_half_of_it_and_that_luck_in_the_draw_has_a_floor() -> None:
     found = foresee(arm("mine", [1.0, 1.1, 0.9]), arm("full", [1.0, 1.1, 0.9]), 5, 0.05)
     assert found.half is not None and found.half > 10

@@ -75,6 +75,8 @@ def test_where_comparisons_stand_is_told_with_the_trials_of_both(tmp_path: Path)
     made = proof_result(tmp_path, controls=("random",))
     fewer = replace(made, arms=tuple(replace(a, costs=a.costs[:3]) if a.name == "picked" else a for a in made.arms))
     (line,) = fewer.interim()
-    assert line.startswith("interim: gain of picked over random ") and line.endswith(", by 3 and 5 trials of 5")
+    assert line.startswith("interim: gain of picked over random ") and line.endswith(
+        ", by 3 and 5 trials; 5 seeds are planned"
+    )
     unknown = replace(made, verdicts=tuple(replace(v, gain=None) for v in made.verdicts))
     assert unknown.interim() == []

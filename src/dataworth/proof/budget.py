@@ -32,7 +32,8 @@ class TrialRates:
 class ArmPrice:
     """Seconds of one trial of an arm on one worker; nothing where the arm that it shares its trials with runs too.
 
-    `shown`: nothing is compared with it. `rows` of a trial, which a curve's sizes are told apart by.
+    `shown`: nothing is compared with it. `rows` of a trial, which a curve's sizes are told apart by. `per_seed` trials
+    of it go with every seed.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ArmPrice:
     shares: str = ""
     shown: bool = False
     rows: float = 0.0
+    per_seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class Plan:
         return sum(self.seconds + n * self.round <= budget for n in range(1, most + 1))
 
 
-def wall_seconds(prices: Sequence[ArmPrice], trials: int, workers: int) -> float:
-    """Time that so many trials of each arm take side by side: their sum over the workers, at least the longest."""
+def wall_seconds(prices: Sequence[ArmPrice], seeds: int, workers: int, more: int = 0) -> float:
+    """Time that so many seeds of each arm, and `more` trials, take side by side: their sum, at least the longest."""
     names = {p.name for p in prices}
-    paid = [p.seconds for p in prices if p.shares not in names]
-    return max(trials * sum(paid) / max(1, workers), max(paid, default=0.0))
+    paid = [p for p in prices if p.shares not in names]
+    total = sum((seeds * p.per_seed + more) * p.seconds for p in paid)
+    return max(total / max(1, workers), max((p.seconds for p in paid), default=0.0))
 
 
 def _with_curve(
@@ -111,8 +114,8 @@ def fit(
     controls = sorted(compared, key=lambda p: p.role == "full")
     first = next((p for p in controls if p.role == "random"), controls[0] if controls else None)
 
-    def takes(arms: Sequence[ArmPrice], trials: int) -> float:
-        return once(arms) / max(1, workers) + wall_seconds(arms, trials + more, workers)
+    def takes(arms: Sequence[ArmPrice], seeds: int) -> float:
+        return once(arms) / max(1, workers) + wall_seconds(arms, seeds, workers, more)
 
     sized = [p for p in prices if p.role == "curve"]
     kept = (

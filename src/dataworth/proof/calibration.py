@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dataworth.laws.worth import RandomCurve, worth
+from dataworth.proof.arms import RANDOM_DRAWS
 from dataworth.proof.contrast import contrast
 from dataworth.proof.looks import Looks
 from dataworth.proof.verdict import CANNOT_TELL, Arm, Rules, word_of
@@ -92,7 +93,7 @@ def false_verdicts(
     for _ in range(proofs):
         base = parts.curve_K[len(parts.curve_K) // 2]
         subject = base + shift + parts.seed_sd * rng.standard_normal(last)
-        draws = base + np.hypot(parts.seed_sd, parts.draw_sd) * rng.standard_normal(last)
+        draws = base + np.hypot(parts.seed_sd, parts.draw_sd) * rng.standard_normal(RANDOM_DRAWS * last)
         full = base + full_sd * rng.standard_normal(last)
         drawn.append((subject, draws, full))
         spoken = _spoken([(subject, draws, True), (subject, full, False)], rules, parts.untouched)
@@ -115,8 +116,9 @@ def _spoken(pairs: Sequence[tuple[Floats, Floats, bool]], rules: Rules, untouche
     words: list[str] = []
     for seeds in rules.looks.seeds:
         words = [
-            word_of(Arm("subset", x[:seeds], False), Arm("other", y[:seeds], redrawn), rules, untouched)[0]
+            word_of(Arm("subset", x[:seeds], False), Arm("other", y[:trials], redrawn), rules, untouched)[0]
             for x, y, redrawn in pairs
+            for trials in (seeds * RANDOM_DRAWS if redrawn else seeds,)
         ]
         if all(word in ("better", "worse", "as good as") for word in words):
             break
@@ -130,7 +132,7 @@ def chance_verdicts(parts: Components, looks: Looks, *, proofs: int, seed: int =
     spoken: list[str] = []
     for _ in range(proofs):
         subject = parts.draw_sd * rng.standard_normal() + parts.seed_sd * rng.standard_normal(last)
-        draws = np.hypot(parts.seed_sd, parts.draw_sd) * rng.standard_normal(last)
+        draws = np.hypot(parts.seed_sd, parts.draw_sd) * rng.standard_normal(RANDOM_DRAWS * last)
         base = parts.curve_K[len(parts.curve_K) // 2]
         spoken += _spoken([(base + subject, base + draws, True)], rules, parts.untouched)
     return {"false": Rate(sum(w in ("better", "worse") for w in spoken), proofs).to_dict()}

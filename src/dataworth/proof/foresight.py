@@ -90,16 +90,18 @@ def foresee(
     alpha: float,
     gain: float | None = None,
     margin: tuple[float, float] | None = None,
+    per_seed: int = 1,
 ) -> Foresight:
     """What a comparison will be able to see.
 
     Args:
         subject: With the costs of its trials that are there already.
         comparator: Likewise.
-        seeds: Trials of each.
+        seeds: Trials of the subject.
         alpha: Two-sided level of the comparison.
         gain: What one training gained over the untouched model, on rows that don't judge; None if that isn't known.
         margin: The margin of `as good as` and the level of each of its tests; None without one.
+        per_seed: Trials of the comparator to each of the subject's.
     """
     there = seeds_of(subject, comparator)
     unit = None if gain is None or gain <= 0 else gain
@@ -115,7 +117,7 @@ def foresee(
     claim = claim_of(subject, comparator)
 
     def sees(n: int, sd: tuple[float, float]) -> float:
-        return detectable(*sd, n, n, claim, alpha=alpha)
+        return detectable(*sd, n, n * per_seed, claim, alpha=alpha)
 
     low, high = sees(seeds, pairs[0]), sees(seeds, pairs[-1])
     whole = 1.0 if shares else unit
@@ -124,6 +126,7 @@ def foresee(
     half = next(more, None) if high > 0 else seeds
     passes = None
     if margin is not None and not shares:
-        least, most = (passable(*sd, seeds, seeds, claim, alpha=margin[1]) for sd in (pairs[0], pairs[-1]))
+        trials = seeds, seeds * per_seed
+        least, most = (passable(*sd, *trials, claim, alpha=margin[1]) for sd in (pairs[0], pairs[-1]))
         passes = margin[0], least, most
     return Foresight(subject.name, comparator.name, seeds, low, high, half, basis, shares, whole, passes)

@@ -180,7 +180,7 @@ class ProofResult:
         trials = {arm.name: len(arm.costs) for arm in self.arms}
         return [
             f"interim: gain of {v.subject} over {v.comparator} {v.gain} {self.unit}, by {trials[v.subject]} and "
-            f"{trials[v.comparator]} trials of {self.seeds}"
+            f"{trials[v.comparator]} trials; {self.seeds} seeds are planned"
             for v in self.verdicts
             if v.gain
         ]
@@ -191,9 +191,11 @@ class ProofResult:
         if not verdict.gain:
             return ""
         margin = "" if verdict.margin is None else f"; the margin is {verdict.margin:g}"
+        draws = next((len(arm.costs) for arm in self.arms if arm.name == verdict.comparator), 0)
+        against = f" against {draws} draws" if draws > verdict.gain.n else ""
         return (
-            f"{verdict.gain.n} seeds, {100 * verdict.gain.level:.3g} % interval, {claim}; {verdict.detectable:.3g} was "
-            f"detectable{margin}"
+            f"{verdict.gain.n} seeds{against}, {100 * verdict.gain.level:.3g} % interval, {claim}; "
+            f"{verdict.detectable:.3g} was detectable{margin}"
         )
 
     def at_the_cost(self, verdict: Verdict) -> str:
@@ -376,7 +378,7 @@ class ProofPlan:
         )
 
     def _searched(self) -> str:
-        more = max(trials for *_, trials in self.arms) - self.looks[-1]
+        more = min(trials for *_, trials in self.arms) - self.looks[-1]
         return f"; {more} trials of each arm are for its learning rate" if more else ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from dataworth.errors import RequestError
-from dataworth.proof.arms import ArmPlan, Draw
+from dataworth.proof.arms import ArmPlan
 from dataworth.proof.forecast import Forecast
 from dataworth.proof.looks import looks_at
 from dataworth.proof.verdict import Rules
@@ -64,14 +64,14 @@ class Proposal:
 
     def owners(self) -> dict[str, str]:
         """Arms whose trials are those of an arm before them, by name: a size of the curve at which another arm is."""
-        first: dict[tuple[Draw, ...], str] = {}
         found = {}
-        for arm in self.arms:
-            # A curve's arm has the random arm's draws, or in each trial the full pool's.
-            owner = first.get(arm.draws) or (first.get(arm.draws[:1], "") if len(set(arm.draws)) == 1 else "")
-            first.setdefault(arm.draws, arm.name)
-            if owner:
-                found[arm.name] = owner
+        for n, arm in enumerate(self.arms):
+            # A curve's arm has the random arm's first draws, or in each trial the full pool's.
+            for owner in (a for a in self.arms[:n] if a.name not in found and a.redrawn <= arm.redrawn):
+                draws = owner.draws if owner.redrawn else owner.draws * len(arm.draws)
+                if draws[: len(arm.draws)] == arm.draws:
+                    found[arm.name] = owner.name
+                    break
         return found
 
     def protocol(self, session: Session) -> str:
@@ -105,6 +105,7 @@ class Proposal:
                     "role": arm.role,
                     "rows": arm.rows,
                     "redrawn": arm.redrawn,
+                    **({"per_seed": arm.per_seed} if arm.per_seed > 1 else {}),
                     "draws": [fingerprint({"ids": list(d.ids), "weights": list(d.weights)}) for d in arm.draws],
                 }
                 for arm in self.arms

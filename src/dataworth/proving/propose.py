@@ -11,6 +11,7 @@ from dataworth import config
 from dataworth.errors import NonsenseRefused, RequestError
 from dataworth.forecasts import forecast_subject, is_about
 from dataworth.proof.arms import (
+    RANDOM_DRAWS,
     ArmPlan,
     Draw,
     curve_arms,
@@ -166,7 +167,8 @@ def _controls(arms: _Arms, against: str, plain: Sequence[ArmPlan]) -> list[ArmPl
             f"--against {against!r} with {len(plain)} subsets: expected at least one arm such as random, and "
             "random-tokens for one subset alone"
         )
-    return [arms.control(name, plain[0]) for name in names]
+    per_seed = 1 if any(arm.independent for arm in plain) else RANDOM_DRAWS
+    return [arms.control(name, plain[0], per_seed) for name in names]
 
 
 def _with_clean_twin(session: Session, arm: ArmPlan) -> list[ArmPlan]:
@@ -230,23 +232,25 @@ class _Arms:
             "what it gains or loses may be that alone: --protocol tokens or --against random-tokens takes it away"
         ]
 
-    def control(self, name: str, subject: ArmPlan) -> ArmPlan:
-        """What `--against` names: an arm of ours, else the best rows by the score of that name."""
-        seed = self.session.request.seed
+    def control(self, name: str, subject: ArmPlan, per_seed: int = 1) -> ArmPlan:
+        """What `--against` names: an arm of ours, else the best rows by the score of that name.
+
+        Random rows are drawn `per_seed` times a seed.
+        """
+        seed, draws = self.session.request.seed, per_seed * self.trials
         made: dict[str, Callable[[], ArmPlan]] = {
-            "random": lambda: random_arm(self.ids, self.size, self.trials, seed=seed),
-            "random-tokens": lambda: token_matched_arm(
-                self.ids, self.token_N, self.tokens(subject), self.trials, seed=seed
-            ),
+            "random": lambda: random_arm(self.ids, self.size, draws, seed=seed),
+            "random-tokens": lambda: token_matched_arm(self.ids, self.token_N, self.tokens(subject), draws, seed=seed),
             "random-source": lambda: stratified_arm(
-                self.ids, self.session.pool.source_N[self.position], self.size, self.trials, seed=seed
+                self.ids, self.session.pool.source_N[self.position], self.size, draws, seed=seed
             ),
             "full": lambda: fixed_arm("full", "full", self.ids),
             "goal-only": self._goal_only,
             "longest": lambda: fixed_arm("longest", "baseline", self.best("length", self.size, seed)),
         }
         if name in made:
-            return made[name]()
+            arm = made[name]()
+            return replace(arm, per_seed=per_seed) if arm.redrawn else arm
         return fixed_arm(name, "baseline", self.best(name, self.size, seed))
 
     def _goal_only(self) -> ArmPlan:

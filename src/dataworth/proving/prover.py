@@ -159,7 +159,8 @@ class Prover:
         found, owners = [], self.proposal.owners()
         for arm, trained in self.proposal.sizes(self.session):
             only_shown, seconds = arm in self.proposal.others and arm.role != "curve", trained * rate.training + fixed
-            found.append(ArmPrice(arm.name, arm.role, seconds, owners.get(arm.name, ""), only_shown, arm.rows))
+            shares = owners.get(arm.name, "")
+            found.append(ArmPrice(arm.name, arm.role, seconds, shares, only_shown, arm.rows, arm.per_seed))
         return found
 
     @property
@@ -220,7 +221,7 @@ class Prover:
         self.session.progress.say(f"each arm first tries learning rates {listed} on tune rows, and goes on from an end")
 
         def measure(asked: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
-            of = {arm.name: Trial(arm.name, 0, arm.draw(0), recipe.seed) for arm in arms}
+            of = {trial.arm: trial for trial in self._schedule(1) if trial.number == 0}
             grid = {(name, f): self._training(of[name], recipe.lr * f) for name, f in asked}
             trainings = list(dict.fromkeys([self.untouched, *grid.values()]))
             trials.run(trainings, "learning rates", order=lambda t: -len(t.ids))
@@ -261,14 +262,15 @@ class Prover:
         for trial in self._schedule(seeds):
             of_arm.get(trial.arm, []).append(self._training(trial))
         there = self.trials.costs([t for listed in of_arm.values() for t in listed])
-        redrawn = {arm.name: arm.independent for arm in self.proposal.arms}
+        plan = {arm.name: arm for arm in self.proposal.arms}
         subject, other = (
-            Arm(n, np.array([there[t][0][: self.goals].mean() for t in of_arm[n] if t in there]), redrawn[n])
+            Arm(n, np.array([there[t][0][: self.goals].mean() for t in of_arm[n] if t in there]), plan[n].independent)
             for n in names
         )
         rules = self.proposal.rules
         margin = None if rules.margin is None else (rules.margin, rules.alpha_margin)
-        found = foresee(subject, other, seeds, rules.alpha, gained.get(other.name), margin)
+        gain, per_seed = gained.get(other.name), plan[other.name].per_seed
+        found = foresee(subject, other, seeds, rules.alpha, gain, margin, per_seed)
         paid = self.registration.get("affordable")
         if not paid:
             return found.explain(self.unit)
@@ -278,7 +280,7 @@ class Prover:
     def _run(self, seeds: int, tell: Callable[[str], None]) -> None:
         trainings = [*self.bare, *(self._training(t) for t in self._schedule(seeds))]
         place = {t: n for n, t in reversed(list(enumerate(trainings)))}
-        number = {self._training(t): t.number for t in self._schedule(seeds)}
+        round_of = {self._training(t): t.round for t in reversed(list(self._schedule(seeds)))}
         told: set[str] = set()
 
         def interim() -> None:
@@ -296,7 +298,7 @@ class Prover:
             list(place),
             "trials",
             # Round by round, so that every comparison tightens; within one the longest first, to end together.
-            order=lambda t: (number.get(t, -1), -len(t.ids), place[t]),
+            order=lambda t: (round_of.get(t, -1), -len(t.ids), place[t]),
             done=interim,
         )
 
@@ -363,7 +365,10 @@ class Prover:
 
     def _verdicts(self, arms: Mapping[str, Arm], untouched: float | None, seeds: int | None) -> tuple[Verdict, ...]:
         """Verdicts; words of a look only where both arms have its trials: what is left of failed ones is no sample."""
-        reached = {s: seeds is not None and len(arm.cost_R) >= seeds for s, arm in arms.items()}
+        reached = {
+            plan.name: seeds is not None and len(arms[plan.name].cost_R) >= seeds * plan.per_seed
+            for plan in self.proposal.arms
+        }
         return tuple(
             judge(arms[s], arms[c], self.proposal.rules, untouched=untouched, look=reached[s] and reached[c])
             for s, c in self.proposal.pairs
