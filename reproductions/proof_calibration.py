@@ -123,7 +123,7 @@ def for_real(folder: Path) -> dict[str, Any]:
         told = json.loads(path.read_text())
         sized = [a for a in told["epochs"]["arms"] if a["role"] == "curve"]
         curve = random_curve([(a["rows"], dict(zip(a["numbers"], a["costs"], strict=True))) for a in sized])
-        same = told["random draws"]
+        same = told.get("random draws", {"verdicts": (), "worth": {}})  # the last of a proof's three parts
         out[path.stem] = {
             "sizes": told["verdict"],
             "chains left out": None if curve is None else left_out(curve),
