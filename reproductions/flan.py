@@ -6,7 +6,7 @@ import argparse
 import gzip
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ def stated(args: argparse.Namespace, full: Mapping[str, int]) -> dict[str, Any]:
     small = [n for n, v in full.items() if getattr(args, n) < v]
     verdict = f"not reproduced: below the stated sizes ({', '.join(small)})" if small else "at the stated sizes"
     return {"verdict": verdict, "sizes": {n: getattr(args, n) for n in full}}
+
+
+def so_far(verdict: str, missing: Sequence[str]) -> str:
+    """What a result says of its sizes while some of its proofs are still to be run."""
+    return f"{verdict}; so far without {' and '.join(missing)}" if missing else verdict
 
 
 def keep_result(args: argparse.Namespace, default: str, result: Mapping[str, Any]) -> None:

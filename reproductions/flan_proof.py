@@ -152,9 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
 def result_of(args: argparse.Namespace, proofs: Mapping[str, ProofResult]) -> dict[str, Any]:
     """What the proofs that are there say, and at which sizes."""
     said = flan.stated(args, FULL)
-    missing = [name for name in PROOFS if name not in proofs]
-    if missing:
-        said["verdict"] += f"; so far without {' and '.join(missing)}"
+    said["verdict"] = flan.so_far(said["verdict"], [name for name in PROOFS if name not in proofs])
     of = {name: {k: v for k, v in proof.to_dict().items() if k != "run"} for name, proof in proofs.items()}
     return {**said, "goal": args.goal, "recipe": flan.recipe_of(args), **of}
 
