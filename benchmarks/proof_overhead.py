@@ -23,7 +23,7 @@ from dataworth.demo import RECIPE
 from dataworth.demo_pool import write_demo
 from dataworth.formats import open_pool
 from dataworth.learners.load import find_smollm2
-from dataworth.proof.arms import random_arm
+from dataworth.proof.arms import RANDOM_DRAWS, random_arm
 from dataworth.records import Example
 from dataworth.trial import response_loss, train_on
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
             run=str(work / "run"),
         )
         proof = time.process_time() - began
-        drawn = random_arm(pool.ids, len(good), args.seeds)
+        drawn = random_arm(pool.ids, len(good), RANDOM_DRAWS * args.seeds)
         rows = [[[pool.example(n) for n in good]] * args.seeds]
         rows.append([[pool.example(pool.position[i]) for i in draw.ids] for draw in drawn.draws])
         alone = bare(model, rows, judge, work / "bare")
