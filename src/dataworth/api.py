@@ -406,7 +406,7 @@ def plan_proof(request: config.TrialRequest, progress: Progress = SILENT) -> Pro
                 session.notes.append(more)
             return ProofPlan(
                 tuple(
-                    (arm.name, arm.role, arm.rows, tokens, arm.per_seed * seeds + searches)
+                    (arm.name, arm.role, arm.rows, tokens, arm.per_seed * (seeds + searches))
                     for arm, tokens in proposal.sizes(session)
                     if arm.role != "curve" or arm.name not in shared
                 ),

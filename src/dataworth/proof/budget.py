@@ -60,11 +60,11 @@ class Plan:
         return sum(self.seconds + n * self.round <= budget for n in range(1, most + 1))
 
 
-def wall_seconds(prices: Sequence[ArmPrice], seeds: int, workers: int, more: int = 0) -> float:
-    """Time that so many seeds of each arm, and `more` trials, take side by side: their sum, at least the longest."""
+def wall_seconds(prices: Sequence[ArmPrice], seeds: int, workers: int) -> float:
+    """Time that so many seeds of each arm take side by side: their sum over the workers, at least the longest trial."""
     names = {p.name for p in prices}
     paid = [p for p in prices if p.shares not in names]
-    total = sum((seeds * p.per_seed + more) * p.seconds for p in paid)
+    total = seeds * sum(p.seconds * p.per_seed for p in paid)
     return max(total / max(1, workers), max((p.seconds for p in paid), default=0.0))
 
 
@@ -102,7 +102,7 @@ def fit(
 
     The curve is taken from its smallest size up, and left out below `LEAST_CURVE` sizes; where worth alone is asked for
     it loses sizes beyond the next one above the subjects'. Fewer seeds come after that, and never fewer than
-    `LEAST_SEEDS`. `more` trials of each arm are spent on the search for learning rates;
+    `LEAST_SEEDS`. `more` seeds of each arm are spent on the search for learning rates;
     `once` gives a worker's seconds of what all trials of such arms share.
 
     Raises:
@@ -115,7 +115,7 @@ def fit(
     first = next((p for p in controls if p.role == "random"), controls[0] if controls else None)
 
     def takes(arms: Sequence[ArmPrice], seeds: int) -> float:
-        return once(arms) / max(1, workers) + wall_seconds(arms, seeds, workers, more)
+        return once(arms) / max(1, workers) + wall_seconds(arms, seeds + more, workers)
 
     sized = [p for p in prices if p.role == "curve"]
     kept = (

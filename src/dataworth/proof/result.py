@@ -379,7 +379,7 @@ class ProofPlan:
 
     def _searched(self) -> str:
         more = min(trials for *_, trials in self.arms) - self.looks[-1]
-        return f"; {more} trials of each arm are for its learning rate" if more else ""
+        return f"; {more} seeds of each arm are for its learning rate" if more else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -204,12 +204,15 @@ class Prover:
         return replace(found, verdicts=tuple(settled))
 
     def _search(self) -> dict[str, float]:
-        """Choose each arm's learning rate on tune rows, by one trial at each factor; the judge rows have no say.
+        """Choose each arm's learning rate on tune rows, by its first seed at each factor; the judge rows have no say.
+
+        Random arms are searched by both draws of that seed: a rate that suits one draw may break others.
 
         Returns:
             What the chosen one gained on tune rows over the untouched model, by arm; empty without a search.
         """
-        goal, factors, arms = self.session.goal, self.proposal.lr_factors, self.proposal.arms
+        goal, factors, shared = self.session.goal, self.proposal.lr_factors, self.proposal.owners()
+        arms = [arm for arm in self.proposal.arms if arm.name not in shared]
         tuned = [(s, s.tune) for s in (goal.subtasks if goal else ()) if s.tune is not None]
         if len(factors) < 2:
             return {}
@@ -221,12 +224,13 @@ class Prover:
         self.session.progress.say(f"each arm first tries learning rates {listed} on tune rows, and goes on from an end")
 
         def measure(asked: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
-            of = {trial.arm: trial for trial in self._schedule(1) if trial.number == 0}
-            grid = {(name, f): self._training(of[name], recipe.lr * f) for name, f in asked}
-            trainings = list(dict.fromkeys([self.untouched, *grid.values()]))
+            first = list(self._schedule(1))
+            grid = {(n, f): [self._training(t, recipe.lr * f) for t in first if t.arm == n] for n, f in asked}
+            trainings = list(dict.fromkeys([self.untouched, *(t for listed in grid.values() for t in listed)]))
             trials.run(trainings, "learning rates", order=lambda t: -len(t.ids))
             found = {t: float(cost_J.mean()) for t, (cost_J, _) in trials.costs(trainings).items()}
-            return {key: found[t] for key, t in grid.items() if t in found}
+            whole = {key: listed for key, listed in grid.items() if all(t in found for t in listed)}
+            return {key: float(np.mean([found[t] for t in listed])) for key, listed in whole.items()}
 
         tried, at_end = search_factors([a.name for a in arms], factors, self.proposal.lr_further, measure)
         bare, gained = trials.costs([self.untouched]).get(self.untouched), {}
@@ -244,6 +248,14 @@ class Prover:
             self.lr[arm.name], self.tuned[arm.name] = recipe.lr * best, cost
             if bare is not None:
                 gained[arm.name] = float(bare[0].mean()) - cost
+        for name, owner in shared.items():
+            if owner in self.tuned:
+                self.lr[name], self.tuned[name] = self.lr[owner], self.tuned[owner]
+        self._note_ends(tried, at_end)
+        return gained
+
+    def _note_ends(self, tried: Mapping[str, Mapping[float, float | None]], at_end: Sequence[str]) -> None:
+        """Note the arms whose best learning rate lies at an end of what was tried."""
         unpaid = "" if self.proposal.lr_further else "; --budget didn't pay for going on from there"
         for way, end in (("higher", max), ("lower", min)):
             if names := [n for n in at_end if best_factor(tried[n]) == end(tried[n])]:
@@ -251,7 +263,6 @@ class Prover:
                     f"the best learning rate of {', '.join(names)} lies at an end of the search: try a {way} lr in "
                     f"--recipe{unpaid}"
                 )
-        return gained
 
     def _foretell(self, gained: Mapping[str, float]) -> str:
         """What the first comparison will be able to see, by trials in the cache, else by what the search gained."""
