@@ -146,7 +146,7 @@ class TestOnClasses:
         shared = {k: v for k, v in asked.items() if k not in ("larger", "run")}
         dw.prove(str(tmp_path / "mine.npz"), **shared, seeds=3, lr_search=False, against="random", curve=False)
         new = {p.name for p in (cache / "trainings").iterdir()} - before
-        expected = 3 + (0 if m.chosen[100] == 4 else 2)  # the subset's own; random rows were pilots
+        expected = 3 + 3 + (0 if m.chosen[100] == 4 else 2)  # the subset's own; three random draws of six were pilots
         assert len(new) == expected
 
     def test_a_training_log_is_read_for_delayed_generalisation(self, place, tmp_path):
