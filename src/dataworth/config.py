@@ -108,7 +108,7 @@ class TrialRequest(Request):
     subset: tuple[str, ...] = ()
     """A select's run folder, a file of the pool's rows, or a method: less@5% selects anew per trial. Or several."""
     seeds: int = 5
-    """Trials per arm, each with its own training seed; random rows are drawn anew in each."""
+    """Trials per arm, each with its own seed; random rows are drawn anew, twice a seed to compare a file with them."""
     looks: bool = False
     """Look at 3, 5 and 8 seeds (whatever --seeds says), and stop at the first look where everything is decided."""
     margin: float | None = None
