@@ -34,6 +34,7 @@ def test_what_is_said_names_the_proofs() -> None:
     assert "1 other registered proof (runs/one)" in said([{"run": "runs/one"}])[0]
     (only,) = said([{"run": name} for name in "abcd"])
     assert "4 other registered proofs (b, c, d)" in only
+    assert "3 other registered proofs (a, b)" in said([{"run": name} for name in "aba"])[0], "a folder is named once"
 
 
 def test_the_same_proof_at_another_margin_is_told(tmp_path: Path) -> None:

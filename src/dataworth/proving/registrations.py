@@ -59,7 +59,7 @@ def said(others: Sequence[Mapping[str, Any]]) -> list[str]:
     if not others:
         return []
     proofs = "1 other registered proof" if len(others) == 1 else f"{len(others)} other registered proofs"
-    runs = ", ".join(note["run"] for note in others[-3:])
+    runs = ", ".join(list(dict.fromkeys(note["run"] for note in others))[-3:])
     return [
         f"these judge rows were opened by {proofs} ({runs}): the 5 % of false verdicts are "
         "per proof, so take the best of several for a guess, and confirm it on fresh judge rows",
