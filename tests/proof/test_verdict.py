@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dataworth.errors import RequestError
 from dataworth.proof.looks import looks_at
@@ -33,6 +34,17 @@ def test_a_clear_gain_is_better_and_says_how_much() -> None:
     assert found.gain.low > 0
     assert found.text.startswith("better than random (gain 0.200 [")
     assert judge(arm(1.2), arm(1.0, redrawn=True), FIVE, untouched=2.0).word == "worse"
+
+
+def test_improvement_on_the_untouched_model_is_students_one_sided_t() -> None:
+    shown = 0
+    for shift in np.linspace(0, 0.02, 41):
+        mine = arm(2.0 - shift)
+        pvalue = stats.ttest_1samp(mine.cost_R, 2.0, alternative="less").pvalue
+        found = judge(mine, arm(2.5, name="random", redrawn=True), FIVE, untouched=2.0)
+        assert ("neither arm is shown" in found.reason) == (pvalue >= 0.05)
+        shown += pvalue < 0.05
+    assert 10 < shown < 35
 
 
 def test_between_looks_everything_is_interim() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import interpolate, optimize, stats
+from scipy import interpolate, optimize, special
 
 from dataworth.errors import RequestError
 
@@ -194,7 +194,7 @@ def slack(mean_M: Floats, var_M: Floats, chains: int, cost: float, var: float, t
     total_M = var_M + var
     below_M = var_M**2 / (chains - 1) + var**2 / (trials - 1)
     df_M = np.divide(total_M**2, below_M, out=np.full_like(total_M, chains + trials - 2.0), where=below_M > 0)
-    return np.asarray(stats.t.ppf((1 + level) / 2, df_M) * np.sqrt(total_M) - np.abs(mean_M - cost))
+    return np.asarray(special.stdtrit(df_M, (1 + level) / 2) * np.sqrt(total_M) - np.abs(mean_M - cost))
 
 
 def inversion(size_M: Floats, mean_M: Floats, cost: float) -> float | None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from dataworth.errors import RequestError
 
@@ -41,7 +41,7 @@ class Contrast:
 
     def half_width(self, alpha: float) -> Floats:
         """Half of the two-sided interval at 1 - alpha."""
-        return stats.t.ppf(1 - alpha / 2, self.df) * self.se
+        return special.stdtrit(self.df, 1 - alpha / 2) * self.se
 
 
 def contrast(subject_R: Floats, comparator_R: Floats, claim: Claim) -> Contrast:
@@ -100,7 +100,7 @@ def decide(found: Contrast, alpha: float, margin: float | None = None, alpha_mar
     code = np.full(np.shape(found.gain), NOT_SHOWN)
     code = np.where(found.gain < -half, WORSE, code)
     if margin is not None:
-        one_sided = stats.t.ppf(1 - (alpha_margin or alpha), found.df) * found.se
+        one_sided = special.stdtrit(found.df, 1 - (alpha_margin or alpha)) * found.se
         code = np.where(np.abs(found.gain) + one_sided < margin, AS_GOOD, code)
     return np.where(found.gain > half, BETTER, code)
 
@@ -177,4 +177,4 @@ def _half_widths(
         for sd, n in ((sd_x, n_x), (sd_y, n_y))
     )
     se, df = _noise(seen_x[:, None], n_x, seen_y[None, :], n_y, claim)
-    return float(np.hypot(sd_x / n_x**0.5, sd_y / n_y**0.5)), np.ravel(stats.t.ppf(1 - tail, df) * se)
+    return float(np.hypot(sd_x / n_x**0.5, sd_y / n_y**0.5)), np.ravel(special.stdtrit(df, 1 - tail) * se)
