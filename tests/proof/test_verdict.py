@@ -92,9 +92,11 @@ def test_verdicts_are_plain_json() -> None:
     assert found["claim"] == "prediction"
 
 
-@pytest.mark.parametrize("seeds", [(2,), (3, 5), (5, 3, 8), ()])
-def test_unknown_looks_are_refused(seeds: tuple[int, ...]) -> None:
-    with pytest.raises(RequestError, match="--looks"):
+@pytest.mark.parametrize(
+    ("seeds", "flag"), [((2,), "--seeds 2"), ((3, 5), "--looks"), ((5, 3, 8), "--looks"), ((), "--looks")]
+)
+def test_unknown_looks_are_refused(seeds: tuple[int, ...], flag: str) -> None:
+    with pytest.raises(RequestError, match=flag):
         looks_at(seeds)
 
 

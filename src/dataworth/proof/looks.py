@@ -41,11 +41,11 @@ def looks_at(seeds: tuple[int, ...]) -> Looks:
     """
     if seeds == THREE_LOOKS:
         return Looks(seeds, *_SHARES)
-    if len(seeds) == 1 and seeds[0] >= 3:
-        return Looks(seeds, 1.0, 1.0)
-    raise RequestError(
-        f"looks {seeds}: expected one number of seeds from 3 up, or 3,5,8, whose levels were simulated; correct --looks"
-    )
+    if len(seeds) != 1:
+        raise RequestError(f"looks at {seeds} seeds: expected 3, 5 and 8, whose level was simulated; give --looks alone")
+    if seeds[0] < 3:
+        raise RequestError(f"--seeds {seeds[0]}: expected 3 or more, as two trials tell nothing of luck; give --seeds 3")
+    return Looks(seeds, 1.0, 1.0)
 
 
 _SHARES = (0.4, 0.4)
