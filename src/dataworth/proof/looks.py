@@ -42,9 +42,9 @@ def looks_at(seeds: tuple[int, ...]) -> Looks:
     if seeds == THREE_LOOKS:
         return Looks(seeds, *_SHARES)
     if len(seeds) != 1:
-        raise RequestError(f"looks at {seeds} seeds: expected 3, 5 and 8, whose level was simulated; give --looks alone")
+        raise RequestError(f"looks at {seeds} seeds: expected 3, 5, 8, whose level was simulated; give --looks alone")
     if seeds[0] < 3:
-        raise RequestError(f"--seeds {seeds[0]}: expected 3 or more, as two trials tell nothing of luck; give --seeds 3")
+        raise RequestError(f"--seeds {seeds[0]}: expected 3 or more, as two trials tell too little; give --seeds 3")
     return Looks(seeds, 1.0, 1.0)
 
 
