@@ -302,7 +302,7 @@ def test_near_goal_rows_are_shown_with_and_without(place: Path, cache: Path) -> 
         ({"margin": 0.0}, "above 0"),
         ({"against": "random,xyz"}, "'xyz' is unknown: expected some of: random, random-tokens, "),
         ({"against": "rnadom", "pool": "gone.jsonl"}, "'rnadom' is unknown: did you mean 'random'"),
-        ({"seeds": 2}, "from 3 up"),
+        ({"seeds": 2}, "3 or more"),
         ({"against": "bm25", "method": "less"}, "unknown to ProveRequest"),
         ({"against": " , "}, "at least one arm"),
     ],

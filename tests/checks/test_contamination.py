@@ -55,6 +55,34 @@ def test_equals_the_naive_law_on_random_texts():
         assert set(found.rows if found else {}) == naive(pool, goal), trial
 
 
+ASKED = "Of the below sentences, which one does not make sense?\nOptions:\n- {}\n- {}"
+
+
+def odd(n, turned=False):
+    pair = (f"she ate a brick {n}", f"she ate a banana {n}")
+    return ASKED.format(*(reversed(pair) if turned else pair))
+
+
+def test_a_stem_that_a_source_asks_of_everything_is_its_template():
+    """All 200 rows of flan_cot's sensemaking ask one question; what is asked stands in the options."""
+    pool = [(f"r{n}", "a", odd(n)) for n in range(9)]
+    assert set(run(pool, [("g", odd(3))]).rows) == {"r3"}
+    assert set(run(pool, [("g", odd(3, turned=True))]).rows) == {"r3"}
+    assert set(run(pool, [("g", "Question: " + odd(3)), ("h", odd(5))]).rows) == {"r3", "r5"}
+    assert run(pool, [("g", odd(99))]) is None
+
+
+def test_up_to_five_texts_under_a_stem_are_its_question_and_copies_are_one_text():
+    few = [(f"r{n}", "a", odd(n)) for n in range(5)]
+    assert set(run(few, [("g", odd(99))]).rows) == {f"r{n}" for n in range(5)}
+    assert run([*few, ("r5", "a", odd(5))], [("g", odd(99))]) is None
+    assert len(run([*few, ("r5", "b", odd(5))], [("g", odd(99))]).rows) == 6
+    copies = [(f"c{n}", "a", odd(3, turned=n % 2 == 0)) for n in range(20)]
+    assert len(run(copies, [("g", odd(3))]).rows) == 20
+    labelled = [(f"l{n}{label}", "a", label + odd(n)) for n in range(5) for label in ("", "Question: ", "Q: ")]
+    assert len(run(labelled, [("g", odd(99))]).rows) == 15
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

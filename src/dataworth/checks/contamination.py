@@ -3,7 +3,9 @@
 Compared are *stems*: the text without a leading `Question:` label and without everything from an `Options:` or
 `Choices:` line or a lettered list on. A pool row is near the goal if its words equal a goal stem's, or if it holds
 at least half of a goal stem's n-grams, n = min(13, words of the stem). N-grams that more than 5 rows of one source
-hold are that source's template and don't count for its rows.
+hold are that source's template and don't count for its rows. Likewise a whole stem under which one source has more
+than 5 different texts ("Which of these makes no sense?"): what is asked stands in the options, and such a row is near
+a goal row whose text has the same words, in any order.
 
 The pool is streamed once. Only n-grams of the goal are looked for: a rolling 64-bit hash over each batch, a bit
 table to discard nearly everything, an exact comparison of what is left. Cost is linear in pool words, memory in the
@@ -15,6 +17,7 @@ n and the template rule are this project's.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,11 +46,20 @@ _LIST = re.compile(
 
 def stem(text: str) -> str:
     """The question itself: without its label, options and lettered list (the whole text if nothing would be left)."""
-    label = _LABEL.match(text)
-    bare = text[label.end() :] if label else text
+    bare = _unlabelled(text)
     found = _LIST.search(bare)
     cut = bare[: found.start()] if found else bare
     return cut if cut.strip() else bare
+
+
+def _unlabelled(text: str) -> str:
+    label = _LABEL.match(text)
+    return text[label.end() :] if label else text
+
+
+def _bag(text: str) -> bytes:
+    """A digest of a text's words in any order, as options may be listed in another one."""
+    return hashlib.blake2b(" ".join(sorted(words(_unlabelled(text)))).encode(), digest_size=16).digest()
 
 
 class Contamination:
@@ -99,12 +111,14 @@ class _GoalIndex:
     grams: dict[tuple[int, ...], int]
     goals_of: list[list[int]]
     gram_count: dict[int, int]
+    bags: list[bytes]
 
     @classmethod
     def of(cls, goal: Iterable[tuple[str, str]]) -> _GoalIndex:
-        self = cls(Vocabulary(), [], defaultdict(list), {}, [], {})
+        self = cls(Vocabulary(), [], defaultdict(list), {}, [], {}, [])
         for q, (name, text) in enumerate(goal):
             self.names.append(name)
+            self.bags.append(_bag(text))
             found = tuple(self.vocabulary.add(words(stem(text))))
             if not found:
                 continue
@@ -137,13 +151,14 @@ class _Scan:
     whole: dict[int, list[int]] = field(default_factory=dict)
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     labels: dict[int, tuple[str, str]] = field(default_factory=dict)
+    bags: dict[int, bytes] = field(default_factory=dict)
 
     def run(self, pool: Iterable[tuple[str, str, str]]) -> None:
-        waiting: list[tuple[str, str]] = []
+        waiting: list[tuple[str, str, str]] = []
 
         def stems() -> Iterator[str]:
             for row_id, source, text in pool:
-                waiting.append((row_id, source))
+                waiting.append((row_id, source, text))
                 yield stem(text)
 
         tables = _HashTables(self.index)
@@ -156,7 +171,7 @@ class _Scan:
     def _batch(
         self,
         first: int,
-        labels: Sequence[tuple[str, str]],
+        rows: Sequence[tuple[str, str, str]],
         words_T: NDArray[np.int32],
         length_B: NDArray[np.int64],
         tables: _HashTables,
@@ -168,12 +183,13 @@ class _Scan:
             goals = self.index.stems.get(tuple(words_T[ends[b] - length_B[b] : ends[b]].tolist()))
             if goals:
                 self.whole[first + b] = goals
-                self.labels[first + b] = labels[b]
+                self.labels[first + b] = rows[b][:2]
+                self.bags[first + b] = _bag(rows[b][2])
         seen: dict[int, set[int]] = defaultdict(set)
         for b, gram in tables.find(words_T, ends, unknown_T):
             seen[b].add(gram)
         for b, grams in seen.items():
-            source = labels[b][1]
+            source = rows[b][1]
             kept = []
             for gram in grams:
                 self.counts[source, gram] += 1
@@ -182,7 +198,19 @@ class _Scan:
                     kept.append(gram)
             if kept:
                 self.held[first + b] = kept
-                self.labels[first + b] = labels[b]
+                self.labels[first + b] = rows[b][:2]
+
+    def same(self) -> dict[int, list[int]]:
+        """Goal rows whose question each row asks; under a source's template only those of the same words."""
+        bags: dict[tuple[str, int], set[bytes]] = defaultdict(set)
+        for row, goals in self.whole.items():
+            bags[self.labels[row][1], goals[0]].add(self.bags[row])
+        return {
+            row: goals
+            if len(bags[self.labels[row][1], goals[0]]) <= TEMPLATE_ROWS
+            else [q for q in goals if self.index.bags[q] == self.bags[row]]
+            for row, goals in self.whole.items()
+        }
 
 
 class _HashTables:
@@ -236,6 +264,7 @@ class _HashTables:
 
 def _matches(scan: _Scan, pool: Iterable[tuple[str, str, str]]) -> Iterator[_Match]:
     scan.run(pool)
+    same_of = scan.same()
     for row in sorted(scan.labels):
         row_id, source = scan.labels[row]
         shares: Counter[int] = Counter()
@@ -244,7 +273,7 @@ def _matches(scan: _Scan, pool: Iterable[tuple[str, str, str]]) -> Iterator[_Mat
                 shares.update(scan.index.goals_of[gram])
         share_of = {q: n / scan.index.gram_count[q] for q, n in shares.items()}
         goals = {q: s for q, s in share_of.items() if s >= CONTAINMENT}
-        same = scan.whole.get(row, [])
+        same = same_of.get(row, [])
         if same:
             text = f"the same question as goal row {scan.index.names[same[0]]}"
         elif goals:
