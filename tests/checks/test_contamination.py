@@ -83,6 +83,16 @@ def test_up_to_five_texts_under_a_stem_are_its_question_and_copies_are_one_text(
     assert len(run(labelled, [("g", odd(99))]).rows) == 15
 
 
+def test_a_source_of_which_most_is_left_out_is_named():
+    pool = [(f"a{n}", "a", f"what is {n} plus {n} in words") for n in range(10)]
+    pool += [(f"b{n}", "b", f"name {n} rivers of the north") for n in range(10)]
+    most = run(pool, [(f"g{n}", f"what is {n} plus {n} in words") for n in range(6)])
+    assert "Among them are 6 of the 10 rows of source a" in most.text
+    assert "source b" not in most.text
+    assert "Among" not in run(pool, [(f"g{n}", f"what is {n} plus {n} in words") for n in range(5)]).text
+    assert "Among" not in run(pool[:10], [(f"g{n}", f"what is {n} plus {n} in words") for n in range(6)]).text
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

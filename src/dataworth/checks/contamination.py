@@ -84,7 +84,8 @@ class Contamination:
         index = _GoalIndex.of(inputs["prompts:goal"])
         if not index.stems:
             raise NotApplicable("the goal has no row with words in its question")
-        matches = list(_matches(_Scan(index), inputs["prompts:pool"]))
+        scan = _Scan(index)
+        matches = list(_matches(scan, inputs["prompts:pool"]))
         if not matches:
             return None
         near = sorted({index.names[q] for m in matches for q in m.goals})
@@ -93,12 +94,21 @@ class Contamination:
             code=self.code,
             title=self.title,
             severity=self.severity,
-            text=f"{len(matches):,} pool rows are nearly equal to {len(near):,} of {len(index.names):,} goal rows.",
+            text=f"{len(matches):,} pool rows are nearly equal to {len(near):,} of {len(index.names):,} goal rows."
+            + _most_of(scan.rows, sources),
             advice="They are left out, because training on them would make the goal measure memory; "
             "--keep-near-goal keeps them.",
             evidence={"goal_rows": len(index.names), "near_goal_names": near, "pool_rows_by_source": dict(sources)},
             rows={m.row_id: m.words for m in matches},
         )
+
+
+def _most_of(rows: Mapping[str, int], near: Mapping[str, int]) -> str:
+    """A sentence for each of several sources that loses more than half of its rows."""
+    if len(rows) < 2:
+        return ""
+    lost = [s for s, n in sorted(near.items()) if rows[s] > TEMPLATE_ROWS and 2 * n > rows[s]]
+    return "".join(f" Among them are {near[s]:,} of the {rows[s]:,} rows of source {s}." for s in lost)
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,7 @@ class _Scan:
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     labels: dict[int, tuple[str, str]] = field(default_factory=dict)
     bags: dict[int, bytes] = field(default_factory=dict)
+    rows: Counter[str] = field(default_factory=Counter)
 
     def run(self, pool: Iterable[tuple[str, str, str]]) -> None:
         waiting: list[tuple[str, str, str]] = []
@@ -159,6 +170,7 @@ class _Scan:
         def stems() -> Iterator[str]:
             for row_id, source, text in pool:
                 waiting.append((row_id, source, text))
+                self.rows[source] += 1
                 yield stem(text)
 
         tables = _HashTables(self.index)
